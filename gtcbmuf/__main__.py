@@ -1,0 +1,5 @@
+"""`python -m gtcbmuf` is `gtcbmuf`."""
+
+from gtcbmuf.cli import main
+
+main()

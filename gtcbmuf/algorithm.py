@@ -1,0 +1,427 @@
+"""Two-tiered distributed training (Ladkat et al., Interspeech 2019), whole.
+
+N workers train replicas of one model on their own shares of the data. They form G groups of M.
+
+Tier 1, inside a group, at every step: the workers *exchange* what they learnt. With gradient
+threshold compression (GTC; Strom, Interspeech 2015) a worker adds its gradient to a residual, and
+sends only where the residual has reached tau: one bit, the sign. Everyone in the group applies
+the same messages, so the group's replicas never part.
+
+Tier 2, across the groups, at the end of every block of K steps: the leaders of the groups average
+their models and *filter* the change that the block made, with a momentum that runs from block to
+block (BMUF; Chen and Huo, ICASSP 2016), and broadcast the result in their groups.
+
+    for every step:
+        update = exchange(gradient of my minibatch)                          # tier 1
+        model -= learning rate * update
+        at the end of a block: block_filter(model)                           # tier 2
+
+The methods are combinations: sync SGD is a dense exchange in one group of N; GTC a compressed one;
+BMUF a block filter over N groups of one; the hybrid has both.
+
+A model here is one flat float32 vector of n parameters, whatever it computes: bring your own. A
+gradient is the SUM over a worker's minibatch, and an update the sum over its group, so tau is in
+the unit of a summed gradient and the learning rate is per frame.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf import kernels, wire
+from gtcbmuf.meter import Meter
+from gtcbmuf.topology import Topology, check_replicas
+
+Vector = NDArray[np.float32]
+State = dict[str, Vector]
+
+
+class Update(Protocol):
+    """The sum of what the workers of a group sent in one step; the same bits on all of them."""
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update, in place. To be called before the next exchange."""
+        ...
+
+
+class Exchange(Protocol):
+    """Tier 1: what a group does with its gradients at every step."""
+
+    def __call__(self, gradient: Vector) -> Update:
+        """Give this worker's gradient (n,), get the group's update; collective in the group."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what has not been sent yet."""
+        ...
+
+    def state(self) -> State:
+        """What the next call depends on: views, to be written to a checkpoint or copied."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        ...
+
+
+class BlockFilter(Protocol):
+    """Tier 2: what the groups do with their models at the end of a block."""
+
+    def __call__(self, model: Vector) -> None:
+        """Give this worker's model (n,), have it filtered in place; collective in the world."""
+        ...
+
+    def anchor(self, model: Vector) -> Vector:
+        """The global model to evaluate and save, given that of the last call; collective."""
+        ...
+
+    def state(self) -> State:
+        """What the next call depends on: views, to be written to a checkpoint or copied."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        ...
+
+
+# Tier 1
+
+
+@dataclass(frozen=True)
+class DenseUpdate:
+    """A vector (n,) as an update."""
+
+    vector: Vector
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update."""
+        kernels.add_scaled(self.vector, np.float32(scale), vector)
+
+
+class NoExchange:
+    """A worker on its own: its gradient is the update."""
+
+    def __call__(self, gradient: Vector) -> Update:
+        return DenseUpdate(gradient)
+
+    def forget(self) -> None:
+        """Nothing is left unsent."""
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""
+
+
+class DenseExchange(NoExchange):
+    """Sync SGD: the exact sum of the group's gradients.
+
+    Args:
+        group: this worker's group.
+        parameters: n.
+        meter: counts.
+    """
+
+    def __init__(self, group: MPI.Comm, parameters: int, meter: Meter | None = None) -> None:
+        self._group = group
+        self._sum = np.empty(parameters, np.float32)
+        self._meter = meter or Meter()
+
+    def __call__(self, gradient: Vector) -> Update:
+        with self._meter.time("communicate"):
+            self._group.Allreduce(gradient, self._sum)
+        self._meter.updates_sent += gradient.size
+        self._meter.bytes_sent += gradient.nbytes if self._group.size > 1 else 0
+        return DenseUpdate(self._sum)
+
+
+@dataclass(frozen=True)
+class GTCUpdate:
+    """The messages of a group's workers, in rank order."""
+
+    messages: list[wire.Message]
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * (sum of the messages): on all workers in the same order, so the same
+        bits."""
+        for message in self.messages:
+            message.add_to(vector, scale)
+
+
+class GTCExchange:
+    """Gradient threshold compression (Strom 2015, section 2).
+
+    residual += gradient; where |residual| >= tau: send sign(residual) * tau and take that off the
+    residual. At most one tau per parameter and step; what was sent and the new residual together
+    are the old residual and the gradient.
+
+    Args:
+        group: this worker's group.
+        parameters: n, below 2^31.
+        tau: the threshold, in the unit of a summed gradient.
+        meter: counts.
+    """
+
+    def __init__(
+        self, group: MPI.Comm, parameters: int, tau: float, meter: Meter | None = None
+    ) -> None:
+        self._group = group
+        self._tau = tau
+        self._meter = meter or Meter()
+        self._residual = np.zeros(parameters, np.float32)
+        self._encoder = wire.Encoder(parameters)
+        self._received = np.empty(0, np.uint32)
+        self._sizes = np.zeros(group.size, np.int32)
+
+    def __call__(self, gradient: Vector) -> Update:
+        with self._meter.time("encode"):
+            words = self._encoder.encode(self._residual, gradient, self._tau)
+        with self._meter.time("communicate"):
+            received = self._allgather(words)
+        with self._meter.time("decode"):
+            messages = [wire.parse(words, gradient.size) for words in received]
+        self._meter.updates_sent += messages[self._group.rank].count
+        self._meter.bytes_sent += words.nbytes + 4 if self._group.size > 1 else 0
+        return GTCUpdate(messages)
+
+    def _allgather(self, words: NDArray[np.uint32]) -> list[NDArray[np.uint32]]:
+        """Every worker's words, in rank order."""
+        self._group.Allgather(np.array([words.size], np.int32), self._sizes)
+        ends = np.cumsum(self._sizes)
+        if ends[-1] > self._received.size:
+            self._received = np.empty(ends[-1] * 2, np.uint32)
+        self._group.Allgatherv(words, [self._received, self._sizes])
+        return np.split(self._received[: ends[-1]], ends[:-1])
+
+    def forget(self) -> None:
+        """residual = 0."""
+        self._residual[:] = 0
+
+    def state(self) -> State:
+        """The residual (n,)."""
+        return {"residual": self._residual}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self._residual[:] = state["residual"]
+
+
+# Tier 2
+
+
+class NoFilter:
+    """One group is on its own: its model is the global one."""
+
+    def __call__(self, model: Vector) -> None:
+        pass
+
+    def anchor(self, model: Vector) -> Vector:
+        """The model itself."""
+        return model
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""
+
+
+class BMUF:
+    """Blockwise model-update filtering (Chen and Huo 2016, section 2).
+
+    With the anchor W, the start S of the block, and A the average of the groups' models,
+
+        G(t)     = A(t) - S(t-1)                         what the block changed
+        Delta(t) = eta * Delta(t-1) + zeta * G(t)        filtered
+        W(t)     = W(t-1) + Delta(t)
+        S(t)     = W(t)                                  classical block momentum (CBM)
+                 = W(t) + eta * Delta(t)                 Nesterov block momentum (NBM)
+
+    and every worker goes on from S(t). Under a constant G(t) the anchor moves by zeta / (1 - eta)
+    G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1.
+
+    Args:
+        topology: groups and leaders.
+        model: (n,) float32, the start of the first block, the same bits on all workers.
+        momentum: eta, 0 <= eta < 1; None is 1 - 1/G for G groups.
+        learning_rate: zeta.
+        nesterov: NBM instead of CBM.
+        meter: counts.
+
+    Raises:
+        ReplicaError: the workers' models differ.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        model: Vector,
+        *,
+        momentum: float | None = None,
+        learning_rate: float = 1.0,
+        nesterov: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
+        check_replicas(topology.world, model, "start of the first block")
+        self._topology = topology
+        self._eta = np.float32(1 - 1 / topology.groups if momentum is None else momentum)
+        self._zeta = np.float32(learning_rate)
+        self._nesterov = nesterov
+        self._meter = meter or Meter()
+        if topology.leaders is not None:
+            self._anchor = model.copy()
+            self._start = model.copy() if nesterov else self._anchor
+            self._delta = np.zeros_like(model)
+
+    def __call__(self, model: Vector) -> None:
+        with self._meter.time("filter"):
+            if self._topology.leaders is not None:
+                self._filter(model, self._topology.leaders)
+            self._topology.group.Bcast(model, root=0)
+        if self._topology.leaders is not None:
+            targets = (self._topology.groups > 1) + (self._topology.group.size > 1)
+            self._meter.bytes_sent += targets * model.nbytes
+
+    def _filter(self, model: Vector, leaders: MPI.Comm) -> None:
+        leaders.Allreduce(MPI.IN_PLACE, model)
+        model /= np.float32(leaders.size)  # A(t)
+        model -= self._start  # G(t)
+        model *= self._zeta
+        self._delta *= self._eta
+        self._delta += model
+        self._anchor += self._delta
+        if self._nesterov:
+            np.multiply(self._delta, self._eta, out=self._start)
+            self._start += self._anchor
+        model[:] = self._start
+
+    def anchor(self, model: Vector) -> Vector:
+        """W(t) of the last block on every worker, given its S(t); collective."""
+        if not self._nesterov:
+            return model
+        leads = self._topology.leaders is not None
+        anchor = self._anchor if leads else np.empty_like(model)
+        self._topology.group.Bcast(anchor, root=0)
+        return anchor
+
+    def state(self) -> State:
+        """Anchor, start and Delta, each (n,), on leaders; nothing on other workers."""
+        if self._topology.leaders is None:
+            return {}
+        return {"anchor": self._anchor, "start": self._start, "delta": self._delta}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for name, vector in self.state().items():
+            vector[:] = state[name]
+
+
+class Verified:
+    """A block filter that makes sure, before and after, that replicas which must be equal are.
+
+    Raises, when called:
+        ReplicaError: on all workers, naming the ranks that differ.
+    """
+
+    def __init__(self, block_filter: BlockFilter, topology: Topology) -> None:
+        self._block_filter = block_filter
+        self._topology = topology
+        self.anchor = block_filter.anchor
+        self.state = block_filter.state
+        self.restore = block_filter.restore
+
+    def __call__(self, model: Vector) -> None:
+        check_replicas(self._topology.group, model, "end of a block, in a group")
+        self._block_filter(model)
+        check_replicas(self._topology.world, model, "start of a block, in the world")
+
+
+# The step loop
+
+
+class Descent:
+    """model -= learning rate * update, with heavy-ball momentum if that is above 0."""
+
+    def __init__(self, model: Vector, momentum: float = 0.0) -> None:
+        self._model = model
+        self._momentum = np.float32(momentum)
+        self._velocity = np.zeros_like(model) if momentum else None
+
+    def __call__(self, update: Update, learning_rate: float) -> None:
+        if self._velocity is None:
+            update.add_to(self._model, -learning_rate)
+        else:
+            self._velocity *= self._momentum
+            update.add_to(self._velocity, 1.0)
+            kernels.add_scaled(self._velocity, np.float32(-learning_rate), self._model)
+
+    def forget(self) -> None:
+        """Momentum starts again from 0."""
+        if self._velocity is not None:
+            self._velocity[:] = 0
+
+    def state(self) -> State:
+        """Model and velocity, each (n,); velocity only with momentum."""
+        if self._velocity is None:
+            return {"model": self._model}
+        return {"model": self._model, "velocity": self._velocity}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for name, vector in self.state().items():
+            vector[:] = state[name]
+
+
+@dataclass
+class Worker:
+    """One worker: a replica of the model between the two tiers.
+
+    Attributes:
+        model: (n,) float32, changed in place; the same bits on all workers at the start.
+        exchange: tier 1.
+        block_filter: tier 2.
+        period: K, steps per block.
+        descent: applies updates to the model.
+        forgetting: what forgets at a block's end: by default nothing; the paper is silent.
+        meter: counts; the one that the two tiers were given.
+    """
+
+    model: Vector
+    exchange: Exchange
+    block_filter: BlockFilter
+    period: int
+    descent: Descent
+    forgetting: Sequence[Exchange | Descent] = ()
+    meter: Meter = field(default_factory=Meter)
+
+    def run(
+        self,
+        steps: int,
+        gradient: Callable[[int], Vector],
+        learning_rate: Callable[[int], float],
+    ) -> None:
+        """An epoch: `steps` steps, the same number on all workers; the last one ends a block.
+
+        Args:
+            steps: how many.
+            gradient: step (0 to steps - 1) -> the gradient (n,) of the model as it is then,
+                summed over this worker's minibatch.
+            learning_rate: step -> per-frame learning rate, the same on all workers.
+        """
+        for step in range(steps):
+            with self.meter.time("compute"):
+                mine = gradient(step)
+            update = self.exchange(mine)  # tier 1
+            with self.meter.time("decode"):
+                self.descent(update, learning_rate(step))
+            if (step + 1) % self.period == 0 or step + 1 == steps:
+                self.block_filter(self.model)  # tier 2
+                for tier in self.forgetting:
+                    tier.forget()

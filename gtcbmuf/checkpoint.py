@@ -1,0 +1,67 @@
+"""A trained model on disk, in HDF5.
+
+Version 1 of the format: attributes format = "gtcbmuf-model", version = 1, widths, activation,
+context, sha256; dataset weights (n,) float32, laid out as `gtcbmuf.model` says.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.errors import UserError
+from gtcbmuf.model import Shape
+
+FORMAT = "gtcbmuf-model"
+VERSION = 1
+
+
+def sha256(vector: NDArray[np.float32]) -> str:
+    """Hash of a vector's bits, in hexadecimal."""
+    return hashlib.sha256(vector.data).hexdigest()
+
+
+def save_model(path: Path, vector: NDArray[np.float32], shape: Shape, context: int) -> None:
+    """Write a model beside `path`, then rename it.
+
+    Args:
+        path: of the file; an earlier one is replaced.
+        vector: (n,) float32.
+        shape: of the MLP.
+        context: frames on each side of the classified one.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with h5py.File(beside, "w") as file:
+            file.attrs.update({"format": FORMAT, "version": VERSION, "sha256": sha256(vector)})
+            file.attrs.update({"widths": shape.widths, "activation": shape.activation})
+            file.attrs["context"] = context
+            file["weights"] = vector
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_model(path: Path) -> tuple[NDArray[np.float32], Shape, int]:
+    """Vector, shape and context of a saved model.
+
+    Raises:
+        UserError: no such file, no model, another version, or damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = dict(file.attrs)
+            if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
+                raise UserError(f"{path}: not a model of format version {VERSION}")
+            vector = file["weights"][:]
+            widths = tuple(int(width) for width in attributes["widths"])
+            shape = Shape(widths, str(attributes["activation"]))
+            context = int(attributes["context"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a model: {error}") from None
+    if vector.shape != (shape.parameters,) or sha256(vector) != attributes["sha256"]:
+        raise UserError(f"{path}: damaged: its weights are not those that were saved")
+    return vector, shape, context

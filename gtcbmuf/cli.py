@@ -1,0 +1,106 @@
+"""The command line: subcommands, no logic."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gtcbmuf import __version__, launcher
+from gtcbmuf.errors import UserError
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, from one rank."""
+
+    def error(self, message: str) -> NoReturn:
+        if launcher.rank() == 0:
+            print(f"gtcbmuf: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gtcbmuf", description="Two-tiered distributed training: GTC and BMUF.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a model, alone or under mpirun or srun")
+    train.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key of the configuration; may be repeated",
+    )
+    train.add_argument(
+        "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
+    )
+    train.set_defaults(do=_train)
+
+    report = commands.add_parser("report", help="make a table and a plot of finished runs")
+    report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="run directories")
+    report.add_argument("--plot", type=Path, metavar="FILE.png", help="FER over epochs")
+    report.set_defaults(do=_report)
+
+    corpus = commands.add_parser("corpus", help="make a corpus")
+    corpus_commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
+    synth = corpus_commands.add_parser("synth", help="synthesise speech with exact frame labels")
+    synth.add_argument("--preset", default="small", help="its size: tiny or small (default small)")
+    synth.add_argument("--seed", type=int, default=0)
+    synth.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    synth.set_defaults(do=_synth)
+    return parser
+
+
+def _train(arguments: Any) -> None:
+    launcher.ease_oversubscription()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no MPI library can be loaded ({reason}); install one with scripts/setup, or load "
+            "your site's module and name its library in MPI4PY_LIBMPI"
+        ) from None
+    launcher.check(MPI.COMM_WORLD.size)
+
+    from gtcbmuf.topology import job
+    from gtcbmuf.train import train
+
+    with job(MPI.COMM_WORLD):
+        train(MPI.COMM_WORLD, arguments.config, arguments.set, arguments.out)
+
+
+def _report(arguments: Any) -> None:
+    from gtcbmuf import report, runlog
+
+    runs = [runlog.read(path) for path in arguments.runs]
+    print(report.table(runs))
+    if arguments.plot:
+        report.plot(runs, arguments.plot)
+
+
+def _synth(arguments: Any) -> None:
+    from gtcbmuf import synth
+
+    if arguments.preset not in synth.PRESETS:
+        raise UserError(f"--preset {arguments.preset}: expected {' or '.join(synth.PRESETS)}")
+    synth.synthesise(synth.PRESETS[arguments.preset], arguments.out, seed=arguments.seed)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit status 2 if the user can mend what stopped it."""
+    # One BLAS thread a rank unless told otherwise: more are several times slower where ranks
+    # share cores. Read when NumPy is loaded, so set before that.
+    for variable in _THREADS:
+        os.environ.setdefault(variable, "1")
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.do(parsed)
+    except UserError as error:
+        if launcher.rank() == 0:
+            print(f"gtcbmuf: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,249 @@
+"""The configuration of a run: typed, from a TOML file or a recipe's name, and `--set key=value`."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gtcbmuf.errors import UserError
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0, lt=1e9)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class TrainConfig(Section):
+    """How one worker descends, and for how long."""
+
+    epochs: Count = 4
+    #: Frames per worker and step.
+    minibatch: Count = 64
+    #: Per frame: a worker's gradient is the sum over its minibatch.
+    learning_rate: Positive = 8e-4
+    schedule: Literal["constant", "exponential", "newbob"] = "newbob"
+    #: What the schedule multiplies the learning rate by, once an epoch.
+    decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    #: Epochs, or a part of one, over which the learning rate rises from 0.
+    warmup: Annotated[float, Meta(ge=0)] = 0.0
+    #: Of the local (heavy-ball) momentum.
+    momentum: Share = 0.0
+    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
+    #: Compare a hash of the replicas at every block's end.
+    verify: bool = False
+
+
+class TopologyConfig(Section):
+    """How the workers form groups."""
+
+    #: Workers per group (M), or "all" for one group.
+    group_size: Count | Literal["all"] = "all"
+
+
+class ExchangeConfig(Section):
+    """Tier 1: what a group does with its gradients at every step."""
+
+    kind: Literal["none", "dense", "gtc"] = "none"
+    #: GTC's threshold, in the unit of a minibatch's summed gradient.
+    tau: Positive = 1.0
+
+
+class BlockFilterConfig(Section):
+    """Tier 2: what the groups do with their models at a block's end."""
+
+    kind: Literal["none", "bmuf"] = "none"
+    #: Steps per block (K).
+    period: Count = 50
+    #: Block momentum eta; "auto" is 1 - 1/G.
+    momentum: Share | Literal["auto"] = "auto"
+    #: Block learning rate zeta.
+    learning_rate: Positive = 1.0
+    #: Nesterov block momentum (NBM) instead of the classical one (CBM).
+    nesterov: bool = False
+    #: What becomes of the workers' residuals at a block's end.
+    residual: Literal["keep", "clear"] = "keep"
+    #: What becomes of the workers' local momentum at a block's end.
+    local_momentum: Literal["reset", "keep"] = "reset"
+
+
+class ModelConfig(Section):
+    """The multi-layer perceptron."""
+
+    #: Width of each hidden layer.
+    hidden: tuple[Count, ...] = (256, 256)
+    activation: Literal["relu", "sigmoid"] = "relu"
+    #: Frames of context on each side of the classified one.
+    context: Annotated[int, Meta(ge=0, le=100)] = 5
+
+
+class CorpusConfig(Section):
+    """What to train on."""
+
+    path: str = "corpus/small.h5"
+
+
+class Config(Section):
+    """One run, whole."""
+
+    train: TrainConfig = TrainConfig()
+    topology: TopologyConfig = TopologyConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
+    block_filter: BlockFilterConfig = BlockFilterConfig()
+    model: ModelConfig = ModelConfig()
+    corpus: CorpusConfig = CorpusConfig()
+
+
+def method_name(config: Config) -> str:
+    """The method that the two tiers make: sgd, sync-sgd, gtc, averaging, bmuf, gtc-bmuf, ..."""
+    tier1 = {"none": "", "dense": "sync-sgd", "gtc": "gtc"}[config.exchange.kind]
+    block_filter = config.block_filter
+    if block_filter.kind == "none":
+        return tier1 or "sgd"
+    averaging = block_filter.momentum == 0 and block_filter.learning_rate == 1
+    tier2 = "averaging" if averaging else "bmuf"
+    return f"{tier1}-{tier2}" if tier1 else tier2
+
+
+def group_size(config: Config, workers: int) -> int:
+    """M for a world of `workers` ranks.
+
+    Raises:
+        UserError: the group size does not divide the workers, or the two tiers leave some
+            workers unconnected.
+    """
+    size = config.topology.group_size
+    if size == "all":
+        size = workers
+    if workers % size:
+        divisors = [str(m) for m in range(1, workers + 1) if workers % m == 0]
+        raise UserError(
+            f"topology.group_size = {size} does not divide the {workers} workers; "
+            f"possible here: {', '.join(divisors)}"
+        )
+    if config.exchange.kind == "none" and size > 1:
+        what = "sgd trains 1 worker" if config.block_filter.kind == "none" else "no exchange"
+        raise UserError(
+            f'exchange.kind = "none" ({what}) needs groups of 1 worker, not of {size}; '
+            'choose "dense" or "gtc", or topology.group_size = 1'
+        )
+    if config.block_filter.kind == "none" and size < workers:
+        raise UserError(
+            f'block_filter.kind = "none" leaves {workers // size} groups that never meet; '
+            'choose "bmuf", or one group: topology.group_size = "all"'
+        )
+    return size
+
+
+def recipe_names() -> list[str]:
+    """The configurations that ship with the package."""
+    files = resources.files("gtcbmuf").joinpath("recipes").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def load(source: str, assignments: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        source: the name of a recipe, or the path of a TOML file.
+        assignments: `section.key=value` with a TOML value or a bare word, each of which
+            overrides the file.
+
+    Raises:
+        UserError: a file that is missing or no TOML, an unknown key, a value out of its bounds.
+    """
+    text = _read(source)
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not a TOML file: {error}") from None
+    _check_keys(tree, source)
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{source}: {_explain(str(error), tree)}") from None
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain tables, every default written out."""
+    tree = msgspec.to_builtins(config)
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _read(source: str) -> str:
+    if source in recipe_names():
+        return resources.files("gtcbmuf").joinpath("recipes", f"{source}.toml").read_text()
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{source}: neither a file nor a recipe; the recipes are {', '.join(recipe_names())}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read as a configuration: {error}") from None
+
+
+def _fields(struct: type[Struct]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(struct)}
+
+
+def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
+    """Refuse the first unknown key with its path and the nearest valid one."""
+    sections = _fields(Config)
+    valid = [f"{name}.{key}" for name, section in sections.items() for key in _fields(section)]
+    for name, section in tree.items():
+        keys = section if isinstance(section, dict) else {}
+        for path in [f"{name}.{key}" for key in keys] or [name]:
+            if path not in valid and path not in sections:
+                raise UserError(f"{origin}: unknown key {path}; {_nearest(path, valid)}")
+
+
+def _nearest(path: str, valid: list[str]) -> str:
+    same_name = [key for key in valid if key.partition(".")[2] == path.rpartition(".")[2]]
+    close = difflib.get_close_matches(path, valid, n=1, cutoff=0.7) or same_name
+    return f"did you mean {close[0]}?" if close else f"the valid keys are {', '.join(valid)}"
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, value = assignment.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise UserError(f"--set {assignment}: expected section.key=value")
+    _check_keys({section: {key: None}}, "--set")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()  # a bare word: --set exchange.kind=gtc
+    table = tree.setdefault(section, {})
+    if isinstance(table, dict):
+        table[key] = parsed
+
+
+def _explain(message: str, tree: Mapping[str, Any]) -> str:
+    """msgspec's message with the key in front and the value behind it."""
+    what, _, path = message.replace("`object`", "a table").partition(" - at `$.")
+    path = path.rstrip("`")
+    if not path:
+        return what
+    value: Any = tree
+    for key in path.partition("[")[0].split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return f"{path} = {value!r}: {what[0].lower()}{what[1:]}{_choices(path)}"
+
+
+def _choices(path: str) -> str:
+    section, _, key = path.partition(".")
+    kind = _fields(_fields(Config)[section]).get(key)
+    literals = [kind, *get_args(kind)]
+    words = [word for literal in literals for word in get_args(literal) if isinstance(word, str)]
+    return f"; valid words: {', '.join(words)}" if words else ""

@@ -1,0 +1,8 @@
+"""The error that a user can mend."""
+
+
+class UserError(Exception):
+    """A fault in what the user gave: one line that names it, its value, and what would be right.
+
+    The command line prints it without a traceback and exits with status 2.
+    """

@@ -1,0 +1,81 @@
+"""What the launcher (mpirun, srun) says of this process, read from its environment: no MPI here."""
+
+import os
+from pathlib import Path
+
+from gtcbmuf.errors import UserError
+
+#: Name, and the variables that hold the world's size, this process's rank in it, and the number
+#: of processes on this host. The innermost launcher comes first: mpirun in a Slurm job.
+_LAUNCHERS = (
+    ("Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("a PMI launcher (MPICH's mpirun, srun)", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
+)  # fmt: skip
+
+
+def _value(kind: int) -> int | None:
+    for launcher in _LAUNCHERS:
+        if launcher[1] in os.environ:
+            text = os.environ.get(launcher[kind], "")
+            return int(text) if text.isdecimal() else None
+    return None
+
+
+def name() -> str:
+    """What started this process."""
+    return next((launcher[0] for launcher in _LAUNCHERS if launcher[1] in os.environ), "none")
+
+
+def rank() -> int:
+    """This process's rank according to the launcher; 0 without one."""
+    return _value(2) or 0
+
+
+def check(world_size: int) -> None:
+    """Make sure that MPI's world is the launcher's.
+
+    Raises:
+        UserError: MPI knows of fewer ranks, because its library is another one than the
+            launcher's: N jobs of one worker would run instead of one job of N.
+    """
+    started = _value(1)
+    if started is not None and started != world_size:
+        raise UserError(
+            f"{name()} started {started} processes, but MPI sees a world of {world_size}: the "
+            "launcher and the MPI library do not belong together; start with the mpirun of the "
+            "library (with scripts/setup: .venv/bin/mpirun; with srun: try --mpi=pmi2 or pmix)"
+        )
+
+
+def ease_oversubscription() -> None:
+    """Before MPI starts: have MPICH give its core away while it waits, if ranks exceed cores.
+
+    Measured with 16 ranks on 2 cores, a barrier takes 0.9 ms with these and 4.8 ms without.
+    Open MPI yields by itself where its mpirun knows that it oversubscribes.
+    """
+    on_host, cores = _value(3), os.cpu_count()
+    if on_host is not None and cores is not None and on_host > cores:
+        os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
+        os.environ.setdefault("MPIR_CVAR_POSIX_POLL_FREQUENCY", "1")
+        os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
+
+
+def on_terminal() -> bool:
+    """Whether what this process writes to stderr reaches a terminal, also by way of mpirun.
+
+    A rank's stderr is a pipe to its launcher, so the launcher's own is looked at.
+    """
+    if name() == "none":
+        return os.isatty(2)
+    process = os.getpid()
+    for _ in range(4):  # rank, proxy or daemon, mpirun
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            command = Path(f"/proc/{process}/comm").read_text().strip()
+            target = os.readlink(f"/proc/{process}/fd/2")
+        except (OSError, ValueError, IndexError):
+            return False
+        if command in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun", "srun"):
+            return target.startswith(("/dev/pts/", "/dev/tty"))
+    return False

@@ -1,0 +1,163 @@
+"""A multi-layer perceptron in NumPy, on one flat vector of parameters.
+
+Layer l has weights (inputs, outputs), row-major, then biases (outputs), one layer after the other:
+back-propagation finishes the vector from its end to its beginning, layer by layer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an MLP is made of.
+
+    Attributes:
+        widths: inputs, each hidden layer, targets.
+        activation: "relu" or "sigmoid", of the hidden layers.
+    """
+
+    widths: tuple[int, ...]
+    activation: str
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each layer."""
+        return list(zip(self.widths, self.widths[1:], strict=False))
+
+    @property
+    def parameters(self) -> int:
+        """Length n of the flat vector."""
+        return sum(inputs * outputs + outputs for inputs, outputs in self.layers)
+
+
+def initial(shape: Shape, stream: np.random.Generator) -> Vector:
+    """Random parameters (n,): uniform weights, zero biases.
+
+    Bounds are sqrt(6 / inputs) before ReLU (He et al. 2015, eq. 10) and
+    sqrt(6 / (inputs + outputs)) elsewhere (Glorot and Bengio 2010, eq. 16).
+    """
+    vector = np.zeros(shape.parameters, np.float32)
+    layers = _views(shape, vector)
+    for weights, _ in layers:
+        inputs, outputs = weights.shape
+        relu = shape.activation == "relu" and weights is not layers[-1][0]
+        bound = np.sqrt(6 / (inputs if relu else inputs + outputs))
+        weights[...] = stream.uniform(-bound, bound, weights.shape)
+    return vector
+
+
+def _views(shape: Shape, vector: Vector) -> list[tuple[Matrix, Vector]]:
+    """Weights and biases of each layer, as views of a flat vector."""
+    views = []
+    begin = 0
+    for inputs, outputs in shape.layers:
+        middle, end = begin + inputs * outputs, begin + inputs * outputs + outputs
+        views.append((vector[begin:middle].reshape(inputs, outputs), vector[middle:end]))
+        begin = end
+    return views
+
+
+class MLP:
+    """Forward and backward passes with buffers that are made once: a step allocates nothing.
+
+    Args:
+        shape: widths and activation.
+        capacity: the most frames at once.
+    """
+
+    def __init__(self, shape: Shape, capacity: int) -> None:
+        self.shape = shape
+        #: (n,) float32: the gradient of the last `backward`.
+        self.gradient = np.zeros(shape.parameters, np.float32)
+        self._gradients = _views(shape, self.gradient)
+        self._outputs = [np.empty((capacity, width), np.float32) for width in shape.widths[1:]]
+        self._deltas = [np.empty((capacity, width), np.float32) for width in shape.widths[1:-1]]
+        self._column = np.empty((capacity, 1), np.float32)
+        self._rows = np.arange(capacity)
+
+    def forward(self, parameters: Vector, inputs: Matrix) -> Matrix:
+        """Scores (B, targets) before the softmax.
+
+        Args:
+            parameters: (n,) float32.
+            inputs: (B, widths[0]) float32, B <= capacity.
+
+        Returns:
+            A buffer, valid until the next call.
+        """
+        hidden = inputs
+        for layer, (weights, biases) in enumerate(_views(self.shape, parameters)):
+            outputs = self._outputs[layer][: len(inputs)]
+            np.dot(hidden, weights, out=outputs)
+            outputs += biases
+            if layer < len(self._deltas):
+                _activate(self.shape.activation, outputs)
+            hidden = outputs
+        return hidden
+
+    def backward(self, parameters: Vector, inputs: Matrix, targets: NDArray[np.uint16]) -> float:
+        """Fill `gradient` with the sum over the minibatch of the frames' gradients.
+
+        Args:
+            parameters: (n,) float32.
+            inputs: (B, widths[0]) float32; B may be 0, which gives a gradient of 0.
+            targets: (B,) the right target of each frame.
+
+        Returns:
+            The sum over the minibatch of the cross-entropy -log softmax(scores)[target], in nats.
+        """
+        count = len(inputs)
+        delta = self.forward(parameters, inputs)
+        loss = self._softmax_cross_entropy(delta, targets)  # delta: d loss / d scores
+        layers = _views(self.shape, parameters)
+        for layer in reversed(range(len(layers))):
+            below = self._outputs[layer - 1][:count] if layer else inputs
+            weights_gradient, biases_gradient = self._gradients[layer]
+            np.dot(below.T, delta, out=weights_gradient)
+            np.sum(delta, axis=0, out=biases_gradient)
+            if layer:
+                below_delta = self._deltas[layer - 1][:count]
+                np.dot(delta, layers[layer][0].T, out=below_delta)
+                _times_derivative(self.shape.activation, below, below_delta)
+                delta = below_delta
+        return loss
+
+    def _softmax_cross_entropy(self, scores: Matrix, targets: NDArray[np.uint16]) -> float:
+        """Turn scores into softmax - one-hot, in place; return the summed loss."""
+        if not len(scores):
+            return 0.0
+        column, rows = self._column[: len(scores)], self._rows[: len(scores)]
+        scores -= np.max(scores, axis=1, keepdims=True, out=column)
+        right = scores[rows, targets]
+        np.exp(scores, out=scores)
+        np.sum(scores, axis=1, keepdims=True, out=column)
+        scores /= column
+        scores[rows, targets] -= 1
+        return float(np.sum(np.log(column), dtype=np.float64) - np.sum(right, dtype=np.float64))
+
+
+def _activate(activation: str, outputs: Matrix) -> None:
+    if activation == "relu":
+        np.maximum(outputs, 0, out=outputs)
+    else:  # 1 / (1 + exp(-x)) by way of tanh, which cannot overflow
+        outputs *= 0.5
+        np.tanh(outputs, out=outputs)
+        outputs += 1
+        outputs *= 0.5
+
+
+def _times_derivative(activation: str, outputs: Matrix, delta: Matrix) -> None:
+    """delta *= d outputs / d inputs, written in terms of the outputs, which are overwritten."""
+    if activation == "relu":
+        np.sign(outputs, out=outputs)  # 1 where the unit was on
+        delta *= outputs
+    else:  # y (1 - y)
+        delta *= outputs
+        np.subtract(1, outputs, out=outputs)
+        delta *= outputs

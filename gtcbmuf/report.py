@@ -1,0 +1,97 @@
+"""Tables and plots, from run directories alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from gtcbmuf.runlog import Run
+
+_HEADERS = (
+    "method",
+    "workers",
+    "groups",
+    "test FER %",
+    "vs sgd %",
+    "frames/s",
+    "bytes/step",
+    "density %",
+)
+
+
+def table(runs: Sequence[Run]) -> str:
+    """A Markdown table with a row a run, and what must be said with it.
+
+    The error increase is relative to the mean test FER of the sgd runs among them. Bytes are what
+    a worker hands to MPI for others at a step, as a mean over workers and steps.
+    """
+    sgd = [run.summary["fer_test"] for run in runs if run.summary["method"] == "sgd"]
+    rows = [_row(run.summary, mean(sgd) if sgd else None) for run in runs]
+    widths = [max(map(len, column)) for column in zip(_HEADERS, *rows, strict=True)]
+
+    def line(cells: Sequence[str], fill: str = " ") -> str:
+        first, *others = zip(cells, widths, strict=True)
+        padded = [first[0].ljust(first[1], fill)] + [c.rjust(w, fill) for c, w in others]
+        return "| " + " | ".join(padded) + " |"
+
+    ruler = line(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]])
+    lines = [line(_HEADERS), ruler, *map(line, rows)]
+    note = _oversubscribed(runs)
+    return "\n".join([*lines, "", note] if note else lines)
+
+
+def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
+    increase = "-" if sgd is None else f"{100 * (summary['fer_test'] / sgd - 1):+.1f}"
+    return [
+        summary["method"],
+        str(summary["workers"]),
+        str(summary["groups"]),
+        f"{summary['fer_test']:.2f}",
+        increase if summary["method"] != "sgd" else "-",
+        f"{summary['frames_per_second']:,.0f}",
+        f"{summary['bytes_sent_per_step']:,.0f}",
+        f"{100 * summary['density']:.3g}" if summary["density"] else "-",
+    ]
+
+
+def _oversubscribed(runs: Sequence[Run]) -> str:
+    """A warning if a host had more ranks than cores in one of the runs."""
+    worst = (0, 1)
+    for run in runs:
+        ranks = run.environment["host_of_rank"]
+        for host, facts in run.environment["hosts"].items():
+            if ranks.count(host) > facts["cores"]:
+                worst = max(worst, (ranks.count(host), facts["cores"]))
+    if not worst[0]:
+        return ""
+    return (
+        f"Up to {worst[0]} workers shared {worst[1]} cores here: frames/s says what this machine "
+        "managed, and is no measurement of a speed-up."
+    )
+
+
+def plot(runs: Sequence[Run], path: Path) -> None:
+    """Draw valid FER over epochs, a line a run, as PNG (or what the name's ending says)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
+        workers = run.summary["workers"]
+        axes.plot(
+            [line["epoch"] for line in run.metrics],
+            [line["fer_valid"] for line in run.metrics],
+            marker=marker,
+            markersize=5,
+            label=f"{run.summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
+        )
+    axes.set(xlabel="epoch", ylabel="frame error rate on valid (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -1,0 +1,162 @@
+"""A run directory: what was asked for, where it ran, what happened, what came out.
+
+    config.toml        the resolved configuration; `gtcbmuf train DIR/config.toml` repeats the run
+    environment.json   command, versions, MPI, hosts, threads, commit
+    metrics.jsonl      a line an epoch
+    model.h5           the final anchor
+    summary.json       the result; written last: a directory that has it is a finished run
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+import tomli_w
+
+from gtcbmuf.errors import UserError
+
+_PACKAGES = ("gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "mpich", "openmpi", "msgspec")
+
+
+class RunDirectory:
+    """A run's directory while it runs; for one rank.
+
+    Args:
+        path: is made. An earlier run there is kept, under the first free of `path`.1, .2, ...
+
+    Raises:
+        UserError: something else is there, or it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if path.is_dir() and (path / "config.toml").exists():
+                _move_aside(path)
+            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise UserError(f"--out {path}: something is there that is no run; choose another")
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {path}: cannot be made: {error.strerror}") from None
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.toml."""
+        (self.path / "config.toml").write_text(tomli_w.dumps(config))
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Write environment.json: `facts`, and what this process sees by itself."""
+        _write_json(self.path / "environment.json", {**_environment(), **facts})
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json."""
+        _write_json(self.path / "summary.json", summary)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its directory tells it."""
+
+    path: Path
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def read(path: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        UserError: no run directory, an unfinished run, or a damaged file.
+    """
+    if not (path / "summary.json").exists():
+        state = "an unfinished run" if (path / "config.toml").exists() else "no run directory"
+        raise UserError(f"{path}: {state}: it has no summary.json")
+    try:
+        return Run(
+            path,
+            json.loads((path / "environment.json").read_text()),
+            [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()],
+            json.loads((path / "summary.json").read_text()),
+        )
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: damaged run directory: {error}") from None
+
+
+def _move_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(aside)
+    print(f"the earlier run in {path} is now {aside}", file=sys.stderr)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(beside, path)
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "threads": [
+            {key: pool.get(key) for key in ("internal_api", "version", "num_threads")}
+            for pool in threadpoolctl.threadpool_info()
+        ],
+        **_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout that this package runs from, if it does."""
+    source = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(source), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    if commit is None or tracked is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": git("status", "--porcelain", "-uno") != ""}

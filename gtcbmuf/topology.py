@@ -1,0 +1,157 @@
+"""The world of workers: who is in which group, who leads, and what they agree on.
+
+The only module that splits communicators. It needs `mpi4py` and whatever MPI it was started with.
+"""
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.errors import UserError
+
+T = TypeVar("T")
+Vector = NDArray[np.float32]
+
+
+class Topology:
+    """Groups of consecutive ranks, and the communicator of their leaders.
+
+    Args:
+        world: all N workers; it is duplicated, so that no message of ours meets one of yours.
+        group_size: M, which must divide N.
+
+    Attributes:
+        world: (N workers) the duplicate.
+        group: (M workers) this worker's group.
+        leaders: (G = N / M workers) the rank 0 of every group; None on other workers.
+        groups: G.
+    """
+
+    def __init__(self, world: MPI.Comm, group_size: int) -> None:
+        if group_size < 1 or world.size % group_size:
+            raise ValueError(f"group size {group_size} does not divide {world.size} workers")
+        self.world = world.Dup()
+        self.group = self.world.Split(self.world.rank // group_size, self.world.rank)
+        self.groups = world.size // group_size
+        leads = self.group.rank == 0
+        leaders = self.world.Split(0 if leads else MPI.UNDEFINED, self.world.rank)
+        self.leaders: MPI.Comm | None = leaders if leads else None
+
+    def broadcast(self, vector: Vector) -> None:
+        """Give every worker the bits of world rank 0, and make sure that they arrived; collective.
+
+        Raises:
+            ReplicaError: they did not.
+        """
+        self.world.Bcast(vector)
+        check_replicas(self.world, vector, "initial model")
+
+    def free(self) -> None:
+        """Give the communicators back; collective."""
+        for comm in (self.leaders, self.group, self.world):
+            if comm is not None:
+                comm.Free()
+
+
+class CollectiveError(Exception):
+    """An error that every worker raises alike, so that one of them can tell of it.
+
+    Attributes:
+        status: what the job ends with.
+    """
+
+    status = 2
+
+
+def agree(comm: MPI.Comm, do: Callable[[], T]) -> T:
+    """Do something that can fail on any worker; if it did on one, fail on all.
+
+    Raises:
+        CollectiveError: on all workers, with the words of the lowest rank that had a UserError.
+    """
+    result: list[T] = []
+    fault: str | None = None
+    try:
+        result.append(do())
+    except UserError as error:
+        fault = str(error)
+    faults = [fault for fault in comm.allgather(fault) if fault is not None]
+    if faults:
+        raise CollectiveError(faults[0])
+    return result[0]
+
+
+def on_root(comm: MPI.Comm, do: Callable[[], T]) -> T:
+    """Do something on rank 0 and give everyone the result; if it failed, fail on all.
+
+    Raises:
+        CollectiveError: on all workers, with the words of the UserError on rank 0.
+    """
+    return comm.bcast(agree(comm, lambda: do() if comm.rank == 0 else None))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def job(world: MPI.Comm) -> Iterator[None]:
+    """Run a job's body so that it ends on all ranks, whatever happens on one.
+
+    An error that all workers share is told by rank 0 in one line; any other ends the job at once.
+    """
+    try:
+        yield
+    except CollectiveError as error:
+        if world.rank == 0:
+            print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        world.Abort(130)
+    except UserError as error:
+        print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+        world.Abort(2)
+    except BaseException:
+        print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
+        traceback.print_exc()
+        sys.stderr.flush()
+        world.Abort(1)
+
+
+def in_turn(world: MPI.Comm, do: Callable[[], None]) -> None:
+    """Do something on rank 0, then on one rank of every host, then on all the others.
+
+    For what fills a cache that is not safe for several writers: whether hosts share its folder
+    or not, each host's processors have one writer.
+    """
+    host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
+    first_of_host = host.rank == 0
+    host.Free()
+    turns = 0 if world.rank == 0 else 1 if first_of_host else 2
+    for turn in range(3):
+        if turn == turns:
+            do()
+        world.Barrier()
+
+
+class ReplicaError(CollectiveError):
+    """Workers that must hold the same bits do not."""
+
+    status = 1
+
+
+def check_replicas(comm: MPI.Comm, vector: Vector, what: str) -> None:
+    """Compare a hash of every worker's vector; collective.
+
+    Raises:
+        ReplicaError: on all workers of comm, naming the ranks that differ from rank 0.
+    """
+    digests = comm.allgather(hashlib.sha256(vector.data).digest())
+    differ = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if differ:
+        raise ReplicaError(
+            f"{what}: the replicas of ranks {differ} of {comm.size} differ from that of rank 0"
+        )

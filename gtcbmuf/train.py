@@ -1,0 +1,339 @@
+"""A training run: epochs around the algorithm, evaluation, and what the run directory gets."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gtcbmuf import checkpoint, config, corpus, kernels, launcher
+from gtcbmuf.algorithm import (
+    BMUF,
+    BlockFilter,
+    DenseExchange,
+    Descent,
+    Exchange,
+    GTCExchange,
+    NoExchange,
+    NoFilter,
+    Verified,
+    Worker,
+)
+from gtcbmuf.config import Config
+from gtcbmuf.errors import UserError
+from gtcbmuf.meter import PARTS, Meter
+from gtcbmuf.model import MLP, Shape, initial
+from gtcbmuf.runlog import RunDirectory
+from gtcbmuf.schedule import Schedule
+from gtcbmuf.score import BATCH, Scorer
+from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
+
+# Purposes of random streams: SeedSequence([seed, purpose, rank, epoch]).
+_INITIAL, _ORDER = 0, 1
+
+
+class DivergedError(CollectiveError):
+    """The loss is no longer a number."""
+
+    status = 1
+
+
+def train(world: MPI.Comm, source: str, assignments: list[str], out: Path | None) -> None:
+    """Train once, on all ranks of `world`; collective.
+
+    Args:
+        world: the workers.
+        source, assignments: the configuration, as `gtcbmuf.config.load` takes them; those of
+            rank 0 count.
+        out: the run directory; by default one under runs/ that names method, workers and seed.
+
+    Raises:
+        CollectiveError: on all ranks alike, before anything was trained or written: the
+            configuration or the corpus is at fault.
+        DivergedError: on all ranks alike.
+    """
+    settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
+    method, resolved, group_size = settings
+    frames = agree(world, lambda: corpus.read(Path(resolved.corpus.path)))
+    shape = agree(world, lambda: _shape(resolved, frames))
+    out = out or Path("runs") / f"{method}-{world.size}-seed{resolved.train.seed}"
+    directory = on_root(world, lambda: RunDirectory(out))
+    in_turn(world, kernels.compile_all)
+
+    topology = Topology(world, group_size)
+    run = _Run(topology, resolved, method, frames, shape, directory)
+    run.write_start()
+    with np.errstate(over="ignore", invalid="ignore"):  # DivergedError tells of it
+        run.epochs()
+    run.finish()
+    topology.free()
+
+
+def _resolved(chosen: Config, workers: int) -> tuple[str, Config, int]:
+    """Method, the configuration with "all" and "auto" as numbers, and M."""
+    group_size = config.group_size(chosen, workers)
+    momentum = chosen.block_filter.momentum
+    resolved = msgspec.structs.replace(
+        chosen,
+        topology=config.TopologyConfig(group_size=group_size),
+        block_filter=msgspec.structs.replace(
+            chosen.block_filter,
+            momentum=1 - group_size / workers if momentum == "auto" else momentum,
+        ),
+    )
+    return config.method_name(chosen), resolved, group_size
+
+
+def _shape(chosen: Config, frames: corpus.Corpus) -> Shape:
+    inputs = (2 * chosen.model.context + 1) * frames.feature_dim
+    shape = Shape((inputs, *chosen.model.hidden, frames.target_count), chosen.model.activation)
+    if shape.parameters >= 2**31:
+        raise UserError(f"model.hidden makes {shape.parameters} parameters; fewer than 2^31 fit")
+    return shape
+
+
+def make_exchange(
+    chosen: Config, topology: Topology, parameters: int, meter: Meter | None = None
+) -> Exchange:
+    """The exchange that a configuration asks for; collective in the group."""
+    match chosen.exchange.kind:
+        case "none":
+            return NoExchange()
+        case "dense":
+            return DenseExchange(topology.group, parameters, meter)
+        case "gtc":
+            return GTCExchange(topology.group, parameters, chosen.exchange.tau, meter)
+
+
+def make_block_filter(
+    chosen: Config, topology: Topology, model: NDArray[np.float32], meter: Meter | None = None
+) -> BlockFilter:
+    """The block filter that a configuration asks for; collective in the world."""
+    asked = chosen.block_filter
+    block_filter: BlockFilter = NoFilter()
+    if asked.kind == "bmuf":
+        block_filter = BMUF(
+            topology,
+            model,
+            momentum=None if asked.momentum == "auto" else asked.momentum,
+            learning_rate=asked.learning_rate,
+            nesterov=asked.nesterov,
+            meter=meter,
+        )
+    return Verified(block_filter, topology) if chosen.train.verify else block_filter
+
+
+def make_worker(
+    chosen: Config, topology: Topology, model: NDArray[np.float32], meter: Meter | None = None
+) -> Worker:
+    """Both tiers around a model, as a configuration asks for; collective in the world."""
+    meter = meter or Meter()
+    exchange = make_exchange(chosen, topology, model.size, meter)
+    descent = Descent(model, chosen.train.momentum)
+    forgetting: list[Exchange | Descent] = []
+    if chosen.block_filter.kind != "none":
+        if chosen.block_filter.local_momentum == "reset":
+            forgetting.append(descent)
+        if chosen.block_filter.residual == "clear":
+            forgetting.append(exchange)
+    return Worker(
+        model,
+        exchange,
+        make_block_filter(chosen, topology, model, meter),
+        chosen.block_filter.period,
+        descent,
+        forgetting,
+        meter,
+    )
+
+
+class _Run:
+    """The state of a run on one rank."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        chosen: Config,
+        method: str,
+        frames: corpus.Corpus,
+        shape: Shape,
+        directory: RunDirectory,
+    ) -> None:
+        world = topology.world
+        self.topology, self.config, self.method = topology, chosen, method
+        self.corpus, self.directory = frames, directory
+        self.leads = world.rank == 0
+        self.terminal = self.leads and launcher.on_terminal()
+
+        self.model = initial(shape, self._stream(_INITIAL, 0))
+        topology.broadcast(self.model)
+        self.meter = Meter()
+        self.worker = make_worker(chosen, topology, self.model, self.meter)
+        self.mlp = MLP(shape, max(chosen.train.minibatch, BATCH))
+        self.minibatches = corpus.Minibatches(
+            frames.train, chosen.model.context, chosen.train.minibatch, world.size, world.rank
+        )
+        self.schedule = Schedule(chosen.train)
+        self.fer_valid = float("nan")
+        self.train_seconds = 0.0
+        self.bytes_sent = self.updates_sent = 0
+        self.begin = time.perf_counter()
+
+    def _stream(self, purpose: int, epoch: int) -> np.random.Generator:
+        # Every stream of a run is common to its workers, hence rank 0.
+        sequence = np.random.SeedSequence([self.config.train.seed, purpose, 0, epoch])
+        return np.random.Generator(np.random.PCG64(sequence))
+
+    def write_start(self) -> None:
+        """Configuration and environment; collective."""
+        world = self.topology.world
+        facts = (MPI.Get_processor_name(), os.cpu_count())
+        hosts: list[Any] = world.gather(facts) or []
+        if self.leads:
+            self.directory.write_config(config.to_dict(self.config))
+            self.directory.write_environment(
+                {
+                    "mpi": MPI.Get_library_version().strip(),
+                    "launcher": launcher.name(),
+                    "hosts": {host: {"cores": cores} for host, cores in hosts},
+                    "host_of_rank": [host for host, _ in hosts],
+                }
+            )
+            print(
+                f"{self.method}: {world.size} workers in {self.topology.groups} groups of "
+                f"{self.topology.group.size}, {self.model.size:,} parameters, "
+                f"{len(self.corpus.train):,} frames -> {self.directory.path}",
+                flush=True,
+            )
+
+    def epochs(self) -> None:
+        """Train and evaluate, epoch after epoch; collective."""
+        for epoch in range(self.config.train.epochs):
+            self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> None:
+        world, steps = self.topology.world, self.minibatches.steps
+        self.minibatches.shuffle(self._stream(_ORDER, epoch))
+        self.meter.reset()
+        loss = 0.0
+        bar = self._bar(epoch)
+
+        def gradient(step: int) -> NDArray[np.float32]:
+            nonlocal loss
+            inputs, targets = self.minibatches[step]
+            loss += self.mlp.backward(self.model, inputs, targets)
+            bar.update(self.minibatches.global_size(step))
+            return self.mlp.gradient
+
+        learning_rate = self.schedule.rate
+        begin = time.perf_counter()
+        self.worker.run(steps, gradient, self.schedule.of_epoch(epoch, steps))
+        seconds = time.perf_counter() - begin
+        bar.close()
+
+        loss = world.allreduce(loss) / len(self.corpus.train)
+        if not np.isfinite(loss):
+            raise DivergedError(
+                f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower "
+                f"train.learning_rate ({self.config.train.learning_rate:g} per frame) or give it "
+                f"a longer train.warmup ({self.config.train.warmup:g} epochs)"
+            )
+        anchor = self.worker.block_filter.anchor(self.model)
+        self.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
+        self.schedule.end_epoch(self.fer_valid)
+        seconds = world.allreduce(seconds, MPI.MAX)
+        bytes_sent = world.allreduce(self.meter.bytes_sent)
+        updates_sent = world.allreduce(self.meter.updates_sent)
+        by_part = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
+        self.train_seconds += seconds
+        self.bytes_sent += bytes_sent
+        self.updates_sent += updates_sent
+        if self.leads:
+            line = {
+                "epoch": epoch + 1,
+                "loss": loss,
+                "fer_valid": self.fer_valid,
+                "learning_rate": learning_rate,
+                "density": updates_sent / (self.model.size * steps * world.size),
+                "bytes_sent_per_step": bytes_sent / (steps * world.size),
+                "frames_per_second": len(self.corpus.train) / seconds,
+                "seconds": seconds,
+                "seconds_by_part": dict(zip(PARTS, by_part, strict=True)),
+            }
+            self.directory.append_metrics(line)
+            print(
+                f"epoch {epoch + 1:>2}/{self.config.train.epochs}  loss {loss:6.4f}  "
+                f"valid FER {self.fer_valid:5.2f} %  rate {learning_rate:.2e}  "
+                f"density {100 * line['density']:.3g} %  "
+                f"{line['frames_per_second']:,.0f} frames/s",
+                flush=True,
+            )
+
+    def _bar(self, epoch: int) -> Any:
+        description = f"epoch {epoch + 1:>2}/{self.config.train.epochs}"
+        if epoch:
+            description += f"  valid FER {self.fer_valid:5.2f} %"
+        return tqdm(
+            total=len(self.corpus.train),
+            desc=description,
+            unit=" frames",
+            unit_scale=True,
+            leave=False,
+            disable=not self.terminal,
+            ncols=100,
+        )
+
+    def _frame_error_rate(self, parameters: NDArray[np.float32], split: corpus.Split) -> float:
+        """In per cent; collective."""
+        world = self.topology.world
+        scorer = Scorer(split, self.config.model.context, world.size, world.rank)
+        errors: int = world.allreduce(scorer.frame_errors(self.mlp, parameters))
+        return 100 * errors / len(split)
+
+    def finish(self) -> None:
+        """Test, and write model and summary; collective."""
+        chosen, world = self.config, self.topology.world
+        anchor = self.worker.block_filter.anchor(self.model)
+        fer_test = self._frame_error_rate(anchor, self.corpus.test)
+        if not self.leads:
+            return
+        steps = self.minibatches.steps * chosen.train.epochs
+        frames = len(self.corpus.train) * chosen.train.epochs
+        checkpoint.save_model(
+            self.directory.path / "model.h5", anchor, self.mlp.shape, chosen.model.context
+        )
+        self.directory.write_summary(
+            {
+                "method": self.method,
+                "workers": world.size,
+                "group_size": self.topology.group.size,
+                "groups": self.topology.groups,
+                "seed": chosen.train.seed,
+                "epochs": chosen.train.epochs,
+                "parameters": self.model.size,
+                "frames": frames,
+                "steps": steps,
+                "fer_valid": self.fer_valid,
+                "fer_test": fer_test,
+                "wall_seconds": time.perf_counter() - self.begin,
+                "frames_per_second": frames / self.train_seconds,
+                "bytes_sent_per_step": self.bytes_sent / (steps * world.size),
+                "density": self.updates_sent / (self.model.size * steps * world.size),
+                "weights_sha256": checkpoint.sha256(anchor),
+            }
+        )
+        print(f"test FER {fer_test:.2f} %", flush=True)
+
+
+def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:
+    """Min, mean and max over the ranks of each value; collective."""
+    everyone = np.array(world.allgather(values))
+    return [
+        {"min": float(column.min()), "mean": float(column.mean()), "max": float(column.max())}
+        for column in everyone.T
+    ]
