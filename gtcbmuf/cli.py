@@ -1,8 +1,10 @@
 """The command line: subcommands, no logic."""
 
 import argparse
+import dataclasses
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     corpus_commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     synth = corpus_commands.add_parser("synth", help="synthesise speech with exact frame labels")
     synth.add_argument("--preset", default="small", help="its size: tiny or small (default small)")
+    synth.add_argument("--hours", type=float, help="of speech in all, instead of the preset's")
     synth.add_argument("--seed", type=int, default=0)
     synth.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     synth.set_defaults(do=_synth)
@@ -58,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: Any) -> None:
     launcher.ease_oversubscription()
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            # mpi4py suspects, on every rank, what launcher.check tells once.
+            warnings.filterwarnings("ignore", "suspicious MPI execution environment")
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -88,7 +94,10 @@ def _synth(arguments: Any) -> None:
 
     if arguments.preset not in synth.PRESETS:
         raise UserError(f"--preset {arguments.preset}: expected {' or '.join(synth.PRESETS)}")
-    synth.synthesise(synth.PRESETS[arguments.preset], arguments.out, seed=arguments.seed)
+    preset = synth.PRESETS[arguments.preset]
+    if arguments.hours is not None:
+        preset = dataclasses.replace(preset, hours=arguments.hours)
+    synth.synthesise(preset, arguments.out, seed=arguments.seed)
 
 
 def main(arguments: list[str] | None = None) -> None:

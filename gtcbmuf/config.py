@@ -21,14 +21,14 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the configuration file."""
 
 
-class TrainConfig(Section):
+class TrainConfig(Section, frozen=True):
     """How one worker descends, and for how long."""
 
-    epochs: Count = 4
+    epochs: Count = 5
     #: Frames per worker and step.
     minibatch: Count = 64
     #: Per frame: a worker's gradient is the sum over its minibatch.
-    learning_rate: Positive = 8e-4
+    learning_rate: Positive = 1.6e-3
     schedule: Literal["constant", "exponential", "newbob"] = "newbob"
     #: What the schedule multiplies the learning rate by, once an epoch.
     decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
@@ -41,14 +41,14 @@ class TrainConfig(Section):
     verify: bool = False
 
 
-class TopologyConfig(Section):
+class TopologyConfig(Section, frozen=True):
     """How the workers form groups."""
 
     #: Workers per group (M), or "all" for one group.
     group_size: Count | Literal["all"] = "all"
 
 
-class ExchangeConfig(Section):
+class ExchangeConfig(Section, frozen=True):
     """Tier 1: what a group does with its gradients at every step."""
 
     kind: Literal["none", "dense", "gtc"] = "none"
@@ -56,7 +56,7 @@ class ExchangeConfig(Section):
     tau: Positive = 1.0
 
 
-class BlockFilterConfig(Section):
+class BlockFilterConfig(Section, frozen=True):
     """Tier 2: what the groups do with their models at a block's end."""
 
     kind: Literal["none", "bmuf"] = "none"
@@ -74,7 +74,7 @@ class BlockFilterConfig(Section):
     local_momentum: Literal["reset", "keep"] = "reset"
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     """The multi-layer perceptron."""
 
     #: Width of each hidden layer.
@@ -84,13 +84,13 @@ class ModelConfig(Section):
     context: Annotated[int, Meta(ge=0, le=100)] = 5
 
 
-class CorpusConfig(Section):
+class CorpusConfig(Section, frozen=True):
     """What to train on."""
 
-    path: str = "corpus/small.h5"
+    path: str = "corpus/quickstart.h5"
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """One run, whole."""
 
     train: TrainConfig = TrainConfig()

@@ -173,9 +173,7 @@ class FrameReader:
         self._inputs = np.empty((capacity, width * dim), np.float32)
         self._targets = np.empty(capacity, np.uint16)
 
-    def gather(
-        self, frames: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    def gather(self, frames: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
         """Inputs (B, (2 context + 1) D) and targets (B,) of frames (B,), B <= capacity.
 
         Both are views of the reader's buffers, valid until the next call.
@@ -214,9 +212,7 @@ class Minibatches:
         rank: of this worker, 0 to N - 1.
     """
 
-    def __init__(
-        self, split: Split, context: int, minibatch: int, workers: int, rank: int
-    ) -> None:
+    def __init__(self, split: Split, context: int, minibatch: int, workers: int, rank: int) -> None:
         self._reader = FrameReader(split, context, minibatch)
         self._frames = len(split)
         self._batch = workers * minibatch

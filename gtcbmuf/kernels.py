@@ -5,6 +5,8 @@ two forms are described in `gtcbmuf.wire`. Kernels check nothing that their call
 and dtypes are the callers' promise, except in `are_indices` and `are_bits`, which judge words
 from outside.
 """
+# mypy: disable-error-code="assignment"
+# (Numba unifies the types of a variable's assignments by itself.)
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,8 +25,7 @@ BLOCK = 64
 
 def _kernel(function: F) -> F:
     # "numpy": division by zero gives no exception, which would keep loops from being vectorised.
-    compiled: F = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
-    return compiled
+    return numba.njit(cache=True, error_model="numpy", nogil=True)(function)  # type: ignore[return-value]
 
 
 @_kernel
@@ -102,15 +103,14 @@ def take_bits(residual: Vector, tau: np.float32, words: Words) -> None:
     """
     n = residual.size
     for w in range(words.size):
+        begin = w * 16
         bits = np.uint32(0)
-        for i in range(w * 16, min((w + 1) * 16, n)):
-            value = residual[i]
-            if value >= tau:
-                residual[i] = value - tau
-                bits |= np.uint32(1 << 2 * (i % 16))
-            elif value <= -tau:
-                residual[i] = value + tau
-                bits |= np.uint32(3 << 2 * (i % 16))
+        for k in range(min(16, n - begin)):
+            value = residual[begin + k]
+            sent = np.uint32(abs(value) >= tau)
+            negative = np.uint32(value < 0)
+            residual[begin + k] = value - np.float32(sent) * np.copysign(tau, value)
+            bits |= np.uint32(sent * (1 + 2 * negative) << 2 * k)
         words[w] = bits
 
 
@@ -129,14 +129,20 @@ def are_indices(words: Words, n: int) -> bool:
 @_kernel
 def are_bits(words: Words, n: int, count: int) -> bool:
     """Whether the bits name `count` parameters below n, each with a valid code."""
+    sent_bits = np.uint32(0x55555555)
     found = 0
     for w in range(words.size):
-        for k in range(16):
-            code = (words[w] >> np.uint32(2 * k)) & np.uint32(3)
-            if code == 2 or (code != 0 and w * 16 + k >= n):
-                return False
-            found += code != 0
-    return found == count
+        sent = words[w] & sent_bits
+        negative = (words[w] >> np.uint32(1)) & sent_bits
+        if negative & ~sent:
+            return False
+        # The number of ones, by pairs, then in a product's top byte.
+        nibbles = (sent & np.uint32(0x33333333)) + ((sent >> np.uint32(2)) & np.uint32(0x33333333))
+        octets = (nibbles + (nibbles >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
+        found += np.uint32(octets * np.uint32(0x01010101)) >> np.uint32(24)
+    tail = n % 16
+    beyond = tail != 0 and words[words.size - 1] >> np.uint32(2 * tail) != 0
+    return found == count and not beyond
 
 
 @_kernel
@@ -154,14 +160,11 @@ def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
     """The same for words that `are_bits`."""
     for w in range(words.size):
         bits = words[w]
-        if bits == 0:
-            continue
-        for i in range(w * 16, min((w + 1) * 16, vector.size)):
-            code = (bits >> np.uint32(2 * (i % 16))) & np.uint32(3)
-            if code == 1:
-                vector[i] += step
-            elif code == 3:
-                vector[i] -= step
+        begin = w * 16
+        for k in range(min(16, vector.size - begin)):
+            sent = np.int32(bits >> np.uint32(2 * k)) & np.int32(1)
+            negative = np.int32(bits >> np.uint32(2 * k + 1)) & np.int32(1)
+            vector[begin + k] += step * np.float32(sent - 2 * negative)
 
 
 @_kernel

@@ -1,10 +1,10 @@
 """A run directory: what was asked for, where it ran, what happened, what came out.
 
-    config.toml        the resolved configuration; `gtcbmuf train DIR/config.toml` repeats the run
-    environment.json   command, versions, MPI, hosts, threads, commit
-    metrics.jsonl      a line an epoch
-    model.h5           the final anchor
-    summary.json       the result; written last: a directory that has it is a finished run
+- config.toml: the resolved configuration; `gtcbmuf train DIR/config.toml` repeats the run
+- environment.json: command, versions, MPI, hosts, threads, commit
+- metrics.jsonl: a line an epoch
+- model.h5: the final anchor
+- summary.json: the result; written last: a directory that has it is a finished run
 """
 
 import json

@@ -120,9 +120,7 @@ def parse(words: Words, n: int) -> Message:
             f"a message with {count} updates of {n} parameters in form {form} has "
             f"{body.size} words after its header"
         )
-    valid = (
-        kernels.are_indices(body, n) if form == _INDICES else kernels.are_bits(body, n, count)
-    )
+    valid = kernels.are_indices(body, n) if form == _INDICES else kernels.are_bits(body, n, count)
     if not valid:
         raise WireError("a message names a parameter out of bounds, out of order or with no sign")
     return Message(tau, count, form, body)

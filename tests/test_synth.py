@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gtcbmuf import synth
+from gtcbmuf import corpus, synth
 from gtcbmuf.errors import UserError
 from gtcbmuf.synth import espeak, noise, speakers, text
 
@@ -204,7 +204,7 @@ def test_what_the_corpus_holds(corpus_path: Path) -> None:
         assert file.attrs["snr_db_high"] == 20
         assert file.attrs["speakers_train"] == 2
         assert file.attrs["espeak_ng"].startswith("1.52")
-        for split, count, seconds in zip(synth.SPLITS, MINI.speakers, (8, 4, 4), strict=True):
+        for split, count, seconds in zip(corpus.SPLITS, MINI.speakers, (8, 4, 4), strict=True):
             group = file[split]
             owners = np.array([s.decode() for s in group["speakers"]])
             lengths = group["lengths"][:]

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from gtcbmuf import features
 from gtcbmuf.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 _PURPOSE = 7  # of our random streams: SeedSequence([seed, purpose, speaker])
 
 
@@ -76,6 +75,8 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
         processes = len(os.sched_getaffinity(0))
     if processes < 1:
         raise UserError(f"processes is {processes}, but must be 1 or more")
+    if not 0 < preset.hours < 1e6:
+        raise UserError(f"hours is {preset.hours:g}, but must be above 0")
     if seed < 0:
         raise UserError(f"seed is {seed}, but must be 0 or more")
 
@@ -87,12 +88,12 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
     from gtcbmuf.synth import espeak
 
     tasks: list[_Task] = []
-    for split, count, share in zip(SPLITS, preset.speakers, preset.shares, strict=True):
+    for split, count, share in zip(corpus.SPLITS, preset.speakers, preset.shares, strict=True):
         seconds = 3600 * preset.hours * share / count
         first = len(tasks)
         tasks += [_Task(preset, seed, split, first + i, seconds) for i in range(count)]
 
-    splits: dict[str, list[corpus.Utterance]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[corpus.Utterance]] = {split: [] for split in corpus.SPLITS}
     pool = ThreadPoolExecutor(processes)  # a thread waits for a process; it does not compute
     try:
         made = tqdm(pool.map(_run, tasks), "synthesise", len(tasks), unit="speaker", disable=None)
@@ -117,12 +118,12 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
             "sample_rate": espeak.SAMPLE_RATE,
             "frame_shift_ms": 1000 * features.frame_shift(espeak.SAMPLE_RATE) / espeak.SAMPLE_RATE,
             "seed": seed,
-            **_flat(preset),
+            **_flat(preset, corpus.SPLITS),
         },
     )
 
 
-def _flat(preset: Preset) -> dict[str, int | float]:
+def _flat(preset: Preset, splits: tuple[str, ...]) -> dict[str, int | float]:
     """Return the preset's numbers under scalar names: speakers_train, snr_db_low and so on."""
     flat: dict[str, int | float] = {}
     for name, value in asdict(preset).items():
@@ -130,7 +131,7 @@ def _flat(preset: Preset) -> dict[str, int | float]:
             case (low, high):
                 flat |= {f"{name}_low": low, f"{name}_high": high}
             case (_, _, _):
-                flat |= {f"{name}_{split}": v for split, v in zip(SPLITS, value, strict=True)}
+                flat |= {f"{name}_{split}": v for split, v in zip(splits, value, strict=True)}
             case _:
                 flat[name] = value
     return flat

@@ -1,0 +1,46 @@
+"""Tests that are the same on any number of ranks: every rank runs them all, together.
+
+`pytest tests/mpi` runs them on one; tests/test_under_mpi.py on 1, 2, 4 and 8.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gtcbmuf import kernels, launcher
+
+launcher.ease_oversubscription()
+
+from mpi4py import MPI  # noqa: E402
+
+from gtcbmuf.topology import Topology, in_turn  # noqa: E402
+
+WORLD = MPI.COMM_WORLD
+
+
+def pytest_sessionstart() -> None:
+    expected = int(os.environ.get("GTCBMUF_TEST_RANKS", "1"))
+    assert WORLD.size == expected, f"a world of {WORLD.size} ranks instead of {expected}"
+    in_turn(WORLD, kernels.compile_all)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A rank whose test fails would keep the others waiting: it tells why and ends the job."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and WORLD.size > 1:
+        print(f"\nrank {WORLD.rank}: {item.nodeid}\n{report.longreprtext}", file=sys.stderr)
+        sys.stderr.flush()
+        WORLD.Abort(1)
+
+
+@pytest.fixture(params=[size for size in (1, 2, 4, 8) if WORLD.size % size == 0])
+def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
+    """Every way to form groups here."""
+    topology = Topology(WORLD, request.param)
+    yield topology
+    topology.free()

@@ -1,0 +1,137 @@
+"""Tier 1: what is sent and kept, and that a group never parts."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.algorithm import DenseExchange, Exchange, GTCExchange, NoExchange
+from gtcbmuf.meter import Meter
+from gtcbmuf.topology import Topology, check_replicas
+
+WORLD = MPI.COMM_WORLD
+N = 1000
+
+
+def eighths(seed: int, rank: int, n: int = N, scale: int = 8) -> NDArray[np.float32]:
+    """Random multiples of 1/8: their sums are exact, so "equal" can mean equal."""
+    stream = np.random.default_rng([seed, rank])
+    return (stream.integers(-scale, scale + 1, n) / 8).astype(np.float32)
+
+
+def applied(exchange: Exchange, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
+    update = np.zeros_like(gradient)
+    exchange(gradient).add_to(update, 1.0)
+    return update
+
+
+def members(topology: Topology) -> range:
+    """World ranks of this group."""
+    first = WORLD.rank // topology.group.size * topology.group.size
+    return range(first, first + topology.group.size)
+
+
+def test_no_exchange_is_the_gradient() -> None:
+    gradient = eighths(0, WORLD.rank)
+    np.testing.assert_array_equal(applied(NoExchange(), gradient), gradient)
+
+
+def test_dense_is_the_sum_over_the_group(topology: Topology) -> None:
+    exchange = DenseExchange(topology.group, N)
+    for step in range(3):
+        update = applied(exchange, eighths(step, WORLD.rank))
+        expected = sum(eighths(step, rank) for rank in members(topology))
+        np.testing.assert_array_equal(update, expected)
+
+
+def test_dense_replicas_are_bit_identical(topology: Topology) -> None:
+    exchange = DenseExchange(topology.group, N)
+    gradient = np.random.default_rng(WORLD.rank).standard_normal(N).astype(np.float32)
+    check_replicas(topology.group, applied(exchange, gradient), "dense")
+
+
+@pytest.mark.parametrize("tau", [0.5, 2.0, 100.0])
+@pytest.mark.parametrize("n", [1, 17, N])
+def test_gtc_is_strom_s_rule_on_every_worker(topology: Topology, tau: float, n: int) -> None:
+    exchange = GTCExchange(topology.group, n, tau)
+    residuals = {rank: np.zeros(n, np.float32) for rank in members(topology)}
+    for step in range(6):
+        update = applied(exchange, eighths(step, WORLD.rank, n))
+        expected = np.zeros(n, np.float32)
+        for rank, residual in residuals.items():
+            residual += eighths(step, rank, n)
+            sent = np.where(np.abs(residual) >= tau, np.sign(residual) * tau, 0)
+            residual -= sent
+            expected += sent
+        np.testing.assert_array_equal(update, expected)
+        np.testing.assert_array_equal(exchange.state()["residual"], residuals[WORLD.rank])
+
+
+def test_gtc_loses_nothing(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 0.75)
+    applied_sum, given_sum = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    for step in range(20):
+        gradient = eighths(step, WORLD.rank)
+        given_sum += gradient
+        applied_sum += applied(exchange, gradient)
+    kept = topology.group.allreduce(exchange.state()["residual"])
+    given = topology.group.allreduce(given_sum)
+    np.testing.assert_array_equal(applied_sum + kept, given)
+
+
+def test_gtc_replicas_are_bit_identical(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 0.3)
+    model = np.zeros(N, np.float32)
+    stream = np.random.default_rng([1, WORLD.rank])
+    for _ in range(20):
+        # Densities from nothing to everything: both forms of a message, and none.
+        gradient = stream.standard_normal(N) * stream.choice([0, 0.05, 0.3, 3])
+        exchange(gradient.astype(np.float32)).add_to(model, -0.0123)
+    check_replicas(topology.group, model, "gtc")
+
+
+def test_gtc_with_workers_that_send_nothing(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 1.0)
+    silent = np.zeros(N, np.float32)
+    assert not applied(exchange, silent).any()
+    speaks = topology.group.rank == topology.group.size - 1
+    update = applied(exchange, np.full(N, 1.5, np.float32) if speaks else silent)
+    np.testing.assert_array_equal(update, np.ones(N, np.float32))
+
+
+def test_gtc_sends_at_most_one_tau_a_step(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, 4, 1.0)
+    update = applied(exchange, np.array([10, -10, 0.5, -0.5], np.float32))
+    np.testing.assert_array_equal(update, topology.group.size * np.array([1, -1, 0, 0]))
+    np.testing.assert_array_equal(exchange.state()["residual"], [9, -9, 0.5, -0.5])
+
+
+def test_forget_drops_the_residual(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 1.0)
+    applied(exchange, np.full(N, 0.75, np.float32))
+    exchange.forget()
+    assert not applied(exchange, np.full(N, 0.75, np.float32)).any()
+
+
+def test_a_restored_exchange_goes_on_as_if_nothing_had_been(topology: Topology) -> None:
+    def steps(exchange: Exchange, first: int, end: int) -> NDArray[np.float32]:
+        return np.array([applied(exchange, eighths(s, WORLD.rank)) for s in range(first, end)])
+
+    whole = steps(GTCExchange(topology.group, N, 0.7), 0, 8)
+    before = GTCExchange(topology.group, N, 0.7)
+    steps(before, 0, 5)
+    after = GTCExchange(topology.group, N, 0.7)
+    after.restore({name: vector.copy() for name, vector in before.state().items()})
+    assert steps(after, 5, 8).tobytes() == whole[5:].tobytes()
+
+
+def test_the_meter_counts_what_is_sent_to_others(topology: Topology) -> None:
+    meter = Meter()
+    alone = topology.group.size == 1
+    GTCExchange(topology.group, N, 1.0, meter)(np.eye(1, N, 3, dtype=np.float32)[0])
+    assert meter.updates_sent == 1
+    assert meter.bytes_sent == (0 if alone else 4 * (4 + 1) + 4)  # header, word; its size
+    meter.reset()
+    DenseExchange(topology.group, N, meter)(np.ones(N, np.float32))
+    assert meter.updates_sent == N
+    assert meter.bytes_sent == (0 if alone else 4 * N)

@@ -1,0 +1,182 @@
+"""The step loop: methods that must be each other's equal, on a real MLP."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.algorithm import (
+    BMUF,
+    DenseExchange,
+    Descent,
+    Exchange,
+    GTCExchange,
+    NoExchange,
+    NoFilter,
+    Verified,
+    Worker,
+)
+from gtcbmuf.model import MLP, Shape, initial
+from gtcbmuf.topology import Topology
+
+WORLD = MPI.COMM_WORLD
+SHAPE = Shape((6, 10, 4), "relu")
+STEPS, MINIBATCH, RATE = 23, 5, 0.01
+
+
+def data(rank: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    stream = np.random.default_rng([rank, step])
+    targets = stream.integers(0, 4, MINIBATCH).astype(np.uint16)
+    inputs = stream.standard_normal((MINIBATCH, 6)).astype(np.float32)
+    inputs[np.arange(MINIBATCH), targets] += 2
+    return inputs, targets
+
+
+def start() -> NDArray[np.float32]:
+    return initial(SHAPE, np.random.default_rng(0))
+
+
+def gradients(model: NDArray[np.float32], ranks: range) -> Callable[[int], NDArray[np.float32]]:
+    """step -> gradient on the data of `ranks` together."""
+    mlp = MLP(SHAPE, MINIBATCH * len(ranks))
+
+    def gradient(step: int) -> NDArray[np.float32]:
+        parts = [data(rank, step) for rank in ranks]
+        inputs = np.concatenate([part[0] for part in parts])
+        mlp.backward(model, inputs, np.concatenate([part[1] for part in parts]))
+        return mlp.gradient
+
+    return gradient
+
+
+def mine() -> range:
+    return range(WORLD.rank, WORLD.rank + 1)
+
+
+def rate(step: int) -> float:
+    return RATE / (1 + step)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sync_sgd_is_sgd_with_all_minibatches_in_one(momentum: float) -> None:
+    topology = Topology(WORLD, WORLD.size)
+    model = start()
+    exchange = DenseExchange(topology.group, model.size)
+    worker = Worker(model, exchange, NoFilter(), 10, Descent(model, momentum))
+    worker.run(STEPS, gradients(model, mine()), rate)
+
+    alone = start()
+    lone = Worker(alone, NoExchange(), NoFilter(), 10, Descent(alone, momentum))
+    lone.run(STEPS, gradients(alone, range(WORLD.size)), rate)
+    np.testing.assert_allclose(model, alone, rtol=1e-4, atol=1e-6)
+    assert np.abs(model - start()).max() > 1e-3
+    topology.free()
+
+
+def test_sgd_is_its_formula() -> None:
+    model, expected, velocity = start(), start().astype(np.float64), np.zeros(SHAPE.parameters)
+    Worker(model, NoExchange(), NoFilter(), 10, Descent(model, 0.5)).run(
+        STEPS, gradients(model, mine()), rate
+    )
+    for step in range(STEPS):
+        now = expected.astype(np.float32)
+        velocity = 0.5 * velocity + gradients(now, mine())(step)
+        expected -= rate(step) * velocity
+    np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bmuf_with_eta_0_is_averaging_every_k_steps() -> None:
+    topology = Topology(WORLD, 1)
+    model = start()
+    averaging = BMUF(topology, model, momentum=0.0)
+    worker = Worker(model, NoExchange(), averaging, 5, Descent(model))
+    worker.run(STEPS, gradients(model, mine()), rate)
+
+    expected = start()
+    for step in range(STEPS):
+        expected -= np.float32(rate(step)) * gradients(expected, mine())(step)
+        if (step + 1) % 5 == 0 or step + 1 == STEPS:
+            expected = WORLD.allreduce(expected) / np.float32(WORLD.size)
+    np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
+    topology.free()
+
+
+def test_gtc_with_a_tiny_tau_in_a_long_run_is_near_dense() -> None:
+    """Nothing is lost: what GTC applied differs from the sum of gradients by the residuals."""
+    topology = Topology(WORLD, WORLD.size)
+    model = start()
+    exchange = GTCExchange(topology.group, model.size, 0.5)
+    given = np.zeros_like(model)
+    own = gradients(model, mine())
+
+    def gradient(step: int) -> NDArray[np.float32]:
+        nonlocal given
+        given += own(step)
+        return own(step)
+
+    Worker(model, exchange, NoFilter(), 10, Descent(model)).run(STEPS, gradient, lambda _: RATE)
+    sent = topology.group.allreduce(given - exchange.state()["residual"])
+    np.testing.assert_allclose(model, start() - RATE * sent, rtol=1e-3, atol=1e-5)
+    topology.free()
+
+
+@pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
+@pytest.mark.parametrize("period", [1, 7, 1000])
+def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov: bool) -> None:
+    """A group of one, one group, one worker, a block longer than the run: ordinary cases."""
+
+    def train() -> NDArray[np.float32]:
+        model = start()
+        exchange = GTCExchange(topology.group, model.size, 1.0)
+        bmuf = Verified(BMUF(topology, model, nesterov=nesterov), topology)
+        worker = Worker(model, exchange, bmuf, period, Descent(model, 0.5))
+        for _ in range(2):
+            worker.run(STEPS, gradients(model, mine()), rate)
+        return bmuf.anchor(model)
+
+    once = train()
+    assert np.isfinite(once).all()
+    assert np.abs(once - start()).max() > 1e-3
+    assert train().tobytes() == once.tobytes()
+
+
+def test_steps_and_block_ends_are_counted_per_epoch() -> None:
+    class Counting(NoFilter):
+        calls = 0
+
+        def __call__(self, model: NDArray[np.float32]) -> None:
+            self.calls += 1
+
+    counting = Counting()
+    model = start()
+    worker = Worker(model, NoExchange(), counting, 5, Descent(model))
+    worker.run(10, gradients(model, mine()), rate)
+    assert counting.calls == 2  # the last step is a block's end, and only once
+    worker.run(11, gradients(model, mine()), rate)
+    assert counting.calls == 5
+    worker.run(3, gradients(model, mine()), rate)
+    assert counting.calls == 6
+
+
+def test_what_forgets_at_a_blocks_end_and_what_does_not() -> None:
+    topology = Topology(WORLD, WORLD.size)
+    small = np.full(SHAPE.parameters, 0.4, np.float32)
+
+    def after_a_block(forget: bool) -> tuple[Exchange, Descent]:
+        model = start()
+        exchange = GTCExchange(topology.group, model.size, 1.0)
+        descent = Descent(model, 0.9)
+        forgetting = (exchange, descent) if forget else ()
+        worker = Worker(model, exchange, NoFilter(), 4, descent, forgetting)
+        worker.run(4, lambda _: small, rate)
+        return exchange, descent
+
+    exchange, descent = after_a_block(forget=False)
+    assert exchange.state()["residual"].any()
+    assert descent.state()["velocity"].any()
+    exchange, descent = after_a_block(forget=True)
+    assert not exchange.state()["residual"].any()
+    assert not descent.state()["velocity"].any()
+    topology.free()

@@ -1,0 +1,321 @@
+"""`gtcbmuf train` on real ranks: what it computes, what it writes, and how it fails."""
+
+import json
+import os
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launch import ROOT, gtcbmuf, mpirun
+from tiny import write_corpus
+
+from gtcbmuf import checkpoint
+
+GOLDEN = Path(__file__).with_name("golden.json")
+SMALL = ("train.minibatch=16", "model.hidden=[24, 24]", "model.context=2", "train.epochs=3")
+RANKS = {"sgd": 1, "sync-sgd": 4, "gtc": 4, "averaging": 4, "bmuf": 4, "gtc-bmuf": 4}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "tiny.h5"
+    write_corpus(path)
+    return path
+
+
+def settings(corpus: Path, *more: str) -> list[str]:
+    words = (*SMALL, f"corpus.path={json.dumps(str(corpus))}", *more)
+    return [argument for word in words for argument in ("--set", word)]
+
+
+def train(
+    method: str, corpus: Path, out: Path, *more: str, ranks: int, **options: object
+) -> dict[str, Any]:
+    done = gtcbmuf(
+        *("train", method, "--out", out, *settings(corpus, *more)), ranks=ranks, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.parametrize("method", RANKS)
+def test_golden_trajectory(
+    method: str, corpus: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    more = ["train.learning_rate=4e-3", "block_filter.period=10", "train.verify=true"]
+    if method == "gtc-bmuf":
+        more.append("topology.group_size=2")
+    summary = train(method, corpus, tmp_path / "run", *more, ranks=RANKS[method])
+    assert summary["method"] == method
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    trajectory = {
+        "loss": [line["loss"] for line in lines],
+        "fer_valid": [line["fer_valid"] for line in lines],
+        "density": [line["density"] for line in lines],
+        "fer_test": summary["fer_test"],
+    }
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if request.config.getoption("--update-golden"):
+        GOLDEN.write_text(json.dumps(golden | {method: trajectory}, indent=2) + "\n")
+        return
+    # Another processor's BLAS rounds otherwise; a threshold then falls on its other side.
+    expected = golden[method]
+    np.testing.assert_allclose(trajectory["loss"], expected["loss"], rtol=5e-3)
+    np.testing.assert_allclose(trajectory["density"], expected["density"], rtol=2e-2)
+    np.testing.assert_allclose(trajectory["fer_valid"], expected["fer_valid"], atol=1.0)
+    assert trajectory["fer_test"] == pytest.approx(expected["fer_test"], abs=1.0)
+
+
+def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    summary = train("gtc-bmuf", corpus, out, "topology.group_size=2", ranks=4)
+    assert {path.name for path in out.iterdir()} == {
+        *("config.toml", "environment.json", "metrics.jsonl", "model.h5", "summary.json")
+    }
+    facts = ("method", "workers", "group_size", "groups", "seed", "epochs", "frames", "steps")
+    assert [summary[fact] for fact in facts] == ["gtc-bmuf", 4, 2, 2, 0, 3, 3 * 3000, 3 * 47]
+    assert 0 < summary["fer_test"] < 60  # chance is about 92
+    assert (
+        summary["fer_valid"]
+        == json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fer_valid"]
+    )
+    assert 0 < summary["density"] < 1
+    assert summary["bytes_sent_per_step"] > 0
+    assert summary["frames_per_second"] > 0
+    assert summary["wall_seconds"] > 0
+
+    vector, shape, context = checkpoint.load_model(out / "model.h5")
+    assert checkpoint.sha256(vector) == summary["weights_sha256"]
+    assert (shape.widths, context) == ((5 * 8, 24, 24, 12), 2)
+
+    environment = json.loads((out / "environment.json").read_text())
+    assert len(environment["host_of_rank"]) == 4
+    assert environment["launcher"] != "none"
+    assert {"numpy", "numba", "mpi4py"} <= set(environment["packages"])
+    blas = [pool for pool in environment["threads"] if pool["internal_api"] == "openblas"]
+    assert [pool["num_threads"] for pool in blas] == [1] * len(blas)
+
+    config = tomllib.loads((out / "config.toml").read_text())
+    assert config["block_filter"]["momentum"] == 0.5
+    assert config["topology"]["group_size"] == 2
+
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        parts = json.loads(line)["seconds_by_part"]
+        assert set(parts) == {"compute", "encode", "communicate", "decode", "filter"}
+        assert all(part["min"] <= part["mean"] <= part["max"] for part in parts.values())
+        assert parts["compute"]["min"] > 0
+        assert parts["filter"]["max"] > 0
+
+
+def test_same_config_same_bits_and_the_earlier_run_is_kept(corpus: Path, tmp_path: Path) -> None:
+    more = ("topology.group_size=4", "exchange.tau=0.5")
+    first = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
+    second = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
+    assert first["weights_sha256"] == second["weights_sha256"]
+    kept = json.loads((tmp_path / "run.1/summary.json").read_text())
+    assert kept == first
+    again = train(str(tmp_path / "run/config.toml"), corpus, tmp_path / "again", ranks=8)
+    assert again["weights_sha256"] == first["weights_sha256"]
+    other = train("gtc-bmuf", corpus, tmp_path / "other", *more, "train.seed=1", ranks=8)
+    assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_one_rank_needs_no_launcher(corpus: Path, tmp_path: Path) -> None:
+    alone = train("sgd", corpus, tmp_path / "alone", ranks=0)
+    launched = train("sgd", corpus, tmp_path / "launched", ranks=1)
+    assert alone["weights_sha256"] == launched["weights_sha256"]
+    assert alone["bytes_sent_per_step"] == alone["density"] == 0
+
+
+@pytest.mark.parametrize("method", ["gtc", "gtc-bmuf", "sync-sgd", "bmuf"])
+def test_every_method_runs_on_one_worker(method: str, corpus: Path, tmp_path: Path) -> None:
+    summary = train(method, corpus, tmp_path / "run", "topology.group_size=1", ranks=0)
+    assert (summary["method"], summary["groups"]) == (method, 1)
+    assert summary["bytes_sent_per_step"] == 0
+
+
+def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
+    """Workers without a frame in the only step are ordinary."""
+    path = tmp_path / "tiny.h5"
+    write_corpus(path, train_frames=30)
+    summary = train(
+        *("gtc-bmuf", path, tmp_path / "run"),
+        *("train.minibatch=100", "topology.group_size=2", "train.verify=true"),
+        ranks=4,
+    )
+    assert (summary["steps"], summary["frames"]) == (3, 90)
+
+
+@pytest.mark.parametrize("nesterov", ["true", "false"])
+def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
+    nesterov: str, corpus: Path, tmp_path: Path
+) -> None:
+    more = ("train.momentum=0.5", "train.warmup=0.5", "train.verify=true")
+    summary = train(
+        *("gtc-bmuf", corpus, tmp_path / "run", "topology.group_size=2", *more),
+        *(f"block_filter.nesterov={nesterov}", "block_filter.residual=clear"),
+        *("block_filter.local_momentum=keep", "model.activation=sigmoid"),
+        ranks=4,
+    )
+    assert summary["fer_test"] < 90
+
+
+def refused(
+    *arguments: str | Path, ranks: int, status: int = 2, **options: object
+) -> tuple[str, str]:
+    """Run what must fail; return its one line, and everything that it printed."""
+    begin = time.monotonic()
+    done = gtcbmuf("train", *arguments, ranks=ranks, **options)
+    assert time.monotonic() - begin < 60
+    assert done.returncode == status, done.stdout + done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(ours) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return ours[0], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "says"),
+    [
+        ("gtc-bmuf", "topology.group_size=3", "group_size = 3 does not divide the 4 workers"),
+        ("sgd", "train.epochs=1", "leaves 4 groups that never meet"),
+        ("bmuf", "topology.group_size=2", 'exchange.kind = "none"'),
+        ("gtc", "topology.group_size=2", "leaves 2 groups that never meet"),
+        ("gtc", "exchange.tua=2", "unknown key exchange.tua; did you mean exchange.tau?"),
+        ("gtc", "exchange.tau=-2", "exchange.tau = -2"),
+        ("gtc", "train.epochs=many", "train.epochs = 'many'"),
+        ("no-such-recipe", "train.epochs=1", "neither a file nor a recipe"),
+    ],
+)
+def test_bad_configurations(
+    method: str, more: str, says: str, corpus: Path, tmp_path: Path
+) -> None:
+    line, _ = refused(method, "--out", tmp_path / "run", *settings(corpus, more), ranks=4)
+    assert says in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_corpora(tmp_path: Path) -> None:
+    missing, foreign = tmp_path / "missing.h5", tmp_path / "foreign.h5"
+    foreign.write_bytes(b"not HDF5")
+    for path, says in ((missing, "no such file"), (foreign, "cannot be read as a corpus")):
+        line, _ = refused("gtc", "--out", tmp_path / "run", *settings(path), ranks=2)
+        assert str(path) in line
+        assert says in line
+        assert not (tmp_path / "run").exists()
+
+
+def test_an_out_that_is_no_run_is_left_alone(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    line, _ = refused("gtc", "--out", tmp_path, *settings(corpus), ranks=2)
+    assert "is no run" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_diverging_run_says_so(corpus: Path, tmp_path: Path) -> None:
+    more = ("train.learning_rate=1e6",)
+    line, output = refused(
+        "sync-sgd", "--out", tmp_path / "run", *settings(corpus, *more), ranks=2, status=1
+    )
+    assert "training diverged in epoch 1" in line
+    assert "Warning" not in output
+    assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_bad_arguments_are_told_once() -> None:
+    line, _ = refused("gtc", "--sett", "x", ranks=4)
+    assert "unrecognized arguments" in line
+
+
+def test_singletons_are_caught_by_name(corpus: Path, tmp_path: Path) -> None:
+    # As if the mpirun of another MPI had started this process: its variables, but a world of 1.
+    for rank in (0, 1):
+        claims = {
+            "OMPI_COMM_WORLD_SIZE": "4",
+            "OMPI_COMM_WORLD_RANK": str(rank),
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "4",
+        }
+        done = gtcbmuf("train", "gtc", "--out", tmp_path / "run", *settings(corpus), env=claims)
+        assert done.returncode == 2
+        if rank:
+            assert not done.stderr
+        else:
+            assert "started 4 processes, but MPI sees a world of 1" in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+FAILING = """
+import sys, time
+from mpi4py import MPI
+from gtcbmuf.errors import UserError
+from gtcbmuf.topology import job
+with job(MPI.COMM_WORLD):
+    if MPI.COMM_WORLD.rank == 1:
+        print("raised", time.time(), flush=True)
+        raise {error}
+    MPI.COMM_WORLD.Barrier()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [("ValueError('boom')", "rank 1 of 4 failed"), ("UserError('boom')", "gtcbmuf: boom")],
+)
+def test_an_exception_on_one_rank_ends_all_within_seconds(error: str, says: str) -> None:
+    done = mpirun(4, sys.executable, "-c", FAILING.format(error=error), timeout=60)
+    ended = time.time()
+    assert done.returncode != 0
+    assert says in done.stderr
+    raised = float(done.stdout.split()[1])
+    assert ended - raised < 5
+    survivors = [
+        process
+        for process in Path("/proc").glob("[0-9]*")
+        if process.joinpath("cmdline").exists()
+        and b"from gtcbmuf.topology import job" in read_or_nothing(process / "cmdline")
+        and int(process.name) != os.getpid()
+    ]
+    assert not survivors
+
+
+def read_or_nothing(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: Path) -> None:
+    import pty
+
+    done = gtcbmuf("train", "sgd", "--out", tmp_path / "plain", *settings(corpus), ranks=1)
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stdout.count("valid FER") == 3
+
+    from launch import clean_environment, program
+
+    command = [program("mpirun"), "-n", "2", program("gtcbmuf"), "train", "gtc"]
+    command += ["--out", str(tmp_path / "terminal"), *settings(corpus)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(command[0], command, clean_environment())
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    assert b"frames/s" in shown
+    assert b"\r" in shown
+    assert b"%|" in shown

@@ -1,0 +1,164 @@
+"""Messages: what is sent and what stays make up what there was; nothing foreign gets in."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+from gtcbmuf import wire
+
+TAUS = st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0])
+# Multiples of 1/8 below 2^10: their sums are exact in float32, so "equal" can mean equal.
+EIGHTHS = st.integers(-(2**13), 2**13).map(lambda k: k / 8)
+
+
+@st.composite
+def vectors(draw: Any, sparse: bool = False) -> NDArray[np.float32]:
+    n = draw(st.integers(1, 300))
+    vector: NDArray[np.float32] = draw(
+        arrays.arrays(np.float32, n, elements=EIGHTHS, fill=st.just(0.0))
+    )
+    if sparse:
+        vector[draw(st.integers(0, n - 1)) :] = 0
+    return vector
+
+
+@given(vectors(), TAUS, st.integers(0, 2**32))
+def test_decoded_and_residual_are_what_there_was(
+    gradient: NDArray[np.float32], tau: float, seed: int
+) -> None:
+    n = gradient.size
+    residual = np.random.default_rng(seed).integers(-80, 80, n).astype(np.float32) / 8
+    before = residual.copy()
+    words = wire.Encoder(n).encode(residual, gradient, tau)
+    message = wire.parse(words.copy(), n)
+    decoded = np.zeros(n, np.float32)
+    message.add_to(decoded, 1.0)
+    np.testing.assert_array_equal(decoded + residual, before + gradient)
+    assert set(np.unique(np.abs(decoded))) <= {0.0, tau}
+    assert message.count == np.count_nonzero(decoded)
+    assert message.tau == tau
+
+
+@given(vectors(), TAUS, st.floats(-4, 4, width=16))
+def test_added_with_a_scale(gradient: NDArray[np.float32], tau: float, scale: float) -> None:
+    n = gradient.size
+    message = wire.parse(wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau), n)
+    decoded, scaled = np.zeros(n, np.float32), np.ones(n, np.float32)
+    message.add_to(decoded, 1.0)
+    message.add_to(scaled, scale)
+    np.testing.assert_allclose(scaled, 1 + scale * decoded, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 64, 1000])
+def test_a_message_is_never_longer_than_its_bound(n: int) -> None:
+    encoder = wire.Encoder(n)
+    for count in {0, 1, n // 16, n // 16 + 1, n // 2, n}:
+        gradient = np.zeros(n, np.float32)
+        gradient[np.random.default_rng(count).permutation(n)[:count]] = -3
+        words = encoder.encode(np.zeros(n, np.float32), gradient, 1.0)
+        body = 4 * (words.size - wire.HEADER)
+        assert body == 4 * min(count, math.ceil(n / 16))
+        assert body <= 4 * math.ceil(n / 16)
+        assert words.size <= wire.max_words(n)
+        assert wire.parse(words, n).count == count
+
+
+def test_no_entries_is_a_header() -> None:
+    residual = np.zeros(100, np.float32)
+    words = wire.Encoder(100).encode(residual, np.full(100, 0.5, np.float32), 1.0)
+    assert words.size == wire.HEADER
+    decoded = np.zeros(100, np.float32)
+    wire.parse(words, 100).add_to(decoded, 1.0)
+    assert not decoded.any()
+    assert (residual == 0.5).all()
+
+
+def test_an_all_negative_gradient_is_sent_by_magnitude() -> None:
+    residual = np.zeros(64, np.float32)
+    gradient = np.where(np.arange(64) == 5, -3, -0.5).astype(np.float32)
+    message = wire.parse(wire.Encoder(64).encode(residual, gradient, 1.0), 64)
+    assert message.count == 1
+    assert message.body.tolist() == [5 << 1 | 1]
+    assert residual[5] == -2
+
+
+def test_the_bytes_are_as_documented() -> None:
+    gradient = np.zeros(40, np.float32)
+    gradient[[3, 20]] = 2, -2
+    words = wire.Encoder(40).encode(np.zeros(40, np.float32), gradient, 1.0)
+    expected = [0x47544301, 40, 2, np.float32(1).view(np.uint32), 3 << 1, 20 << 1 | 1]
+    assert words.tobytes() == np.array(expected, "<u4").tobytes()
+
+    gradient[:] = 1
+    gradient[0] = -1
+    words = wire.Encoder(40).encode(np.zeros(40, np.float32), gradient, 1.0)
+    expected = [0x47544302, 40, 40, np.float32(1).view(np.uint32), 0x55555557, 0x55555555, 0x5555]
+    assert words.tobytes() == np.array(expected, "<u4").tobytes()
+
+
+MESSAGE = wire.Encoder(64).encode(
+    np.zeros(64, np.float32), np.where(np.arange(64) % 30 == 7, 3, 0).astype(np.float32), 1.0
+)
+
+
+@pytest.mark.parametrize(
+    ("position", "word", "says"),
+    [
+        (0, 0x47544303, "format or version"),
+        (0, 0, "format or version"),
+        (1, 65, "65 parameters reached a model of 64"),
+        (2, 3, "words after its header"),
+        (2, 2**32 - 1, "words after its header"),
+        (3, 0, "tau"),
+        (3, int(np.float32(np.nan).view(np.uint32)), "tau"),
+        (3, int(np.float32(np.inf).view(np.uint32)), "tau"),
+        (3, int(np.float32(-1).view(np.uint32)), "tau"),
+        (4, 64 << 1, "out of bounds"),
+        (4, 2**32 - 1, "out of bounds"),
+        (5, 7 << 1, "out of order"),
+        (5, 6 << 1, "out of order"),
+    ],
+)
+def test_a_foreign_word_is_refused(position: int, word: int, says: str) -> None:
+    words = MESSAGE.copy()
+    wire.parse(words, 64)
+    words[position] = word
+    with pytest.raises(wire.WireError, match=says):
+        wire.parse(words, 64)
+
+
+@pytest.mark.parametrize("size", range(len(MESSAGE)))
+def test_a_truncated_message_is_refused(size: int) -> None:
+    with pytest.raises(wire.WireError):
+        wire.parse(MESSAGE[:size], 64)
+
+
+@given(
+    st.integers(1, 80),
+    st.lists(st.one_of(st.integers(0, 200), st.integers(0, 2**32 - 1)), max_size=12),
+    st.booleans(),
+)
+def test_whatever_comes_in_stays_in_bounds(n: int, words: list[int], headed: bool) -> None:
+    if headed:
+        bits = int(np.float32(1).view(np.uint32))
+        words = [0x47544301 + n % 2, n, len(words), bits, *words]
+    guarded = np.zeros(n + 2, np.float32)
+    try:
+        message = wire.parse(np.array(words, np.uint32), n)
+    except wire.WireError:
+        return
+    message.add_to(guarded[1:-1], 1.0)
+    assert guarded[0] == guarded[-1] == 0
+    assert np.count_nonzero(guarded) == message.count
+
+
+@pytest.mark.parametrize("n", [0, -1, 2**31])
+def test_an_encoder_for_too_many_or_no_parameters(n: int) -> None:
+    with pytest.raises(ValueError, match="parameters"):
+        wire.Encoder(n)

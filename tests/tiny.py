@@ -1,0 +1,55 @@
+"""A corpus small enough to train on in a test, and to learn something from."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gtcbmuf.corpus import Utterance, write
+
+#: Frames of the valid split, and of the test split.
+HELD_OUT_FRAMES = 600
+
+
+def write_corpus(
+    path: Path, *, train_frames: int = 3000, targets: int = 12, dim: int = 8, seed: int = 0
+) -> None:
+    """Gaussian features, with a mean for each target: the same arguments give the same bytes.
+
+    Targets last for some frames each, so that context helps, and two targets make a phone.
+    """
+    stream = np.random.default_rng(seed)
+    means = stream.normal(0, 1, (targets, dim))
+    write(
+        path,
+        {
+            "train": _utterances("train", train_frames, means, stream),
+            "valid": _utterances("valid", HELD_OUT_FRAMES, means, stream),
+            "test": _utterances("test", HELD_OUT_FRAMES, means, stream),
+        },
+        phones=[f"p{phone}" for phone in range((targets + 1) // 2)],
+        target_phone=[target // 2 for target in range(targets)],
+        attributes={"made_by": "tests/tiny.py", "seed": seed},
+    )
+
+
+def _utterances(
+    split: str, frames: int, means: np.ndarray, stream: np.random.Generator
+) -> list[Utterance]:
+    """`frames` frames in all, in utterances of 1 to 120 frames."""
+    utterances = []
+    while frames:
+        length = min(int(stream.integers(1, 121)), frames)
+        frames -= length
+        durations = stream.integers(2, 8, length)
+        targets = np.repeat(stream.integers(0, len(means), length), durations)[:length]
+        features = means[targets] + stream.normal(0, 1, (length, means.shape[1]))
+        number = len(utterances)
+        utterances.append(
+            Utterance(
+                f"{split}-{number:04}",
+                f"{split}-speaker-{number % 3}",
+                features.astype(np.float32),
+                targets.astype(np.uint16),
+            )
+        )
+    return utterances
