@@ -205,9 +205,10 @@ class _Run:
                 }
             )
             print(
-                f"{self.method}: {world.size} workers in {self.topology.groups} groups of "
-                f"{self.topology.group.size}, {self.model.size:,} parameters, "
-                f"{len(self.corpus.train):,} frames -> {self.directory.path}",
+                f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
+                f"({self.topology.groups} x {self.topology.group.size}), "
+                f"{self.model.size:,} parameters, {len(self.corpus.train):,} frames "
+                f"-> {self.directory.path}",
                 flush=True,
             )
 

@@ -47,7 +47,8 @@ def train(
 def test_golden_trajectory(
     method: str, corpus: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    more = ["train.learning_rate=4e-3", "block_filter.period=10", "train.verify=true"]
+    more = ["train.learning_rate=4e-3", "train.schedule=constant", "train.verify=true"]
+    more += ["exchange.tau=1", "block_filter.period=10"]
     if method == "gtc-bmuf":
         more.append("topology.group_size=2")
     summary = train(method, corpus, tmp_path / "run", *more, ranks=RANKS[method])
@@ -159,7 +160,7 @@ def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
     summary = train(
         *("gtc-bmuf", corpus, tmp_path / "run", "topology.group_size=2", *more),
         *(f"block_filter.nesterov={nesterov}", "block_filter.residual=clear"),
-        *("block_filter.local_momentum=keep", "model.activation=sigmoid"),
+        *("block_filter.local_momentum=keep", "model.activation=sigmoid", "exchange.tau=0.5"),
         ranks=4,
     )
     assert summary["fer_test"] < 90

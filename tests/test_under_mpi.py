@@ -14,7 +14,18 @@ FILES = sorted((Path(__file__).parent / "mpi").glob("test_*.py"))
 def test_on_ranks(file: Path, ranks: int) -> None:
     done = mpirun(
         ranks,
-        *(sys.executable, "-m", "mpi4py", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+        *(
+            sys.executable,
+            "-m",
+            "mpi4py",
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--color=no",
+            "-p",
+            "no:cacheprovider",
+        ),
         file,
         env={"GTCBMUF_TEST_RANKS": str(ranks), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         timeout=100,

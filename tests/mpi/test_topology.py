@@ -1,5 +1,7 @@
 """Groups, leaders, and errors that all ranks share."""
 
+import time
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -71,9 +73,9 @@ def test_turns_do_not_overlap() -> None:
     begin_and_end: list[float] = []
 
     def work() -> None:
-        begin_and_end.append(MPI.Wtime())
+        begin_and_end.append(time.monotonic())
         sum(range(20000))
-        begin_and_end.append(MPI.Wtime())
+        begin_and_end.append(time.monotonic())
 
     in_turn(WORLD, work)
     times = WORLD.allgather(begin_and_end)
