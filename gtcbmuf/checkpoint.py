@@ -59,9 +59,9 @@ def load_model(path: Path) -> tuple[NDArray[np.float32], Shape, int]:
             vector = file["weights"][:]
             widths = tuple(int(width) for width in attributes["widths"])
             shape = Shape(widths, str(attributes["activation"]))
-            context = int(attributes["context"])
-    except (OSError, KeyError, ValueError) as error:
+            context, digest = int(attributes["context"]), attributes["sha256"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a model: {error}") from None
-    if vector.shape != (shape.parameters,) or sha256(vector) != attributes["sha256"]:
+    if vector.shape != (shape.parameters,) or sha256(vector) != digest:
         raise UserError(f"{path}: damaged: its weights are not those that were saved")
     return vector, shape, context

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from gtcbmuf.errors import UserError
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, lt=2**31)]
 Positive = Annotated[float, Meta(gt=0, lt=1e9)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -33,7 +33,7 @@ class TrainConfig(Section, frozen=True):
     #: What the schedule multiplies the learning rate by, once an epoch.
     decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
     #: Epochs, or a part of one, over which the learning rate rises from 0.
-    warmup: Annotated[float, Meta(ge=0)] = 0.0
+    warmup: Annotated[float, Meta(ge=0, lt=1e9)] = 0.0
     #: Of the local (heavy-ball) momentum.
     momentum: Share = 0.0
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
@@ -162,7 +162,7 @@ def load(source: str, assignments: Iterable[str] = ()) -> Config:
     text = _read(source)
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{source}: not a TOML file: {error}") from None
     _check_keys(tree, source)
     for assignment in assignments:
@@ -189,7 +189,7 @@ def _read(source: str) -> str:
         raise UserError(
             f"{source}: neither a file nor a recipe; the recipes are {', '.join(recipe_names())}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be read as a configuration: {error}") from None
 
 
@@ -222,7 +222,7 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     _check_keys({section: {key: None}}, "--set")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()  # a bare word: --set exchange.kind=gtc
     table = tree.setdefault(section, {})
     if isinstance(table, dict):

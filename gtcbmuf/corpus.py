@@ -73,6 +73,9 @@ def write(
 
 
 def _write_split(group: h5py.Group, utterances: Sequence[Utterance]) -> None:
+    for utterance in utterances:
+        if len(utterance.features) != len(utterance.targets):
+            raise ValueError(f"{utterance.name}: features and targets differ in their frames")
     group["features"] = np.concatenate([u.features for u in utterances]).astype(np.float16)
     group["targets"] = np.concatenate([u.targets for u in utterances])
     group["lengths"] = np.array([len(u.targets) for u in utterances], np.int32)
@@ -117,12 +120,12 @@ def read(path: Path) -> Corpus:
     Raises:
         UserError: no such file, no corpus, another version, or arrays that contradict each other.
     """
-    if not path.exists():
-        raise UserError(
-            f"corpus.path = {str(path)!r}: no such file; make one: "
-            f"gtcbmuf corpus synth --preset small --out {path}"
-        )
     try:
+        if not path.exists():
+            raise UserError(
+                f"corpus.path = {str(path)!r}: no such file; make one: "
+                f"gtcbmuf corpus synth --preset small --out {path}"
+            )
         with h5py.File(path, "r") as file:
             kind, version = file.attrs.get("format"), file.attrs.get("version")
             if kind != FORMAT:
@@ -133,14 +136,18 @@ def read(path: Path) -> Corpus:
             train, valid, test = (_read_split(path, file, name, target_count) for name in SPLITS)
     except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a corpus: {error}") from None
-    return Corpus(path, train.features.shape[1], target_count, train, valid, test)
+    feature_dim = train.features.shape[1]
+    if not feature_dim == valid.features.shape[1] == test.features.shape[1]:
+        raise UserError(f"{path}: train, valid and test differ in their feature dimensions")
+    return Corpus(path, feature_dim, target_count, train, valid, test)
 
 
 def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Split:
     features = _map(path, file[name]["features"], np.float16, 2)
     targets = _map(path, file[name]["targets"], np.uint16, 1)
-    ends = np.cumsum(file[name]["lengths"][:], dtype=np.int64)
-    if not (len(ends) and len(features) == len(targets) == ends[-1] and np.all(np.diff(ends) > 0)):
+    lengths = file[name]["lengths"][:]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not (len(ends) and len(features) == len(targets) == ends[-1] and np.all(lengths > 0)):
         raise UserError(f"{path}: {name}: features, targets and lengths differ in their frames")
     if targets.max() >= target_count:
         raise UserError(f"{path}: {name}: target {targets.max()} of only {target_count}")

@@ -41,7 +41,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
-    increase = "-" if sgd is None else f"{100 * (summary['fer_test'] / sgd - 1):+.1f}"
+    increase = "-" if not sgd else f"{100 * (summary['fer_test'] / sgd - 1):+.1f}"
     return [
         summary["method"],
         str(summary["workers"]),

@@ -40,7 +40,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            if path.is_dir() and (path / "config.toml").exists():
+            if path.is_dir() and path.name and (path / "config.toml").exists():
                 _move_aside(path)
             elif path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise UserError(f"--out {path}: something is there that is no run; choose another")
@@ -92,7 +92,7 @@ def read(path: Path) -> Run:
             [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()],
             json.loads((path / "summary.json").read_text()),
         )
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged run directory: {error}") from None
 
 

@@ -1,0 +1,57 @@
+"""What the README tells a newcomer to type works as it stands."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from launch import ROOT, gtcbmuf, mpirun, program, run
+from tiny import write_corpus
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    [example] = blocks("python")
+    script = tmp_path / "example.py"
+    script.write_text(example)
+    done = mpirun(4, sys.executable, script)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 0.2
+
+
+def test_the_commands_run(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus/quickstart.h5")
+    [commands] = blocks("bash")
+    for line in commands.splitlines():
+        first, *rest = shlex.split(line)
+        words = [program(first), *rest]
+        if first == "mpirun":
+            words = [program(word) if word == "gtcbmuf" else word for word in words]
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert (tmp_path / "runs/fer.png").exists()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", README))))
+def test_what_it_links_to_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    from gtcbmuf import config
+
+    for section, keys in config.to_dict(config.load("gtc-bmuf")).items():
+        for key in keys:
+            assert f"`{section}.{key}`" in README or f"`.{key}`" in README or key == "path"
+
+
+def test_help_needs_no_mpi() -> None:
+    done = gtcbmuf("train", "--help", env={"MPI4PY_LIBMPI": "/nowhere"})
+    assert done.returncode == 0
+    assert "--set" in done.stdout
