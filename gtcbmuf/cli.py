@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,25 +58,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: Any) -> None:
-    launcher.ease_oversubscription()
-    try:
-        with warnings.catch_warnings():
-            # mpi4py suspects, on every rank, what launcher.check tells once.
-            warnings.filterwarnings("ignore", "suspicious MPI execution environment")
-            from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"no MPI library can be loaded ({reason}); install one with scripts/setup, or load "
-            "your site's module and name its library in MPI4PY_LIBMPI"
-        ) from None
-    launcher.check(MPI.COMM_WORLD.size)
+    world = launcher.start()
 
     from gtcbmuf.topology import job
     from gtcbmuf.train import train
 
-    with job(MPI.COMM_WORLD):
-        train(MPI.COMM_WORLD, arguments.config, arguments.set, arguments.out)
+    with job(world):
+        train(world, arguments.config, arguments.set, arguments.out)
 
 
 def _report(arguments: Any) -> None:

@@ -13,7 +13,8 @@ from msgspec import Meta, Struct
 from gtcbmuf.errors import UserError
 
 Count = Annotated[int, Meta(ge=1, lt=2**31)]
-Positive = Annotated[float, Meta(gt=0, lt=1e9)]
+#: Float32 must hold it as more than 0.
+Positive = Annotated[float, Meta(ge=1e-30, lt=1e9)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -210,7 +211,8 @@ def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
 
 def _nearest(path: str, valid: list[str]) -> str:
     same_name = [key for key in valid if key.partition(".")[2] == path.rpartition(".")[2]]
-    close = difflib.get_close_matches(path, valid, n=1, cutoff=0.7) or same_name
+    cutoff = 0.0 if same_name else 0.7
+    close = difflib.get_close_matches(path, same_name or valid, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else f"the valid keys are {', '.join(valid)}"
 
 

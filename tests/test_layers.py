@@ -20,7 +20,7 @@ LAYERS = (
 )
 SIDEWAYS = {("score", "corpus"), ("score", "model"), ("checkpoint", "model"), ("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MPI_MODULES = {"cli", "train", "algorithm", "topology"}
+MPI_MODULES = {"launcher", "train", "algorithm", "topology"}
 
 
 def module_of(path: Path) -> str:

@@ -12,13 +12,9 @@ import pytest
 
 from gtcbmuf import kernels, launcher
 
-launcher.ease_oversubscription()
-
-from mpi4py import MPI  # noqa: E402
+WORLD = launcher.start()
 
 from gtcbmuf.topology import Topology, in_turn  # noqa: E402
-
-WORLD = MPI.COMM_WORLD
 
 
 def pytest_sessionstart() -> None:
