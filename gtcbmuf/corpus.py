@@ -193,7 +193,7 @@ class FrameReader:
         np.minimum(index, self._split.ends[utterance][:, None] - 1, out=index)
         # "clip" lets take() write into out directly; no index is out of bounds.
         np.take(self._split.features, index, axis=0, out=half, mode="clip")
-        inputs[...] = half.reshape(count, -1)
+        inputs[...] = half.reshape(inputs.shape)
         targets = np.take(self._split.targets, frames, out=self._targets[:count], mode="clip")
         return inputs, targets
 

@@ -25,6 +25,10 @@ class Shape:
     widths: tuple[int, ...]
     activation: str
 
+    def __post_init__(self) -> None:
+        if self.activation not in ("relu", "sigmoid"):
+            raise ValueError(f"activation {self.activation!r}: expected 'relu' or 'sigmoid'")
+
     @property
     def layers(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of each layer."""

@@ -36,7 +36,7 @@ def _utterances(
     split: str, frames: int, means: np.ndarray, stream: np.random.Generator
 ) -> list[Utterance]:
     """`frames` frames in all, in utterances of 1 to 120 frames."""
-    utterances = []
+    utterances: list[Utterance] = []
     while frames:
         length = min(int(stream.integers(1, 121)), frames)
         frames -= length

@@ -1,0 +1,128 @@
+"""Models on disk: what was saved comes back, or an error."""
+
+import hashlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from gtcbmuf.checkpoint import load_model, save_model, sha256
+from gtcbmuf.errors import UserError
+from gtcbmuf.model import Shape
+
+SHAPE = Shape((6, 5, 4), "sigmoid")
+VECTOR = np.random.default_rng(0).normal(size=SHAPE.parameters).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a saved model."""
+    path = tmp_path / "model.h5"
+    save_model(path, VECTOR, SHAPE, 3)
+    return path
+
+
+def refusal(path: Path) -> str:
+    """What `load_model` says of a file that it refuses: one line that names it."""
+    with pytest.raises(UserError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+@pytest.mark.parametrize("shape", [SHAPE, Shape((3, 2), "relu")])
+def test_what_was_saved_is_loaded(tmp_path: Path, shape: Shape) -> None:
+    vector = np.full(shape.parameters, -0.0, np.float32)
+    vector[:3] = np.inf, 1e-45, np.pi
+    save_model(tmp_path / "model.h5", vector, shape, 0)
+    loaded, loaded_shape, context = load_model(tmp_path / "model.h5")
+    assert loaded.dtype == np.float32
+    assert loaded.tobytes() == vector.tobytes()
+    assert (loaded_shape, context) == (shape, 0)
+
+
+def test_an_earlier_model_is_replaced_and_nothing_else_stays(path: Path) -> None:
+    save_model(path, VECTOR + 1, SHAPE, 5)
+    loaded, _, context = load_model(path)
+    np.testing.assert_array_equal(loaded, VECTOR + 1)
+    assert context == 5
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_hash_is_that_of_the_weights_bytes(path: Path) -> None:
+    right = hashlib.sha256(VECTOR.tobytes()).hexdigest()
+    assert sha256(VECTOR) == right
+    with h5py.File(path) as file:
+        assert file.attrs["sha256"] == right
+        assert file["weights"][:].tobytes() == VECTOR.tobytes()
+        assert file.attrs["widths"].tolist() == [6, 5, 4]
+    assert sha256(np.array([0.0], np.float32)) != sha256(np.array([-0.0], np.float32))
+
+
+def test_every_flipped_byte_of_the_weights_is_found(path: Path) -> None:
+    with h5py.File(path) as file:
+        offset = file["weights"].id.get_offset()
+    raw = path.read_bytes()
+    assert raw[offset : offset + VECTOR.nbytes] == VECTOR.tobytes()
+    for i in range(VECTOR.nbytes):
+        damaged = bytearray(raw)
+        damaged[offset + i] ^= 1 << i % 8
+        path.write_bytes(damaged)
+        assert "damaged" in refusal(path)
+
+
+def test_a_model_cut_short_anywhere_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+    for length in [*range(0, len(raw), 101), len(raw) - 1]:
+        path.write_bytes(raw[:length])
+        assert "cannot be read as a model" in refusal(path)
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    refusal(tmp_path / "none.h5")
+    refusal(tmp_path)
+    (tmp_path / "text.h5").write_text("some text\n" * 100)
+    refusal(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["weights"] = VECTOR
+    assert "not a model of format version 1" in refusal(tmp_path / "foreign.h5")
+
+
+@pytest.mark.parametrize("key", ["format", "version", "widths", "activation", "context", "sha256"])
+def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file.attrs[key]
+    refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("version", 2, "version 1"),
+        ("widths", [6, 5, 5], "damaged"),
+        ("widths", 6, "cannot be read"),
+        ("context", "three", "cannot be read"),
+        ("sha256", "0" * 64, "damaged"),
+        ("activation", "tanh", "tanh"),
+    ],
+)
+def test_an_attribute_that_contradicts_the_weights_is_refused(
+    path: Path, key: str, value: object, words: str
+) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs[key] = value
+    assert words in refusal(path)
+
+
+def test_weights_of_another_type_or_place_are_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file["weights"] = VECTOR.astype(np.float64)
+    assert "damaged" in refusal(path)
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_group("weights")
+    refusal(path)

@@ -1,0 +1,109 @@
+"""What the environment of each launcher tells, and when MPI's world contradicts it."""
+
+import os
+
+import pytest
+
+from gtcbmuf import launcher
+from gtcbmuf.errors import UserError
+
+OPEN_MPI = "Open MPI's mpirun"
+PMI = "a PMI launcher (MPICH's mpirun, srun)"
+# Size, rank and ranks on this host, as each of them sets them.
+VARIABLES = {
+    OPEN_MPI: ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    PMI: ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
+    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
+}
+every_launcher = pytest.mark.parametrize("name", VARIABLES)
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith(("OMPI_", "PMI_", "PMIX_", "MPI_", "SLURM_")):
+            monkeypatch.delenv(variable)
+
+
+def started_by(monkeypatch: pytest.MonkeyPatch, name: str, size: int, rank: int) -> None:
+    for variable, value in zip(VARIABLES[name], (size, rank, size), strict=True):
+        monkeypatch.setenv(variable, str(value))
+
+
+def test_without_a_launcher_any_world_will_do() -> None:
+    assert launcher.name() == "none"
+    assert launcher.rank() == 0
+    launcher.check_size(1)
+    launcher.check_size(4)
+
+
+@every_launcher
+def test_a_launcher_is_recognised(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, name, size=12, rank=11)
+    assert launcher.name() == name
+    assert launcher.rank() == 11
+    launcher.check_size(12)
+
+
+@every_launcher
+def test_singletons_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The launcher started 4, each of which is alone in its world."""
+    started_by(monkeypatch, name, size=4, rank=2)
+    with pytest.raises(UserError) as caught:
+        launcher.check_size(1)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"{name} started 4 processes, but MPI sees a world of 1: ")
+    assert "mpirun" in message
+
+
+@every_launcher
+def test_one_process_under_a_launcher_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    started_by(monkeypatch, name, size=1, rank=0)
+    launcher.check_size(1)
+
+
+@pytest.mark.parametrize("name", [OPEN_MPI, PMI])
+def test_mpirun_in_a_slurm_job_counts_not_srun(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, "srun", size=1, rank=0)
+    started_by(monkeypatch, name, size=8, rank=5)
+    assert launcher.name() == name
+    assert launcher.rank() == 5
+    launcher.check_size(8)
+
+
+@pytest.mark.parametrize("size", ["", "many", "-3"])
+def test_a_size_that_is_no_number_is_not_judged(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("PMI_SIZE", size)
+    assert launcher.rank() == 0
+    launcher.check_size(3)
+
+
+FOREIGN = [
+    "MPICH Version:      5.0.1\nMPICH Release date: ...\n",
+    "Intel(R) MPI Library 2021.11 for Linux* OS\n",
+    "MVAPICH Version: 4.0\n",
+]
+OWN = "Open MPI v5.0.10, package: Open MPI conda@x Distribution\n"
+
+
+@pytest.mark.parametrize("version", FOREIGN)
+def test_a_library_that_open_mpis_mpirun_cannot_start_is_named(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    launcher.check_library(version)  # without a launcher it is alone, and right
+    started_by(monkeypatch, PMI, size=2, rank=0)
+    launcher.check_library(version)
+    started_by(monkeypatch, OPEN_MPI, size=2, rank=0)
+    with pytest.raises(UserError) as caught:
+        launcher.check_library(version)
+    assert len(str(caught.value).splitlines()) == 1
+    assert " ".join(version.splitlines()[0].split()) in str(caught.value)
+
+
+@every_launcher
+def test_open_mpi_is_left_to_the_size_check(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, name, size=2, rank=0)
+    launcher.check_library(OWN)
