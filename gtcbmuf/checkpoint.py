@@ -5,7 +5,6 @@ context, sha256; dataset weights (n,) float32, laid out as `gtcbmuf.model` says.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import h5py
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
+from gtcbmuf.storage import get_attributes, replacing, set_attributes
 
 FORMAT = "gtcbmuf-model"
 VERSION = 1
@@ -33,16 +33,17 @@ def save_model(path: Path, vector: NDArray[np.float32], shape: Shape, context: i
         shape: of the MLP.
         context: frames on each side of the classified one.
     """
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION, "sha256": sha256(vector)})
-            file.attrs.update({"widths": shape.widths, "activation": shape.activation})
-            file.attrs["context"] = context
-            file["weights"] = vector
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    attributes = {
+        "format": FORMAT,
+        "version": VERSION,
+        "sha256": sha256(vector),
+        "widths": shape.widths,
+        "activation": shape.activation,
+        "context": context,
+    }
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
+        set_attributes(file, attributes)
+        file["weights"] = vector
 
 
 def load_model(path: Path) -> tuple[NDArray[np.float32], Shape, int]:
@@ -53,7 +54,7 @@ def load_model(path: Path) -> tuple[NDArray[np.float32], Shape, int]:
     """
     try:
         with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
+            attributes = get_attributes(file)
             if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
                 raise UserError(f"{path}: not a model of format version {VERSION}")
             vector = file["weights"][:]

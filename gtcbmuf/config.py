@@ -27,7 +27,7 @@ class TrainConfig(Section, frozen=True):
 
     epochs: Count = 5
     #: Frames per worker and step.
-    minibatch: Count = 64
+    minibatch: Annotated[int, Meta(ge=1, le=2**20)] = 64
     #: Per frame: a worker's gradient is the sum over its minibatch.
     learning_rate: Positive = 1.6e-3
     schedule: Literal["constant", "exponential", "newbob"] = "newbob"
@@ -129,10 +129,14 @@ def group_size(config: Config, workers: int) -> int:
             f"topology.group_size = {size} does not divide the {workers} workers; "
             f"possible here: {', '.join(divisors)}"
         )
-    if config.exchange.kind == "none" and size > 1:
-        what = "sgd trains 1 worker" if config.block_filter.kind == "none" else "no exchange"
+    if config.exchange.kind == config.block_filter.kind == "none" and workers > 1:
         raise UserError(
-            f'exchange.kind = "none" ({what}) needs groups of 1 worker, not of {size}; '
+            f"sgd trains 1 worker, and this job has {workers}; start one, or choose what connects "
+            'them: exchange.kind = "dense" or "gtc", block_filter.kind = "bmuf"'
+        )
+    if config.exchange.kind == "none" and size > 1:
+        raise UserError(
+            f'exchange.kind = "none" needs groups of 1 worker, not of {size}; '
             'choose "dense" or "gtc", or topology.group_size = 1'
         )
     if config.block_filter.kind == "none" and size < workers:
@@ -223,7 +227,7 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         raise UserError(f"--set {assignment}: expected section.key=value")
     _check_keys({section: {key: None}}, "--set")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        [parsed] = tomllib.loads(f"value = {value}").values()
     except (ValueError, RecursionError):
         parsed = value.strip()  # a bare word: --set exchange.kind=gtc
     table = tree.setdefault(section, {})

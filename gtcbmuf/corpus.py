@@ -13,7 +13,6 @@ Version 1 of the format:
         speakers     (U,) of the utterances; no speaker is in two splits
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
+from gtcbmuf.storage import get_attributes, replacing, set_attributes, text_array
 
 FORMAT = "gtcbmuf-corpus"
 VERSION = 1
@@ -59,29 +59,26 @@ def write(
         attributes: how the corpus was made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w", libver="v110", track_order=True) as file:
-            file.attrs.update({"format": FORMAT, "version": VERSION, **attributes})
-            file["phones"] = np.array(phones, dtype=h5py.string_dtype())
-            file["target_phone"] = np.array(target_phone, np.uint16)
-            for split in SPLITS:
-                _write_split(file.create_group(split), splits[split])
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as beside, h5py.File(beside, "w", libver="v110", track_order=True) as file:
+        set_attributes(file, {**attributes, "format": FORMAT, "version": VERSION})
+        file["phones"] = text_array(phones)
+        file["target_phone"] = np.array(target_phone, np.uint16)
+        for split in SPLITS:
+            _write_split(file.create_group(split), splits[split])
 
 
 def _write_split(group: h5py.Group, utterances: Sequence[Utterance]) -> None:
     for utterance in utterances:
         if len(utterance.features) != len(utterance.targets):
             raise ValueError(f"{utterance.name}: features and targets differ in their frames")
-    group["features"] = np.concatenate([u.features for u in utterances]).astype(np.float16)
-    group["targets"] = np.concatenate([u.targets for u in utterances])
+    features = np.concatenate([u.features for u in utterances]).astype(np.float16)
+    if not np.isfinite(features).all():
+        raise ValueError("features hold NaN, or values that float16 cannot")
+    group["features"] = features
+    group["targets"] = np.concatenate([u.targets for u in utterances]).astype(np.uint16)
     group["lengths"] = np.array([len(u.targets) for u in utterances], np.int32)
-    text = h5py.string_dtype()
-    group["names"] = np.array([u.name for u in utterances], dtype=text)
-    group["speakers"] = np.array([u.speaker for u in utterances], dtype=text)
+    group["names"] = text_array([u.name for u in utterances])
+    group["speakers"] = text_array([u.speaker for u in utterances])
 
 
 @dataclass(frozen=True)
@@ -127,8 +124,9 @@ def read(path: Path) -> Corpus:
                 f"gtcbmuf corpus synth --preset small --out {path}"
             )
         with h5py.File(path, "r") as file:
-            kind, version = file.attrs.get("format"), file.attrs.get("version")
-            if kind != FORMAT:
+            attributes = get_attributes(file)
+            version = attributes.get("version")
+            if attributes.get("format") != FORMAT:
                 raise UserError(f"{path}: an HDF5 file, but not a corpus of ours")
             if version != VERSION:
                 raise UserError(f"{path}: corpus format {version}; this program reads {VERSION}")
@@ -224,7 +222,7 @@ class Minibatches:
         self._frames = len(split)
         self._batch = workers * minibatch
         self._workers, self._rank = workers, rank
-        self._order = np.arange(0)
+        self._order = np.arange(self._frames)
 
     @property
     def steps(self) -> int:

@@ -4,6 +4,7 @@ All but `start` only reads the environment and /proc, before there is an MPI.
 """
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ _LAUNCHERS = {
 def _value(kind: int) -> int | None:
     for variables in _LAUNCHERS.values():
         if variables[0] in os.environ:
-            text = os.environ.get(variables[kind], "")
-            return int(text) if text.isdecimal() else None
+            number = re.match(r"\d+", os.environ.get(variables[kind], ""))  # Slurm: "4(x2)"
+            return int(number[0]) if number else None
     return None
 
 
@@ -87,7 +88,7 @@ def check_library(version: str) -> None:
     Raises:
         UserError: a library that Open MPI's mpirun cannot start.
     """
-    family = " ".join(version.splitlines()[0].split())
+    family = " ".join(version.partition("\n")[0].split())
     foreign = any(name in version for name in ("MPICH", "Intel(R) MPI", "MVAPICH"))
     if name() == "Open MPI's mpirun" and foreign:
         raise UserError(f"Open MPI's mpirun cannot start {family}, which is loaded; {_ADVICE}")
@@ -136,6 +137,6 @@ def on_terminal() -> bool:
             target = os.readlink(f"/proc/{process}/fd/2")
         except (OSError, ValueError, IndexError):
             return False
-        if command in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun", "srun"):
+        if command in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun"):
             return target.startswith(("/dev/pts/", "/dev/tty"))
     return False

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import Run
 
 _HEADERS = (
@@ -17,6 +18,15 @@ _HEADERS = (
     "bytes/step",
     "density %",
 )
+_FACTS = (
+    "method",
+    "workers",
+    "groups",
+    "fer_test",
+    "frames_per_second",
+    "bytes_sent_per_step",
+    "density",
+)
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -25,8 +35,9 @@ def table(runs: Sequence[Run]) -> str:
     The error increase is relative to the mean test FER of the sgd runs among them. Bytes are what
     a worker hands to MPI for others at a step, as a mean over workers and steps.
     """
-    sgd = [run.summary["fer_test"] for run in runs if run.summary["method"] == "sgd"]
-    rows = [_row(run.summary, mean(sgd) if sgd else None) for run in runs]
+    summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
+    sgd = [summary["fer_test"] for summary in summaries if summary["method"] == "sgd"]
+    rows = [_row(summary, mean(sgd) if sgd else None) for summary in summaries]
     widths = [max(map(len, column)) for column in zip(_HEADERS, *rows, strict=True)]
 
     def line(cells: Sequence[str], fill: str = " ") -> str:
@@ -38,6 +49,14 @@ def table(runs: Sequence[Run]) -> str:
     lines = [line(_HEADERS), ruler, *map(line, rows)]
     note = _oversubscribed(runs)
     return "\n".join([*lines, "", note] if note else lines)
+
+
+def _part(path: Path, whole: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Some keys of what a run directory holds."""
+    missing = [key for key in keys if key not in whole]
+    if missing:
+        raise UserError(f"{path}: damaged run directory: no {missing[0]} where one should be")
+    return {key: whole[key] for key in keys}
 
 
 def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
@@ -56,13 +75,13 @@ def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
 
 def _oversubscribed(runs: Sequence[Run]) -> str:
     """A warning if a host had more ranks than cores in one of the runs."""
-    worst = (0, 1)
+    worst = (1, 1)
     for run in runs:
-        ranks = run.environment["host_of_rank"]
-        for host, facts in run.environment["hosts"].items():
-            if ranks.count(host) > facts["cores"]:
-                worst = max(worst, (ranks.count(host), facts["cores"]))
-    if not worst[0]:
+        environment = _part(run.path, run.environment, ("host_of_rank", "hosts"))
+        for host, facts in environment["hosts"].items():
+            here = environment["host_of_rank"].count(host), facts["cores"]
+            worst = max(worst, here, key=lambda pair: pair[0] / pair[1])
+    if worst[0] <= worst[1]:
         return ""
     return (
         f"Up to {worst[0]} workers shared {worst[1]} cores here: frames/s says what this machine "
@@ -71,7 +90,12 @@ def _oversubscribed(runs: Sequence[Run]) -> str:
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:
-    """Draw valid FER over epochs, a line a run, as PNG (or what the name's ending says)."""
+    """Draw valid FER over epochs, a line a run, as PNG (or what the name's ending says).
+
+    Raises:
+        UserError: an ending that matplotlib does not know, a place that cannot be written to, or
+            a damaged run directory.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -80,18 +104,24 @@ def plot(runs: Sequence[Run], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
-        workers = run.summary["workers"]
+        summary = _part(run.path, run.summary, _FACTS)
+        epochs = [_part(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
+        workers = summary["workers"]
         axes.plot(
-            [line["epoch"] for line in run.metrics],
-            [line["fer_valid"] for line in run.metrics],
+            [line["epoch"] for line in epochs],
+            [line["fer_valid"] for line in epochs],
             marker=marker,
             markersize=5,
-            label=f"{run.summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
+            label=f"{summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
         )
     axes.set(xlabel="epoch", ylabel="frame error rate on valid (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--plot {path}: cannot be drawn: {error}") from None
+    finally:
+        pyplot.close(figure)

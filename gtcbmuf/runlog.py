@@ -8,7 +8,6 @@
 """
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -23,7 +22,10 @@ import threadpoolctl
 import tomli_w
 
 from gtcbmuf.errors import UserError
+from gtcbmuf.storage import replacing
 
+#: The files by which a run directory is known, also one of an unfinished run.
+_ALWAYS = ("environment.json", "config.toml")
 _PACKAGES = ("gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "mpich", "openmpi", "msgspec")
 
 
@@ -40,7 +42,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            if path.is_dir() and path.name and (path / "config.toml").exists():
+            if path.name and all((path / file).exists() for file in _ALWAYS):
                 _move_aside(path)
             elif path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise UserError(f"--out {path}: something is there that is no run; choose another")
@@ -50,7 +52,7 @@ class RunDirectory:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml."""
-        (self.path / "config.toml").write_text(tomli_w.dumps(config))
+        (self.path / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json: `facts`, and what this process sees by itself."""
@@ -58,7 +60,7 @@ class RunDirectory:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -105,9 +107,8 @@ def _move_aside(path: Path) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _environment() -> dict[str, Any]:
@@ -159,4 +160,5 @@ def _commit() -> dict[str, Any]:
     tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
     if commit is None or tracked is None:
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": git("status", "--porcelain", "-uno") != ""}
+    changes = git("status", "--porcelain", "-uno")
+    return {"commit": commit, "dirty": None if changes is None else changes != ""}

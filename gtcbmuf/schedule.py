@@ -12,9 +12,9 @@ class Schedule:
     """The learning rate of every step; it depends on nothing but the config and the valid FERs.
 
     constant: the configured rate. exponential: times `decay` after every epoch. newbob: times
-    `decay` after the first epoch whose valid FER is not at least 1 % (relative) below the best
-    before it, and after every later one. In all of them the rate rises linearly over the first
-    `warmup` epochs.
+    `decay` after the first epoch whose valid FER is not at least 1 % (relative) below that of the
+    epoch before it, and after every later one. In all of them the rate rises linearly over the
+    first `warmup` epochs.
 
     Args:
         config: the keys learning_rate, schedule, decay and warmup.
@@ -22,7 +22,7 @@ class Schedule:
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
-        self._best = float("inf")
+        self._last = float("inf")
         self._decaying = config.schedule == "exponential"
         #: The rate of this epoch, after warm-up.
         self.rate = config.learning_rate
@@ -40,7 +40,7 @@ class Schedule:
     def end_epoch(self, fer_valid: float) -> None:
         """Take note of the valid FER (in per cent) that the epoch ended with."""
         if self._config.schedule == "newbob":
-            self._decaying |= fer_valid > self._best * (1 - NEWBOB_FALL)
-            self._best = min(self._best, fer_valid)
+            self._decaying |= fer_valid > self._last * (1 - NEWBOB_FALL)
+            self._last = fer_valid
         if self._decaying:
             self.rate *= self._config.decay

@@ -26,6 +26,8 @@ class Scorer:
     def frame_errors(self, mlp: MLP, parameters: NDArray[np.float32]) -> int:
         """Frames of the share whose most probable target is not the right one.
 
+        Of targets that are equally probable the first counts.
+
         Args:
             mlp: with a capacity of at least BATCH.
             parameters: (n,) of the model.

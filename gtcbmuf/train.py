@@ -77,13 +77,14 @@ def train(world: MPI.Comm, source: str, assignments: list[str], out: Path | None
 def _resolved(chosen: Config, workers: int) -> tuple[str, Config, int]:
     """Method, the configuration with "all" and "auto" as numbers, and M."""
     group_size = config.group_size(chosen, workers)
+    groups = workers // group_size
     momentum = chosen.block_filter.momentum
     resolved = msgspec.structs.replace(
         chosen,
         topology=config.TopologyConfig(group_size=group_size),
         block_filter=msgspec.structs.replace(
             chosen.block_filter,
-            momentum=1 - group_size / workers if momentum == "auto" else momentum,
+            momentum=1 - 1 / groups if momentum == "auto" and groups > 1 else momentum,
         ),
     )
     return config.method_name(chosen), resolved, group_size
@@ -195,7 +196,6 @@ class _Run:
         facts = (MPI.Get_processor_name(), os.cpu_count())
         hosts: list[Any] = world.gather(facts) or []
         if self.leads:
-            self.directory.write_config(config.to_dict(self.config))
             self.directory.write_environment(
                 {
                     "mpi": MPI.Get_library_version().strip(),
@@ -204,6 +204,7 @@ class _Run:
                     "host_of_rank": [host for host, _ in hosts],
                 }
             )
+            self.directory.write_config(config.to_dict(self.config))
             print(
                 f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
                 f"({self.topology.groups} x {self.topology.group.size}), "

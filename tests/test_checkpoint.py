@@ -56,7 +56,7 @@ def test_the_hash_is_that_of_the_weights_bytes(path: Path) -> None:
     right = hashlib.sha256(VECTOR.tobytes()).hexdigest()
     assert sha256(VECTOR) == right
     with h5py.File(path) as file:
-        assert file.attrs["sha256"] == right
+        assert file.attrs["sha256"] == right.encode()
         assert file["weights"][:].tobytes() == VECTOR.tobytes()
         assert file.attrs["widths"].tolist() == [6, 5, 4]
     assert sha256(np.array([0.0], np.float32)) != sha256(np.array([-0.0], np.float32))

@@ -14,6 +14,7 @@ from tiny import write_corpus
 
 from gtcbmuf.corpus import FrameReader, Minibatches, Split, Utterance, read, share, write
 from gtcbmuf.errors import UserError
+from gtcbmuf.storage import get_attributes
 
 
 def utterance(name: str, frames: int, dim: int = 3, seed: int = 0) -> Utterance:
@@ -71,7 +72,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_the_file_says_how_it_was_made_and_who_speaks(tmp_path: Path) -> None:
     write_splits(tmp_path / "corpus.h5")
     with h5py.File(tmp_path / "corpus.h5") as file:
-        assert dict(file.attrs) == {
+        assert get_attributes(file) == {
             "format": "gtcbmuf-corpus",
             "version": 1,
             "preset": "by hand",

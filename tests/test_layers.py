@@ -14,7 +14,7 @@ LAYERS = (
     ("algorithm",),
     ("topology",),
     ("corpus", "model", "score", "schedule", "checkpoint", "runlog", "features"),
-    ("kernels", "wire", "meter", "launcher"),
+    ("kernels", "wire", "meter", "launcher", "storage"),
     ("config",),
     ("errors", "__init__"),
 )

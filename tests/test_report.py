@@ -9,6 +9,7 @@ import pytest
 from matplotlib import pyplot
 
 from gtcbmuf import report, runlog
+from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import Run
 
 
@@ -136,3 +137,18 @@ def test_plots_leave_no_figures_open(tmp_path: Path) -> None:
     report.plot([make_run(tmp_path / "a", "sgd")], tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
     assert pyplot.get_fignums() == before
+
+
+def test_a_run_that_lacks_a_fact_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "sgd")
+    del run.summary["fer_test"]
+    with pytest.raises(UserError, match=r"/a: damaged run directory: no fer_test"):
+        report.table([run])
+
+
+@pytest.mark.parametrize("place", ["fer.nonsense", "file/fer.png"])
+def test_a_plot_that_cannot_be_drawn_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    run = make_run(tmp_path / "a", "sgd")
+    with pytest.raises(UserError, match=r"--plot .* cannot be drawn"):
+        report.plot([run], tmp_path / place)

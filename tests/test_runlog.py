@@ -88,7 +88,9 @@ def test_an_earlier_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    RunDirectory(path).write_config({"train": {"seed": 1}})
+    unfinished = RunDirectory(path)
+    unfinished.write_environment({})
+    unfinished.write_config({"train": {"seed": 1}})
     finished_run(path, seed=2)
     assert tomllib.loads((tmp_path / "run.1" / "config.toml").read_text()) == {"train": {"seed": 1}}
     assert seed_of(path) == 2
@@ -109,6 +111,13 @@ def test_a_place_that_holds_something_else_is_refused_and_left(tmp_path: Path) -
     assert (tmp_path / "folder" / "thesis.tex").read_text() == "x"
     assert (tmp_path / "file").read_text() == "y"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_project_that_only_has_a_config_toml_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.toml").write_text("[train]")
+    assert "no run" in refusal(tmp_path / "project", RunDirectory)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["project"]
 
 
 def test_the_working_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def test_what_the_corpus_holds(corpus_path: Path) -> None:
         assert file["target_phone"][:].tolist() == [i // 3 for i in range(147)]
         assert file.attrs["snr_db_high"] == 20
         assert file.attrs["speakers_train"] == 2
-        assert file.attrs["espeak_ng"].startswith("1.52")
+        assert file.attrs["espeak_ng"].startswith(b"1.52")
         for split, count, seconds in zip(corpus.SPLITS, MINI.speakers, (8, 4, 4), strict=True):
             group = file[split]
             owners = np.array([s.decode() for s in group["speakers"]])

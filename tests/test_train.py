@@ -185,7 +185,7 @@ def refused(
     ("method", "more", "says"),
     [
         ("gtc-bmuf", "topology.group_size=3", "group_size = 3 does not divide the 4 workers"),
-        ("sgd", "train.epochs=1", "leaves 4 groups that never meet"),
+        ("sgd", "train.epochs=1", "sgd trains 1 worker, and this job has 4"),
         ("bmuf", "topology.group_size=2", 'exchange.kind = "none"'),
         ("gtc", "topology.group_size=2", "leaves 2 groups that never meet"),
         ("gtc", "exchange.tua=2", "unknown key exchange.tua; did you mean exchange.tau?"),
