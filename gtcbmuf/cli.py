@@ -41,19 +41,71 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(do=_train)
 
+    score = commands.add_parser("score", help="frame and phone error rates of a model")
+    score.add_argument("model", type=Path, metavar="MODEL.h5")
+    score.add_argument("corpus", type=Path, metavar="CORPUS.h5")
+    score.add_argument("--split", choices=("train", "valid", "test"), default="test")
+    score.add_argument("--out", type=Path, metavar="FILE.json", help="all of it, by utterance too")
+    score.set_defaults(do=_score)
+
     report = commands.add_parser("report", help="make a table and a plot of finished runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="run directories")
     report.add_argument("--plot", type=Path, metavar="FILE.png", help="FER over epochs")
     report.set_defaults(do=_report)
 
-    corpus = commands.add_parser("corpus", help="make a corpus")
+    corpus = commands.add_parser("corpus", help="make a corpus, look at it, check it")
     corpus_commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     synth = corpus_commands.add_parser("synth", help="synthesise speech with exact frame labels")
-    synth.add_argument("--preset", default="small", help="its size: tiny or small (default small)")
+    synth.add_argument(
+        "--preset", default="small", help="tiny, small (default), medium, large: 0.2 to 100 hours"
+    )
     synth.add_argument("--hours", type=float, help="of speech in all, instead of the preset's")
     synth.add_argument("--seed", type=int, default=0)
     synth.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     synth.set_defaults(do=_synth)
+
+    kaldi = corpus_commands.add_parser(
+        "import-kaldi", help="import features and alignments that Kaldi made"
+    )
+    kaldi.add_argument("--feats", type=Path, required=True, metavar="FEATS.scp")
+    kaldi.add_argument(
+        "--ali", required=True, metavar="'ALI.*.gz'", help="archives with a pdf-id per frame"
+    )
+    kaldi.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    kaldi.add_argument(
+        "--utt2spk", type=Path, metavar="FILE", help="speakers (default: one per utterance)"
+    )
+    for split in ("valid", "test"):
+        kaldi.add_argument(
+            f"--{split}",
+            default="0.1",
+            metavar="LIST_OR_SHARE",
+            help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
+        )
+    kaldi.add_argument(
+        "--normalise",
+        default="speaker",
+        metavar="OVER",
+        help="speaker (default), utterance or none: where mean and variance are taken",
+    )
+    kaldi.add_argument(
+        "--most-bad",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the utterances, that may be left out (default 0.05)",
+    )
+    kaldi.set_defaults(do=_import_kaldi)
+
+    info = corpus_commands.add_parser("info", help="say what is in a corpus")
+    info.add_argument("corpus", type=Path, metavar="FILE.h5")
+    info.add_argument("--utterance", metavar="NAME", help="to draw (default: the first)")
+    info.add_argument("--picture", type=Path, metavar="FILE.png", help="of it, with its phones")
+    info.set_defaults(do=_info)
+
+    verify = corpus_commands.add_parser("verify", help="find out whether a byte was changed")
+    verify.add_argument("corpus", type=Path, metavar="FILE.h5")
+    verify.set_defaults(do=_verify)
     return parser
 
 
@@ -65,6 +117,16 @@ def _train(arguments: Any) -> None:
 
     with job(world):
         train(world, arguments.config, arguments.set, arguments.out)
+
+
+def _score(arguments: Any) -> None:
+    world = launcher.start()
+
+    from gtcbmuf.scoring import score
+    from gtcbmuf.topology import job
+
+    with job(world):
+        score(world, arguments.model, arguments.corpus, arguments.split, arguments.out)
 
 
 def _report(arguments: Any) -> None:
@@ -80,11 +142,46 @@ def _synth(arguments: Any) -> None:
     from gtcbmuf import synth
 
     if arguments.preset not in synth.PRESETS:
-        raise UserError(f"--preset {arguments.preset}: expected {' or '.join(synth.PRESETS)}")
+        raise UserError(f"--preset {arguments.preset}: expected {', '.join(synth.PRESETS)}")
     preset = synth.PRESETS[arguments.preset]
     if arguments.hours is not None:
         preset = dataclasses.replace(preset, hours=arguments.hours)
     synth.synthesise(preset, arguments.out, seed=arguments.seed)
+
+
+def _info(arguments: Any) -> None:
+    from gtcbmuf import corpus, describe
+
+    opened = corpus.read(arguments.corpus)
+    print(describe.describe(opened))
+    if arguments.picture:
+        describe.picture(opened, arguments.utterance or opened.train.names[0], arguments.picture)
+
+
+def _verify(arguments: Any) -> None:
+    from gtcbmuf import corpus
+
+    faults = corpus.verify(arguments.corpus)
+    if faults:
+        raise UserError(f"{arguments.corpus}: damaged: {'; '.join(faults)}")
+    print(f"{arguments.corpus}: every byte is as it was written")
+
+
+def _import_kaldi(arguments: Any) -> None:
+    from gtcbmuf import kaldi
+
+    print(
+        kaldi.import_kaldi(
+            arguments.feats,
+            arguments.ali,
+            arguments.out,
+            utt2spk=arguments.utt2spk,
+            valid=arguments.valid,
+            test=arguments.test,
+            normalise=arguments.normalise,
+            most_bad=arguments.most_bad,
+        )
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import Run
 
@@ -14,6 +15,7 @@ _HEADERS = (
     "groups",
     "test FER %",
     "vs sgd %",
+    "test PER %",
     "frames/s",
     "bytes/step",
     "density %",
@@ -23,6 +25,7 @@ _FACTS = (
     "workers",
     "groups",
     "fer_test",
+    "per_test",
     "frames_per_second",
     "bytes_sent_per_step",
     "density",
@@ -67,6 +70,7 @@ def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
         str(summary["groups"]),
         f"{summary['fer_test']:.2f}",
         increase if summary["method"] != "sgd" else "-",
+        f"{summary['per_test']:.2f}",
         f"{summary['frames_per_second']:,.0f}",
         f"{summary['bytes_sent_per_step']:,.0f}",
         f"{100 * summary['density']:.3g}" if summary["density"] else "-",
@@ -96,32 +100,19 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         UserError: an ending that matplotlib does not know, a place that cannot be written to, or
             a damaged run directory.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
-        summary = _part(run.path, run.summary, _FACTS)
-        epochs = [_part(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
-        workers = summary["workers"]
-        axes.plot(
-            [line["epoch"] for line in epochs],
-            [line["fer_valid"] for line in epochs],
-            marker=marker,
-            markersize=5,
-            label=f"{summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
-        )
-    axes.set(xlabel="epoch", ylabel="frame error rate on valid (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--plot {path}: cannot be drawn: {error}") from None
-    finally:
-        pyplot.close(figure)
+    with drawn(path, 7, 4.5) as axes:
+        for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
+            summary = _part(run.path, run.summary, _FACTS)
+            epochs = [_part(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
+            workers = summary["workers"]
+            axes.plot(
+                [line["epoch"] for line in epochs],
+                [line["fer_valid"] for line in epochs],
+                marker=marker,
+                markersize=5,
+                label=f"{summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
+            )
+        axes.set(xlabel="epoch", ylabel="frame error rate on valid (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()

@@ -20,6 +20,7 @@ class Scorer:
     """
 
     def __init__(self, split: Split, context: int, workers: int, rank: int) -> None:
+        self._split = split
         self._reader = FrameReader(split, context, BATCH)
         self._first, self._end = share(len(split), workers, rank)
 
@@ -38,4 +39,5 @@ class Scorer:
             inputs, targets = self._reader.gather(frames)
             scores = mlp.forward(parameters, inputs)
             errors += int(np.count_nonzero(scores.argmax(axis=1) != targets))
+            self._split.release()
         return errors

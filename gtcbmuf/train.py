@@ -1,6 +1,7 @@
 """A training run: epochs around the algorithm, evaluation, and what the run directory gets."""
 
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.runlog import RunDirectory
 from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
+from gtcbmuf.scoring import score_model
 from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
 
-# Purposes of random streams: SeedSequence([seed, purpose, rank, epoch]).
-_INITIAL, _ORDER = 0, 1
+# Purposes of random streams: SeedSequence([seed, purpose, rank, epoch, ...]).
+_INITIAL, _BLOCKS, _WINDOWS = 0, 1, 2
 
 
 class DivergedError(CollectiveError):
@@ -171,7 +173,7 @@ class _Run:
         self.leads = world.rank == 0
         self.terminal = self.leads and launcher.on_terminal()
 
-        self.model = initial(shape, self._stream(_INITIAL, 0))
+        self.model = initial(shape, self._stream(_INITIAL, 0, 0))
         topology.broadcast(self.model)
         self.meter = Meter()
         self.worker = make_worker(chosen, topology, self.model, self.meter)
@@ -185,9 +187,9 @@ class _Run:
         self.bytes_sent = self.updates_sent = 0
         self.begin = time.perf_counter()
 
-    def _stream(self, purpose: int, epoch: int) -> np.random.Generator:
-        # Every stream of a run is common to its workers, hence rank 0.
-        sequence = np.random.SeedSequence([self.config.train.seed, purpose, 0, epoch])
+    def _stream(self, *key: int) -> np.random.Generator:
+        """Of purpose, rank (0 if it is common to all workers), epoch, and more."""
+        sequence = np.random.SeedSequence([self.config.train.seed, *key])
         return np.random.Generator(np.random.PCG64(sequence))
 
     def write_start(self) -> None:
@@ -220,7 +222,10 @@ class _Run:
 
     def _epoch(self, epoch: int) -> None:
         world, steps = self.topology.world, self.minibatches.steps
-        self.minibatches.shuffle(self._stream(_ORDER, epoch))
+        self.minibatches.begin_epoch(
+            self._stream(_BLOCKS, 0, epoch),
+            lambda window: self._stream(_WINDOWS, world.rank, epoch, window),
+        )
         self.meter.reset()
         loss = 0.0
         bar = self._bar(epoch)
@@ -229,7 +234,7 @@ class _Run:
             nonlocal loss
             inputs, targets = self.minibatches[step]
             loss += self.mlp.backward(self.model, inputs, targets)
-            bar.update(self.minibatches.global_size(step))
+            bar.update(len(inputs) * world.size)
             return self.mlp.gradient
 
         learning_rate = self.schedule.rate
@@ -252,6 +257,8 @@ class _Run:
         bytes_sent = world.allreduce(self.meter.bytes_sent)
         updates_sent = world.allreduce(self.meter.updates_sent)
         by_part = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        [resident] = _over_ranks(world, [peak_kib / 1024])
         self.train_seconds += seconds
         self.bytes_sent += bytes_sent
         self.updates_sent += updates_sent
@@ -266,6 +273,7 @@ class _Run:
                 "frames_per_second": len(self.corpus.train) / seconds,
                 "seconds": seconds,
                 "seconds_by_part": dict(zip(PARTS, by_part, strict=True)),
+                "peak_resident_mib": resident,
             }
             self.directory.append_metrics(line)
             print(
@@ -301,7 +309,7 @@ class _Run:
         """Test, and write model and summary; collective."""
         chosen, world = self.config, self.topology.world
         anchor = self.worker.block_filter.anchor(self.model)
-        fer_test = self._frame_error_rate(anchor, self.corpus.test)
+        test = score_model(world, self.mlp, anchor, chosen.model.context, self.corpus, "test").total
         if not self.leads:
             return
         steps = self.minibatches.steps * chosen.train.epochs
@@ -321,7 +329,8 @@ class _Run:
                 "frames": frames,
                 "steps": steps,
                 "fer_valid": self.fer_valid,
-                "fer_test": fer_test,
+                "fer_test": test.fer,
+                "per_test": test.per,
                 "wall_seconds": time.perf_counter() - self.begin,
                 "frames_per_second": frames / self.train_seconds,
                 "bytes_sent_per_step": self.bytes_sent / (steps * world.size),
@@ -329,7 +338,7 @@ class _Run:
                 "weights_sha256": checkpoint.sha256(anchor),
             }
         )
-        print(f"test FER {fer_test:.2f} %", flush=True)
+        print(f"test FER {test.fer:.2f} %  PER {test.per:.2f} %", flush=True)
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:

@@ -1,9 +1,12 @@
 """Corpora on disk, and how their frames are dealt out."""
 
 import itertools
+import math
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -12,7 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import write_corpus
 
-from gtcbmuf.corpus import FrameReader, Minibatches, Split, Utterance, read, share, write
+from gtcbmuf.corpus import (
+    CHUNK,
+    FrameReader,
+    Frames,
+    Minibatches,
+    Split,
+    Utterance,
+    Writer,
+    excerpt,
+    read,
+    share,
+    verify,
+)
 from gtcbmuf.errors import UserError
 from gtcbmuf.storage import get_attributes
 
@@ -35,13 +50,16 @@ SPLITS = {
 
 
 def write_splits(path: Path, splits: dict[str, list[Utterance]] = SPLITS) -> None:
-    write(
+    writer = Writer(
         path,
-        splits,
         phones=["aa", "b"],
         target_phone=[0, 0, 1, 1],
         attributes={"preset": "by hand", "seed": 3, "hours": 0.5, "public": True},
     )
+    with writer:
+        for split, utterances in splits.items():
+            for utterance in utterances:
+                writer.add(split, utterance)
 
 
 def split_of(lengths: list[int], dim: int = 1) -> Split:
@@ -49,7 +67,9 @@ def split_of(lengths: list[int], dim: int = 1) -> Split:
     frames = sum(lengths)
     features = np.arange(frames * dim).reshape(frames, dim) / dim
     targets = np.arange(frames) % 1000
-    return Split(features.astype(np.float16), targets.astype(np.uint16), np.cumsum(lengths))
+    names = tuple(f"u{i}" for i in range(len(lengths)))
+    ends = np.cumsum(lengths)
+    return Split(features.astype(np.float16), targets.astype(np.uint16), ends, names, names)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -67,6 +87,11 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         assert np.diff(split.ends, prepend=0).tolist() == [len(u.targets) for u in utterances]
         assert len(split) == len(features)
         assert not split.features.flags.writeable
+        assert split.names == tuple(u.name for u in utterances)
+        assert split.speakers == tuple(u.speaker for u in utterances)
+    assert corpus.phones == ("aa", "b")
+    assert corpus.target_phone.tolist() == [0, 0, 1, 1]
+    assert corpus.attributes["preset"] == "by hand"
 
 
 def test_the_file_says_how_it_was_made_and_who_speaks(tmp_path: Path) -> None:
@@ -102,22 +127,73 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     [
         replace(utterance("x", 4), targets=np.zeros(5, np.uint16)),
         replace(utterance("x", 4), features=np.zeros((4, 2), np.float32)),
+        replace(utterance("x", 4), features=np.full((4, 3), 1e9, np.float32)),
+        replace(utterance("x", 4), targets=np.full(4, 4, np.uint16)),
+        replace(utterance("x", 4), speaker="speaker of a"),
+        Utterance("x", "y", np.zeros((0, 3), np.float32), np.zeros(0, np.uint16)),
     ],
-    ids=["frames", "dimension"],
+    ids=["frames", "dimension", "overflow", "target", "speaker", "empty"],
 )
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, wrong: Utterance) -> None:
     path = tmp_path / "corpus.h5"
     broken = {**SPLITS, "test": [utterance("e", 3), wrong]}
-    with pytest.raises(ValueError, match=r"differ|dimension"):
+    with pytest.raises(ValueError, match=r"^x: "):
         write_splits(path, broken)
     assert list(tmp_path.iterdir()) == []
 
     write_splits(path)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"differ|dimension"):
+    with pytest.raises(ValueError, match=r"^x: "):
         write_splits(path, broken)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
+
+
+def test_a_split_without_an_utterance_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no utterance in valid"):
+        write_splits(tmp_path / "corpus.h5", {**SPLITS, "valid": []})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file/corpus.h5", "x" * 300])
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written: "):
+        write_splits(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    write_splits(path)
+    assert verify(path) == []
+    raw = path.read_bytes()
+    for i in range(0, len(raw), 37):
+        path.write_bytes(raw[:i] + bytes([raw[i] ^ 16]) + raw[i + 1 :])
+        assert is_damaged(path)
+
+
+def is_damaged(path: Path) -> bool:
+    try:
+        return bool(verify(path))
+    except UserError:
+        return True
+
+
+def test_damaged_frames_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    write_corpus(path, train_frames=2 * CHUNK + 10)
+    with h5py.File(path) as file:
+        features = file["train/features"].id.get_offset() + file["train/features"].nbytes
+        targets = file["valid/targets"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[features - 1] ^= 1
+    raw[targets] ^= 1
+    path.write_bytes(raw)
+    assert verify(path) == [
+        f"train: features of frames {2 * CHUNK} to {2 * CHUNK + 9}",
+        "valid: targets of frames 0 to 599",
+    ]
 
 
 def refusal(path: Path) -> str:
@@ -207,7 +283,7 @@ def test_compressed_features_are_refused(tmp_path: Path) -> None:
     assert "not a contiguous 2-D array" in refusal(path)
 
 
-def gathered(split: Split, context: int, frame: int) -> list[float]:
+def gathered(split: Frames, context: int, frame: int) -> list[float]:
     """The inputs of one frame, by a loop."""
     ends = split.ends.tolist()
     utterance = next(u for u, end in enumerate(ends) if frame < end)
@@ -255,13 +331,32 @@ def test_shares_follow_each_other_and_differ_by_one_at_most(frames: int, workers
     assert max(sizes) - min(sizes) <= 1
 
 
+@given(LENGTHS, st.integers(0, 4), st.data())
+def test_an_excerpt_gathers_like_the_original(
+    lengths: list[int], context: int, data: st.DataObject
+) -> None:
+    frames = split_of(lengths, 2)
+    place = st.integers(0, len(frames) - 1)
+    drawn = data.draw(st.lists(st.tuples(place, place), max_size=5))
+    stretches = [(min(pair), max(pair) + 1) for pair in drawn]
+    copy, positions = excerpt(frames, stretches, context)
+    chosen = [frame for first, end in stretches for frame in range(first, end)]
+    inputs, targets = FrameReader(copy, context, len(chosen)).gather(positions)
+    assert inputs.tolist() == [gathered(frames, context, frame) for frame in chosen]
+    assert targets.tolist() == [frames.targets[frame] for frame in chosen]
+
+
 def dealt(
     split: Split, minibatch: int, workers: int, rank: int, epoch: int = 0
 ) -> list[list[float]]:
-    """Numbers of the frames that a worker gets, step by step."""
-    minibatches = Minibatches(split, 0, minibatch, workers, rank)
-    minibatches.shuffle(np.random.default_rng([7, epoch]))
-    return [minibatches[step][0][:, 0].tolist() for step in range(minibatches.steps)]
+    """Numbers of the frames that a worker gets, step by step, with small blocks and windows."""
+    with mock.patch.multiple("gtcbmuf.corpus", BLOCK=4, WINDOW=16, POOL=16):
+        minibatches = Minibatches(split, 0, minibatch, workers, rank)
+        minibatches.begin_epoch(
+            np.random.default_rng([7, epoch]),
+            lambda window: np.random.default_rng([8, rank, epoch, window]),
+        )
+        return [minibatches[step][0][:, 0].tolist() for step in range(minibatches.steps)]
 
 
 DEALING = settings(deadline=None, max_examples=60)
@@ -273,26 +368,25 @@ FRAMES, MINIBATCH, WORKERS = st.integers(1, 200), st.integers(1, 40), st.integer
 def test_every_frame_is_dealt_once_an_epoch(frames: int, minibatch: int, workers: int) -> None:
     split = split_of([frames])
     everything = [dealt(split, minibatch, workers, rank) for rank in range(workers)]
-    assert {len(steps) for steps in everything} == {-(-frames // (workers * minibatch))}
+    steps = math.ceil(math.ceil(frames / workers) / minibatch)
+    assert {len(batches) for batches in everything} == {steps}
     dealt_frames = [frame for steps in everything for batch in steps for frame in batch]
     assert sorted(dealt_frames) == list(range(frames))
 
 
 @DEALING
 @given(FRAMES, MINIBATCH, WORKERS)
-def test_n_workers_see_what_one_sees_with_an_n_fold_minibatch(
+def test_shares_differ_by_one_frame_and_only_the_last_minibatches_are_smaller(
     frames: int, minibatch: int, workers: int
 ) -> None:
     split = split_of([frames])
-    ranks = [dealt(split, minibatch, workers, rank) for rank in range(workers)]
-    alone = dealt(split, workers * minibatch, 1, 0)
-    sizes = Minibatches(split, 0, minibatch, workers, 0)
-    for step, (batch, *parts) in enumerate(zip(alone, *ranks, strict=True)):
-        assert [frame for part in parts for frame in part] == batch
-        lengths = [len(part) for part in parts]
-        assert max(lengths) - min(lengths) <= 1
-        assert max(lengths) <= minibatch
-        assert sizes.global_size(step) == len(batch)
+    everything = [dealt(split, minibatch, workers, rank) for rank in range(workers)]
+    sizes = [sum(len(batch) for batch in steps) for steps in everything]
+    assert max(sizes) - min(sizes) <= 1
+    for steps in everything:
+        lengths = [len(batch) for batch in steps]
+        assert all(length == minibatch for length in lengths[:-2])
+        assert lengths == sorted(lengths, reverse=True)
 
 
 def test_a_share_may_be_empty() -> None:
@@ -304,4 +398,38 @@ def test_the_order_is_another_in_every_epoch() -> None:
     split = split_of([50])
     first, again, second = (dealt(split, 8, 1, 0, epoch) for epoch in (0, 0, 1))
     assert first == again != second
+    for epoch in (first, second):
+        assert sorted(itertools.chain(*epoch)) == list(range(50))
     assert first != [list(range(begin, min(begin + 8, 50))) for begin in range(0, 50, 8)]
+
+
+def test_a_step_can_be_asked_for_without_those_before_it() -> None:
+    """As after a resume: the order of a window does not depend on earlier ones."""
+    split = split_of([500])
+
+    def ready() -> Minibatches:
+        minibatches = Minibatches(split, 2, 30, 1, 0)
+        minibatches.begin_epoch(np.random.default_rng(0), np.random.default_rng)
+        return minibatches
+
+    with mock.patch.multiple("gtcbmuf.corpus", BLOCK=8, WINDOW=60, POOL=60):
+        whole = ready()
+        expected = [whole[step][0].copy() for step in range(whole.steps)]
+        for step in (13, 3, 16, 0):
+            np.testing.assert_array_equal(ready()[step][0], expected[step])
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    """A worker's share is read window by window: what stays in memory is a window."""
+    write_corpus(tmp_path / "corpus.h5", train_frames=60_000, dim=40)
+    corpus = read(tmp_path / "corpus.h5")
+    with mock.patch.multiple("gtcbmuf.corpus", WINDOW=1000, POOL=1000):
+        minibatches = Minibatches(corpus.train, 5, 100, 1, 0)
+        minibatches.begin_epoch(np.random.default_rng(0), np.random.default_rng)
+        minibatches[0]
+        tracemalloc.start()
+        for step in range(minibatches.steps):
+            minibatches[step]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < corpus.train.features.nbytes / 10

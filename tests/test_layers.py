@@ -9,18 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("report", "synth"),
+    ("report", "describe", "synth", "kaldi"),
     ("train",),
+    ("scoring",),
     ("algorithm",),
     ("topology",),
-    ("corpus", "model", "score", "schedule", "checkpoint", "runlog", "features"),
-    ("kernels", "wire", "meter", "launcher", "storage"),
+    ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
+    ("kernels", "wire", "meter", "launcher", "storage", "drawing"),
     ("config",),
     ("errors", "__init__"),
 )
 SIDEWAYS = {("score", "corpus"), ("score", "model"), ("checkpoint", "model"), ("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MPI_MODULES = {"launcher", "train", "algorithm", "topology"}
+MPI_MODULES = {"launcher", "train", "scoring", "algorithm", "topology"}
 
 
 def module_of(path: Path) -> str:

@@ -221,6 +221,8 @@ def test_a_step_allocates_no_arrays_of_the_minibatchs_size(activation: str) -> N
         stream.normal(size=(5000, dim)).astype(np.float16),
         stream.integers(0, 50, 5000).astype(np.uint16),
         np.array([2000, 5000]),
+        names=("a", "b"),
+        speakers=("a", "b"),
     )
     shape = Shape(((2 * context + 1) * dim, 128, 128, 50), activation)
     parameters = initial(shape, stream)

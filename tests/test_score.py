@@ -54,7 +54,9 @@ def test_a_model_that_always_says_one_target_is_wrong_on_all_others(split: Split
 
 
 def test_more_workers_than_frames() -> None:
-    split = Split(np.zeros((2, 8), np.float16), np.full(2, 11, np.uint16), np.array([2]))
+    split = Split(
+        np.zeros((2, 8), np.float16), np.full(2, 11, np.uint16), np.array([2]), ("u",), ("s",)
+    )
     parameters = np.zeros(SHAPE.parameters, np.float32)  # all scores equal: target 0 is said
     mlp = MLP(SHAPE, BATCH)
     counts = [Scorer(split, CONTEXT, 5, rank).frame_errors(mlp, parameters) for rank in range(5)]

@@ -82,6 +82,7 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
     facts = ("method", "workers", "group_size", "groups", "seed", "epochs", "frames", "steps")
     assert [summary[fact] for fact in facts] == ["gtc-bmuf", 4, 2, 2, 0, 3, 3 * 3000, 3 * 47]
     assert 0 < summary["fer_test"] < 60  # chance is about 92
+    assert 0 < summary["per_test"] < 100
     assert (
         summary["fer_valid"]
         == json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fer_valid"]

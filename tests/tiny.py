@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gtcbmuf.corpus import Utterance, write
+from gtcbmuf.corpus import Utterance, Writer
 
 #: Frames of the valid split, and of the test split.
 HELD_OUT_FRAMES = 600
@@ -19,17 +19,17 @@ def write_corpus(
     """
     stream = np.random.default_rng(seed)
     means = stream.normal(0, 1, (targets, dim))
-    write(
+    writer = Writer(
         path,
-        {
-            "train": _utterances("train", train_frames, means, stream),
-            "valid": _utterances("valid", HELD_OUT_FRAMES, means, stream),
-            "test": _utterances("test", HELD_OUT_FRAMES, means, stream),
-        },
         phones=[f"p{phone}" for phone in range((targets + 1) // 2)],
         target_phone=[target // 2 for target in range(targets)],
         attributes={"made_by": "tests/tiny.py", "seed": seed},
     )
+    sizes = {"train": train_frames, "valid": HELD_OUT_FRAMES, "test": HELD_OUT_FRAMES}
+    with writer as corpus:
+        for split, frames in sizes.items():
+            for utterance in _utterances(split, frames, means, stream):
+                corpus.add(split, utterance)
 
 
 def _utterances(

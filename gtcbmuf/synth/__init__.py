@@ -10,7 +10,9 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -40,6 +42,8 @@ class Preset:
 PRESETS = {
     "tiny": Preset(hours=0.2, speakers=(12, 2, 2)),
     "small": Preset(hours=2.0, speakers=(36, 6, 6)),
+    "medium": Preset(hours=20.0, speakers=(240, 40, 40)),
+    "large": Preset(hours=100.0, speakers=(960, 120, 120)),
 }
 
 
@@ -93,22 +97,8 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
         first = len(tasks)
         tasks += [_Task(preset, seed, split, first + i, seconds) for i in range(count)]
 
-    splits: dict[str, list[corpus.Utterance]] = {split: [] for split in corpus.SPLITS}
-    pool = ThreadPoolExecutor(processes)  # a thread waits for a process; it does not compute
-    try:
-        made = tqdm(pool.map(_run, tasks), "synthesise", len(tasks), unit="speaker", disable=None)
-        for task, utterances in zip(tasks, made, strict=True):
-            speaker = f"spk{task.speaker:04d}"
-            splits[task.split] += [
-                corpus.Utterance(f"{speaker}-{i:04d}", speaker, frames, targets)
-                for i, (frames, targets) in enumerate(utterances)
-            ]
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-    corpus.write(
+    writer = corpus.Writer(
         out,
-        splits,
         phones=espeak.PHONES,
         target_phone=[i // features.STATES for i in range(features.STATES * len(espeak.PHONES))],
         attributes={
@@ -117,10 +107,36 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
             "kaldi_native_fbank": version("kaldi-native-fbank"),
             "sample_rate": espeak.SAMPLE_RATE,
             "frame_shift_ms": 1000 * features.frame_shift(espeak.SAMPLE_RATE) / espeak.SAMPLE_RATE,
+            "normalisation": "speaker",
             "seed": seed,
             **_flat(preset, corpus.SPLITS),
         },
     )
+    pool = ThreadPoolExecutor(processes)  # a thread waits for a process; it does not compute
+    try:
+        with writer, tqdm(total=len(tasks), desc="synthesise", unit="speaker", disable=None) as bar:
+            for task, utterances in _in_order(pool, tasks, ahead=2 * processes):
+                speaker = f"spk{task.speaker:04d}"
+                for i, (frames, targets) in enumerate(utterances):
+                    name = f"{speaker}-{i:04d}"
+                    writer.add(task.split, corpus.Utterance(name, speaker, frames, targets))
+                bar.update()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, tasks: list[_Task], ahead: int
+) -> Iterator[tuple[_Task, _Utterances]]:
+    """Tasks with their results, at most `ahead` of which wait in memory."""
+    waiting: deque[tuple[_Task, Future[_Utterances]]] = deque()
+    for task in tasks:
+        waiting.append((task, pool.submit(_run, task)))
+        if len(waiting) > ahead:
+            done, result = waiting.popleft()
+            yield done, result.result()
+    for done, result in waiting:
+        yield done, result.result()
 
 
 def _flat(preset: Preset, splits: tuple[str, ...]) -> dict[str, int | float]:

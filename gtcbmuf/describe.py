@@ -1,0 +1,68 @@
+"""What is in a corpus: in words, and as a picture of an utterance."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from gtcbmuf.corpus import SPLITS, Corpus, Split
+from gtcbmuf.drawing import drawn
+from gtcbmuf.errors import UserError
+
+
+def describe(corpus: Corpus) -> str:
+    """How a corpus was made, its splits, and how its phones share the train frames."""
+    shift = float(corpus.attributes.get("frame_shift_ms", 10.0))
+    lines = [f"{name} = {value}" for name, value in corpus.attributes.items()]
+    lines += ["", f"{'split':<6} {'hours':>8} {'frames':>12} {'utterances':>11} {'speakers':>9}"]
+    for name in SPLITS:
+        split: Split = getattr(corpus, name)
+        hours = len(split) * shift / 3.6e6
+        lines.append(
+            f"{name:<6} {hours:>8.2f} {len(split):>12,} {len(split.ends):>11,} "
+            f"{len(set(split.speakers)):>9,}"
+        )
+    targets = np.bincount(corpus.train.targets, minlength=corpus.target_count)
+    phones = np.bincount(corpus.target_phone, targets, len(corpus.phones))
+    shares = 100 * phones / phones.sum()
+    lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; of train frames:"]
+    ranking = np.argsort(-shares, kind="stable")
+    cells = [f"{corpus.phones[phone]} {shares[phone]:.2f} %" for phone in ranking]
+    width = max(map(len, cells)) + 2
+    columns = max(96 // width, 1)
+    for first in range(0, len(cells), columns):
+        lines.append("".join(cell.ljust(width) for cell in cells[first : first + columns]).rstrip())
+    unseen = np.flatnonzero(targets == 0)
+    if len(unseen):
+        lines.append(f"targets without a train frame: {', '.join(map(str, unseen))}")
+    return "\n".join(lines)
+
+
+def picture(corpus: Corpus, utterance: str, path: Path) -> None:
+    """Draw the features of an utterance with its phones above them, as PNG.
+
+    Raises:
+        UserError: no such utterance, or a place that cannot be written to.
+    """
+    for name in SPLITS:
+        split: Split = getattr(corpus, name)
+        if utterance in split.names:
+            break
+    else:
+        raise UserError(
+            f"{corpus.path}: no utterance {utterance!r}; there is {corpus.train.names[0]!r}, say"
+        )
+    number = split.names.index(utterance)
+    first, end = (split.ends[number - 1] if number else 0), split.ends[number]
+
+    phones = corpus.target_phone[split.targets[first:end]]
+    bounds = [0, *(np.flatnonzero(np.diff(phones)) + 1), len(phones)]
+    with drawn(path, max(6, (end - first) / 25), 4) as axes:
+        features = split.features[first:end].astype(np.float32)
+        axes.imshow(features.T, origin="lower", aspect="auto", cmap="magma")
+        for begin, stop in pairwise(bounds):
+            axes.axvline(begin - 0.5, color="white", linewidth=0.7)
+            middle, above = (begin + stop - 1) / 2, axes.get_ylim()[1] + 0.5
+            axes.text(middle, above, corpus.phones[phones[begin]], ha="center", fontsize=8)
+        axes.set(xlabel="frame", ylabel="feature")
+        axes.set_title(f"{utterance} ({name}, {split.speakers[number]})", pad=18)

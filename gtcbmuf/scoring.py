@@ -1,0 +1,338 @@
+"""Scoring a model: frame and phone error rates of a split, by speaker, with their uncertainty.
+
+Utterances are dealt out over the ranks. Each goes through the network by itself, so that its scores
+do not depend on how many ranks there are: any number of them gives the same results.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf import corpus, decode
+from gtcbmuf.checkpoint import load_model
+from gtcbmuf.corpus import Corpus, FrameReader, Split
+from gtcbmuf.errors import UserError
+from gtcbmuf.model import MLP, Shape
+from gtcbmuf.score import BATCH
+from gtcbmuf.storage import replacing
+from gtcbmuf.topology import agree, in_turn, on_root
+
+#: Pairs of language weight and insertion penalty, of which the one with the fewest phone errors on
+#: valid is taken; of equal ones the first.
+GRID = tuple(
+    (float(weight), float(penalty))
+    for weight in (1, 2, 3, 4, 5, 6)
+    for penalty in (-6, -4, -2, 0, 2)
+)
+#: The most utterances of valid, spread evenly over it, that they are tuned on.
+TUNING_UTTERANCES = 100
+
+#: Of the bootstrap.
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Frames, phones without silence, and their errors, in some utterances."""
+
+    frames: int
+    frame_errors: int
+    phones: int
+    insertions: int
+    deletions: int
+    substitutions: int
+
+    @property
+    def fer(self) -> float:
+        """Frame error rate, in per cent."""
+        return _percent(self.frame_errors, self.frames)
+
+    @property
+    def per(self) -> float:
+        """Phone error rate, in per cent."""
+        return _percent(self.insertions + self.deletions + self.substitutions, self.phones)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `score_model` found.
+
+    Attributes:
+        language_weight, insertion_penalty: of the decoder, tuned.
+        tuned_on: utterances of valid.
+        total: of the split.
+        fer_interval, per_interval: ends of the 95 % confidence intervals, in per cent. They hold
+            for a model by itself; two models err on the same utterances, so that their difference
+            is far more certain: pair them by utterance.
+        speakers: of each speaker, in the split's order.
+        utterances: of each utterance, in the split's order.
+    """
+
+    language_weight: float
+    insertion_penalty: float
+    tuned_on: int
+    total: Counts
+    fer_interval: tuple[float, float]
+    per_interval: tuple[float, float]
+    speakers: dict[str, Counts]
+    utterances: tuple[Counts, ...]
+
+
+def score(world: MPI.Comm, model: Path, path: Path, split: str, out: Path | None) -> None:
+    """Score a saved model on a split of a corpus, and print what was found; collective.
+
+    Args:
+        world: the workers.
+        model, path: of the model and of the corpus.
+        split: "train", "valid" or "test".
+        out: a JSON file for all of it, also utterance by utterance.
+
+    Raises:
+        CollectiveError: on all ranks alike: the model or the corpus cannot be read, one does not
+            fit the other, or `out` cannot be written.
+    """
+    frames = agree(world, lambda: corpus.read(path))
+    parameters, shape, context = agree(world, lambda: load_model(model))
+    agree(world, lambda: _check_fit(model, shape, context, frames))
+    result = score_model(world, MLP(shape, BATCH), parameters, context, frames, split)
+    if out is not None:
+        on_root(world, lambda: _write(out, model, frames, split, result))
+    if world.rank == 0:
+        print(f"{model} on {split} of {path}:\n{_text(result)}", flush=True)
+
+
+def _check_fit(model: Path, shape: Shape, context: int, frames: Corpus) -> None:
+    width, dim = 2 * context + 1, frames.feature_dim
+    if shape.widths[0] != width * dim:
+        raise UserError(
+            f"{model} takes {shape.widths[0]} inputs, but {frames.path} gives {width * dim}: "
+            f"{width} frames of {dim} features"
+        )
+    if shape.widths[-1] != frames.target_count:
+        raise UserError(
+            f"{model} has {shape.widths[-1]} targets, but {frames.path} {frames.target_count}"
+        )
+
+
+def score_model(
+    world: MPI.Comm,
+    mlp: MLP,
+    parameters: NDArray[np.float32],
+    context: int,
+    frames: Corpus,
+    split: str,
+) -> Result:
+    """Frame and phone error rates of a model on a split; collective.
+
+    The decoder's language weight and insertion penalty are tuned on valid, and its priors and
+    bigram come from the targets of train.
+
+    Args:
+        world: the workers.
+        mlp: with a capacity of at least `gtcbmuf.score.BATCH`.
+        parameters: (n,) of the model, the same on all workers.
+        context: frames on each side.
+        frames: the corpus, which the model must fit.
+        split: "train", "valid" or "test".
+
+    Returns:
+        The same on all workers, whatever their number.
+    """
+    in_turn(world, decode.compile_all)
+    train = frames.train
+    loop = on_root(
+        world,
+        lambda: decode.PhoneLoop(
+            train.targets, train.ends, frames.target_phone, len(frames.phones)
+        ),
+    )
+    train.release()
+    valid = _Utterances(mlp, parameters, context, frames, frames.valid, loop)
+    tuned_on = min(TUNING_UTTERANCES, len(valid))
+    weight, penalty = _tune(world, valid, np.arange(tuned_on) * len(valid) // tuned_on)
+
+    scored: Split = getattr(frames, split)
+    utterances = _Utterances(mlp, parameters, context, frames, scored, loop)
+    mine = [
+        utterances.counts(utterance, weight, penalty)
+        for utterance in range(world.rank, len(utterances), world.size)
+    ]
+    dealt: list[list[Counts]] = world.gather(mine) or []
+
+    def result() -> Result:
+        counts = [dealt[u % world.size][u // world.size] for u in range(len(utterances))]
+        by_speaker: dict[str, list[Counts]] = {}
+        for speaker, of_utterance in zip(scored.speakers, counts, strict=True):
+            by_speaker.setdefault(speaker, []).append(of_utterance)
+        return Result(
+            language_weight=weight,
+            insertion_penalty=penalty,
+            tuned_on=tuned_on,
+            total=_sum(counts),
+            fer_interval=_interval([(c.frame_errors, c.frames) for c in counts]),
+            per_interval=_interval(
+                [(c.insertions + c.deletions + c.substitutions, c.phones) for c in counts]
+            ),
+            speakers={speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()},
+            utterances=tuple(counts),
+        )
+
+    return on_root(world, result)
+
+
+class _Utterances:
+    """The utterances of a split, through the network and the decoder."""
+
+    def __init__(
+        self,
+        mlp: MLP,
+        parameters: NDArray[np.float32],
+        context: int,
+        frames: Corpus,
+        split: Split,
+        loop: decode.PhoneLoop,
+    ) -> None:
+        self._mlp, self._parameters, self._loop = mlp, parameters, loop
+        self._corpus, self._split = frames, split
+        self._reader = FrameReader(split, context, BATCH)
+        self._begins = np.concatenate([[0], split.ends[:-1]])
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def _targets(self, utterance: int) -> NDArray[np.uint16]:
+        return self._split.targets[self._begins[utterance] : self._split.ends[utterance]]
+
+    def scores(self, utterance: int) -> NDArray[np.float32]:
+        """(T, C) before the softmax."""
+        begin, end = self._begins[utterance], self._split.ends[utterance]
+        scores = np.empty((end - begin, self._corpus.target_count), np.float32)
+        for first in range(begin, end, BATCH):
+            inputs, _ = self._reader.gather(np.arange(first, min(first + BATCH, end)))
+            part = self._mlp.forward(self._parameters, inputs)
+            scores[first - begin : first - begin + len(part)] = part
+        return scores
+
+    def edits(
+        self, utterance: int, scores: NDArray[np.float32], weight: float, penalty: float
+    ) -> tuple[int, decode.Edits]:
+        """Phones of the utterance, and the decoder's errors on them; both without silence."""
+        targets = self._targets(utterance)
+        truth, _ = decode.collapse(targets, np.array([len(targets)]), self._corpus.target_phone)
+        truth = decode.without_silence(truth, self._corpus.phones)
+        decoded = self._loop.decode(scores, weight, penalty)
+        decoded = decode.without_silence(decoded, self._corpus.phones)
+        return len(truth), decode.edit_distance(truth, decoded)
+
+    def counts(self, utterance: int, weight: float, penalty: float) -> Counts:
+        """Of the utterance, with the decoder at this language weight and insertion penalty."""
+        scores, targets = self.scores(utterance), self._targets(utterance)
+        frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
+        phones, edits = self.edits(utterance, scores, weight, penalty)
+        self._split.release()
+        return Counts(len(targets), frame_errors, phones, *edits)
+
+
+def _tune(
+    world: MPI.Comm, utterances: _Utterances, chosen: NDArray[np.int64]
+) -> tuple[float, float]:
+    """The pair of GRID with the fewest phone errors on the chosen utterances; collective."""
+    errors = np.zeros(len(GRID), np.int64)
+    for utterance in chosen[world.rank :: world.size]:
+        scores = utterances.scores(utterance)
+        for pair, (weight, penalty) in enumerate(GRID):
+            _, edits = utterances.edits(utterance, scores, weight, penalty)
+            errors[pair] += sum(edits)
+    world.Allreduce(MPI.IN_PLACE, errors)
+    return GRID[int(errors.argmin())]
+
+
+def _sum(counts: Sequence[Counts]) -> Counts:
+    columns = zip(*(asdict(one).values() for one in counts), strict=True)
+    return Counts(*map(sum, columns))
+
+
+def _percent(errors: int, count: int) -> float:
+    # Of nothing (an utterance of silence has no phones) a rate is told as if of one.
+    return 100 * errors / max(count, 1)
+
+
+def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """95 % percentile bootstrap of a rate over utterances (Bisani and Ney, ICASSP 2004).
+
+    Args:
+        utterances: errors and count of each.
+
+    Returns:
+        Both ends, in per cent.
+    """
+    errors, counts = np.array(utterances).T
+    stream = np.random.Generator(np.random.PCG64(0))  # the same resamples for every model
+    rates = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        drawn = stream.integers(0, len(errors), len(errors))
+        rates[resample] = _percent(int(errors[drawn].sum()), int(counts[drawn].sum()))
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _text(result: Result) -> str:
+    """A row for each speaker and one for all, then the intervals and what was tuned."""
+    rows = {**result.speakers, "all": result.total}
+    width = max(map(len, ("speaker", *rows)))
+    lines = [f"{'speaker':<{width}}   frames  FER %   phones  PER %  ins %  del %  sub %"]
+    for name, counts in rows.items():
+        parts = (counts.insertions, counts.deletions, counts.substitutions)
+        lines.append(
+            f"{name:<{width}} {counts.frames:>8,} {counts.fer:>6.2f} {counts.phones:>8,} "
+            f"{counts.per:>6.2f} "
+            + " ".join(f"{_percent(part, counts.phones):>6.2f}" for part in parts)
+        )
+    for name, rate, (low, high) in (
+        ("FER", result.total.fer, result.fer_interval),
+        ("PER", result.total.per, result.per_interval),
+    ):
+        lines.append(f"{name} {rate:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}")
+    lines.append(
+        f"language weight {result.language_weight:g}, insertion penalty "
+        f"{result.insertion_penalty:g}: tuned on {result.tuned_on} utterances of valid"
+    )
+    return "\n".join(lines)
+
+
+def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -> None:
+    scored: Split = getattr(frames, split)
+    whole: dict[str, Any] = {
+        "model": str(model),
+        "corpus": str(frames.path),
+        "split": split,
+        "language_weight": result.language_weight,
+        "insertion_penalty": result.insertion_penalty,
+        "tuned_on": result.tuned_on,
+        **_facts(result.total),
+        "fer_interval": result.fer_interval,
+        "per_interval": result.per_interval,
+        "speakers": [{"speaker": name, **_facts(c)} for name, c in result.speakers.items()],
+        "utterances": [
+            {"name": name, "speaker": speaker, **_facts(counts)}
+            for name, speaker, counts in zip(
+                scored.names, scored.speakers, result.utterances, strict=True
+            )
+        ],
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as beside:
+            beside.write_text(json.dumps(whole, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error}") from None
+
+
+def _facts(counts: Counts) -> dict[str, float]:
+    return {"fer": counts.fer, "per": counts.per, **asdict(counts)}

@@ -1,0 +1,429 @@
+"""Corpora made of Kaldi directories, which Kaldi's own code wrote."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import kaldi_native_io as kio
+import numpy as np
+import pytest
+from launch import gtcbmuf
+
+from gtcbmuf import corpus, features
+from gtcbmuf.errors import UserError
+from gtcbmuf.kaldi import import_kaldi
+
+DIM = 5
+PDFS = 20
+
+
+@dataclass
+class Directory:
+    """The files of an experiment: 12 speakers of 3 utterances, unless a test changes them."""
+
+    path: Path
+    features: dict[str, np.ndarray]
+    targets: dict[str, np.ndarray]
+
+    @property
+    def feats(self) -> Path:
+        return self.path / "feats.scp"
+
+    @property
+    def out(self) -> Path:
+        return self.path / "out" / "corpus.h5"
+
+    def write(self, kind: str = "float", *, text: bool = False) -> "Directory":
+        """Write feats.scp, ali.1.gz (binary), ali.2 (text) and utt2spk."""
+        writers = {
+            "float": kio.FloatMatrixWriter,
+            "double": kio.DoubleMatrixWriter,
+            "compressed": kio.CompressedMatrixWriter,
+        }
+        ark = f"{self.path}/feats.ark,{self.feats}"
+        with writers[kind](f"ark,{'t,' if text else ''}scp:{ark}") as writer:
+            for name, matrix in self.features.items():
+                if kind == "compressed":
+                    writer.write(name, matrix, kio.CompressionMethod.kAutomaticMethod)
+                else:
+                    writer.write(name, matrix.astype(np.float64 if kind == "double" else "f4"))
+        half = len(self.targets) // 2
+        items = [(name, targets.tolist()) for name, targets in self.targets.items()]
+        for part, where in ((items[:half], "ark:ali.1"), (items[half:], "ark,t:ali.2")):
+            with kio.Int32VectorWriter(where.replace(":", f":{self.path}/")) as vectors:
+                for name, values in part:
+                    vectors.write(name, values)
+        plain = self.path / "ali.1"
+        (self.path / "ali.1.gz").write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+        names = dict.fromkeys([*self.features, *self.targets])
+        self.utt2spk.write_text("".join(f"{name} {speaker_of(name)}\n" for name in names))
+        return self
+
+    @property
+    def utt2spk(self) -> Path:
+        return self.path / "utt2spk"
+
+    def make(self, **options: object) -> str:
+        options = {"utt2spk": self.utt2spk, **options}
+        return import_kaldi(self.feats, f"{self.path}/ali.*", self.out, **options)  # type: ignore[arg-type]
+
+    def fails(self, match: str, **options: object) -> None:
+        """The import fails with a line that matches, and nothing stays."""
+        with pytest.raises(UserError, match=match) as caught:
+            self.make(**options)
+        assert "\n" not in str(caught.value)
+        assert not self.out.parent.exists() or not list(self.out.parent.iterdir())
+
+
+def speaker_of(name: str) -> str:
+    return name.split("-")[0]
+
+
+def runs(stream: np.random.Generator, frames: int) -> np.ndarray:
+    """Targets that last for 2 to 5 frames."""
+    durations = stream.integers(2, 6, frames)
+    return np.repeat(stream.integers(0, PDFS, frames), durations)[:frames].astype(np.int32)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    stream = np.random.default_rng(0)
+    names = [f"s{speaker:02}-{number}" for speaker in range(12) for number in range(3)]
+    lengths = {name: int(stream.integers(20, 60)) for name in names}
+    return Directory(
+        tmp_path,
+        {name: stream.normal(3, 2, (n, DIM)).astype(np.float32) for name, n in lengths.items()},
+        {name: runs(stream, n) for name, n in lengths.items()},
+    )
+
+
+@dataclass
+class Stored:
+    """An utterance of a corpus."""
+
+    split: str
+    speaker: str
+    features: np.ndarray
+    targets: np.ndarray
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    utterances = {}
+    with h5py.File(path) as file:
+        for split in corpus.SPLITS:
+            group = file[split]
+            ends = np.cumsum(group["lengths"][:])
+            names, speakers = group["names"].asstr()[:], group["speakers"].asstr()[:]
+            for name, speaker, end, length in zip(
+                names, speakers, ends, group["lengths"][:], strict=True
+            ):
+                frames = slice(end - length, end)
+                utterances[name] = Stored(
+                    split, speaker, group["features"][frames], group["targets"][frames]
+                )
+    return utterances
+
+
+def speakers_of(path: Path, split: str) -> set[str]:
+    return {u.speaker for u in stored(path).values() if u.split == split}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("float", False), ("double", False), ("compressed", False), ("float", True)],
+)
+@pytest.mark.parametrize("normalise", ["speaker", "utterance", "none"])
+def test_what_goes_in_comes_out(
+    directory: Directory, kind: str, text: bool, normalise: str
+) -> None:
+    directory.write(kind, text=text).make(normalise=normalise)
+    utterances = stored(directory.out)
+    assert set(utterances) == set(directory.features)
+    matrices = {
+        line.split()[0]: kio.FloatMatrix.read(line.split()[1]).numpy().copy()
+        for line in directory.feats.read_text().splitlines()
+    }
+    for name, utterance in utterances.items():
+        match normalise:
+            case "none":
+                expected = matrices[name]
+            case "utterance":
+                (expected,) = features.normalise([matrices[name]])
+            case _:
+                names = [other for other in matrices if speaker_of(other) == speaker_of(name)]
+                normalised = features.normalise([matrices[other] for other in names])
+                expected = normalised[names.index(name)]
+        np.testing.assert_array_equal(utterance.features, expected.astype(np.float16))
+        np.testing.assert_array_equal(utterance.targets, directory.targets[name])
+        assert utterance.speaker == speaker_of(name)
+        # float, double and text keep what was written; compression is Kaldi's own loss.
+        error = np.abs(matrices[name] - directory.features[name]).max()
+        assert error < (0.1 if kind == "compressed" else 1e-5)
+
+
+def test_targets_stand_for_themselves(directory: Directory) -> None:
+    directory.write().make()
+    with h5py.File(directory.out) as file:
+        assert file["phones"].asstr()[:].tolist() == [str(target) for target in range(PDFS)]
+        assert file["target_phone"][:].tolist() == list(range(PDFS))
+        assert file.attrs["targets"] == b"pdf"
+    assert corpus.read(directory.out).target_count == PDFS
+
+
+def test_the_same_files_give_the_same_bytes(directory: Directory) -> None:
+    directory.write().make()
+    first = directory.out.read_bytes()
+    directory.make()
+    assert directory.out.read_bytes() == first
+
+
+def test_gunzip_needs_no_shell(directory: Directory) -> None:
+    directory.write()
+    lines = []
+    for name, matrix in directory.features.items():
+        plain = directory.path / f"{name}.mat"
+        with kio.FloatMatrixWriter(f"ark:{plain}") as writer:
+            writer.write(name, matrix)
+        packed = gzip.compress(plain.read_bytes()[len(name) + 1 :])
+        (directory.path / f"{name}.gz").write_bytes(packed)
+        lines.append(f"{name} gunzip -c {directory.path}/{name}.gz |\n")
+    directory.feats.write_text("".join(lines))
+    directory.make(normalise="none")
+    for name, utterance in stored(directory.out).items():
+        expected = directory.features[name].astype(np.float16)
+        np.testing.assert_array_equal(utterance.features, expected)
+    (directory.path / "s00-1.gz").write_bytes(packed[:50])
+    directory.out.unlink()
+    Path(f"{directory.out}.log").unlink()
+    directory.fails(r"feats.scp: s00-1: .*s00-1.gz .*expected a matrix")
+
+
+@pytest.mark.parametrize(
+    "command", ["copy-feats ark:x - |", "gunzip -c x; touch HACKED |", "gunzip -c $(touch x) |"]
+)
+def test_a_command_is_not_run(directory: Directory, command: str) -> None:
+    directory.write()
+    directory.feats.write_text(f"s00-0 {command}\n")
+    directory.fails("s00-0.*shell command.*expected FILE:OFFSET, or 'gunzip -c PATH |'")
+
+
+def test_speakers_are_drawn_by_share(directory: Directory) -> None:
+    directory.write().make(valid="0.25", test="0.1")
+    splits = {split: speakers_of(directory.out, split) for split in corpus.SPLITS}
+    assert {split: len(speakers) for split, speakers in splits.items()} == {
+        "train": 8,
+        "valid": 3,
+        "test": 1,
+    }
+    assert len(set.union(*splits.values())) == 12
+
+
+def test_without_utt2spk_an_utterance_is_a_speaker(directory: Directory) -> None:
+    directory.write().make(utt2spk=None)
+    assert all(name == u.speaker for name, u in stored(directory.out).items())
+    with h5py.File(directory.out) as file:
+        assert file.attrs["speakers"] == b"one per utterance"
+
+
+def test_splits_by_lists(directory: Directory) -> None:
+    directory.write()
+    speakers, utterances = directory.path / "speakers", directory.path / "utterances"
+    speakers.write_text("s03\ns04 s04-0 s04-1\n")
+    utterances.write_text("s07-0\ns07-1\ns07-2\n")
+    directory.make(valid=str(speakers), test=str(utterances))
+    assert speakers_of(directory.out, "valid") == {"s03", "s04"}
+    assert speakers_of(directory.out, "test") == {"s07"}
+    directory.make(valid="0.1", test=str(utterances))
+    assert speakers_of(directory.out, "test") == {"s07"}
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "match"),
+    [
+        ("s07-0\ns07-2\n", "s01\n", "speaker s07: .*not s07-1"),
+        ("s07\n", "s07-0\ns07-1\ns07-2\n", "speaker s07 is in both lists"),
+        ("s07-9\n", "s01\n", "s07-9: expected names"),
+        ("\n", "s01\n", "names no utterance"),
+        (b"\xff\xfe\n", "s01\n", "lines of text"),
+    ],
+)
+def test_lists_that_cannot_be(
+    directory: Directory, valid: str | bytes, test: str, match: str
+) -> None:
+    directory.write()
+    lists = directory.path / "valid", directory.path / "test"
+    for path, text in zip(lists, (valid, test), strict=True):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    directory.fails(match, valid=str(lists[0]), test=str(lists[1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"valid": "0.6", "test": "0.4"}, "leave none for train"),
+        ({"valid": "1.5"}, "--valid 1.5: expected a share"),
+        ({"valid": "nan"}, "--valid nan: expected a share"),
+        ({"test": "nowhere"}, "nowhere: cannot be read"),
+        ({"normalise": "all"}, "speaker or utterance or none"),
+        ({"most_bad": 2.0}, "most_bad is 2"),
+        ({"utt2spk": Path("nowhere")}, "nowhere: cannot be read"),
+    ],
+)
+def test_options_that_cannot_be(
+    directory: Directory, options: dict[str, object], match: str
+) -> None:
+    directory.write().fails(match, **options)
+
+
+def spoil(directory: Directory) -> dict[str, str]:
+    """Put every fault into one utterance each; return the reasons that the log must give."""
+    directory.features["s00-1"][3, 2] = np.nan
+    directory.features["s01-1"][0, 0] = np.inf
+    directory.features["s02-1"] = np.zeros((0, 0), np.float32)
+    directory.features["s03-1"] = directory.features["s03-1"][:-1]
+    directory.features["s04-1"] = directory.features["s04-1"][:, :3]
+    del directory.features["s05-1"]
+    del directory.targets["s06-1"]
+    directory.targets["s07-1"] = directory.targets["s07-1"][:0]
+    return {
+        "s00-1": "NaN or infinite",
+        "s01-1": "NaN or infinite",
+        "s02-1": "no frames",
+        "s03-1": "targets",
+        "s04-1": "3 features a frame, not 5",
+        "s05-1": "no features",
+        "s06-1": "no alignment",
+        "s07-1": "0 targets",
+        "s08-1": "no speaker",
+    }
+
+
+def test_what_cannot_be_used_is_left_out_and_named(directory: Directory) -> None:
+    reasons = spoil(directory)
+    directory.write()
+    lines = directory.utt2spk.read_text().splitlines(keepends=True)
+    directory.utt2spk.write_text("".join(line for line in lines if not line.startswith("s08-1")))
+    directory.fails(r"more than 5 % \(--most-bad\) of 36 utterances .*s06-1: no alignment; s08-1")
+    summary = directory.make(most_bad=0.25)
+    assert f"9 of 36 left out, see {directory.out}.log" in summary
+    head, *log = Path(f"{directory.out}.log").read_text().splitlines()
+    assert head == "9 of 36 utterances were left out"
+    named = dict(line.split(": ", 1) for line in log)
+    assert set(named) == set(reasons)
+    assert all(reason in named[name] for name, reason in reasons.items())
+    assert set(stored(directory.out)) == set(directory.features) - set(reasons)
+
+
+def test_features_that_float16_cannot_hold(directory: Directory) -> None:
+    directory.features["s00-0"][0, 0] = 1e5
+    directory.write().make()
+    assert "s00-0" in stored(directory.out)
+    directory.make(normalise="none")
+    assert "s00-0" not in stored(directory.out)
+
+
+def test_a_split_without_usable_utterances(directory: Directory) -> None:
+    for number in range(3):
+        directory.features[f"s07-{number}"][0] = np.nan
+    (directory.path / "list").write_text("s07\n")
+    directory.write().fails(
+        "test has no utterance that can be used .*s07-0: NaN",
+        test=str(directory.path / "list"),
+        most_bad=0.5,
+    )
+
+
+def test_large_transition_ids(directory: Directory) -> None:
+    directory.targets["s00-0"][4] = 65536
+    directory.write().fails("ali.1.gz: s00-0: .* 65536; .*ali-to-pdf final.mdl")
+
+
+def test_small_transition_ids(directory: Directory) -> None:
+    for name, targets in directory.targets.items():
+        enters = np.r_[True, targets[1:] != targets[:-1]]
+        directory.targets[name] = (2 * targets + np.where(enters, 1, 2)).astype(np.int32)
+    directory.write().fails("transition-ids, it seems: .*ali-to-pdf final.mdl")
+
+
+def test_alignments_by_phones(directory: Directory) -> None:
+    """No phone is 0, but phones follow themselves: no transition-ids."""
+    for name in directory.targets:
+        directory.targets[name] = directory.targets[name] + 1
+    directory.write().make()
+    assert corpus.read(directory.out).target_count == PDFS + 1
+
+
+def test_alignments_of_a_chain_model(directory: Directory) -> None:
+    for name in directory.targets:
+        directory.targets[name] = directory.targets[name][::3]
+    directory.write().fails("a third of .*chain model.*ali-to-pdf")
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def test_damaged_files(directory: Directory) -> None:
+    ali, feats = directory.path / "ali.1.gz", directory.path / "feats.ark"
+    directory.write()
+    cut(ali, 0.5)
+    directory.fails("ali.1.gz: .*expected an archive of alignments")
+    directory.write()
+    cut(directory.path / "ali.2", 0.5)
+    directory.fails("ali.2: at or after s.*: it ends too early")
+    directory.write()
+    whole = gzip.decompress(ali.read_bytes())
+    for size in range(1, 200, 7):  # an archive of which only the end is missing, too
+        ali.write_bytes(whole[:-size])
+        with pytest.raises(UserError, match=r"ali.1.gz: at or after s0.*: it ends"):
+            directory.make()
+    ali.write_bytes(np.random.default_rng(0).bytes(9999))
+    directory.fails("ali.1.gz: at its beginning: expected an archive")
+    ali.write_bytes(feats.read_bytes())
+    directory.fails("ali.1.gz: at or after s00-0: expected .*no vector of int32")
+    directory.write()
+    cut(feats, 0.5)
+    directory.fails("feats.scp: s.*feats.ark:[0-9]+: expected a matrix")
+    feats.write_bytes(np.random.default_rng(0).bytes(99999))
+    directory.fails("feats.scp: s00-0: .*expected a matrix")
+    feats.unlink()
+    directory.fails("feats.scp: s00-0: .*no such file")
+    directory.feats.write_text("s00-0\n")
+    directory.fails("feats.scp: line 1: 's00-0'")
+    directory.feats.write_text("")
+    directory.fails("feats.scp: no line")
+    directory.feats.write_bytes(b"\xff\0\xfe")
+    directory.fails("feats.scp: cannot be read as lines of text")
+    directory.feats.unlink()
+    directory.fails("feats.scp: cannot be read")
+
+
+def test_two_alignments_of_an_utterance(directory: Directory) -> None:
+    directory.write()
+    (directory.path / "ali.3").write_text("s00-0 1 2 3\n")
+    directory.fails("ali.3: s00-0: a second alignment")
+
+
+def test_the_extra_is_missing(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory.write()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    directory.fails(r"pip install 'gtcbmuf\[kaldi\]'")
+
+
+def test_command_line(directory: Directory) -> None:
+    directory.write("compressed")
+    words = ("corpus", "import-kaldi", "--feats", directory.feats, "--out", directory.out)
+    done = gtcbmuf(*words, "--ali", f"{directory.path}/ali.*", "--utt2spk", directory.utt2spk)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "30 utterances for train, 3 utterances for valid, 3 utterances for test" in done.stdout
+    assert "0 of 36 left out" in done.stdout
+    cut(directory.path / "feats.ark", 0.5)
+    for ali, match in (("nowhere.*", "nowhere.*: no such files"), ("ali.*", "feats.scp: s")):
+        failed = gtcbmuf(*words, "--ali", f"{directory.path}/{ali}")
+        assert failed.returncode == 2
+        assert failed.stderr.startswith("gtcbmuf: ")
+        assert match in failed.stderr
+        assert failed.stderr.count("\n") == 1
