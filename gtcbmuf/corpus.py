@@ -278,7 +278,7 @@ class Corpus:
 
     Attributes:
         path: of the file.
-        attributes: how it was made.
+        attributes: how it was made; targets = "pdf" says that the phones are not known.
         feature_dim: D.
         phones: (P,) names.
         target_phone: (C,) uint16: the phone of each target.
@@ -298,6 +298,11 @@ class Corpus:
     def target_count(self) -> int:
         """C."""
         return len(self.target_phone)
+
+    @property
+    def has_phones(self) -> bool:
+        """Whether the phones are known; of imported pdf-ids they are not, and each has its own."""
+        return self.attributes.get("targets") != "pdf"
 
 
 def read(path: Path) -> Corpus:

@@ -70,7 +70,7 @@ def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
         str(summary["groups"]),
         f"{summary['fer_test']:.2f}",
         increase if summary["method"] != "sgd" else "-",
-        f"{summary['per_test']:.2f}",
+        "-" if summary["per_test"] is None else f"{summary['per_test']:.2f}",
         f"{summary['frames_per_second']:,.0f}",
         f"{summary['bytes_sent_per_step']:,.0f}",
         f"{100 * summary['density']:.3g}" if summary["density"] else "-",

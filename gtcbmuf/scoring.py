@@ -114,6 +114,11 @@ def _check_fit(model: Path, shape: Shape, context: int, frames: Corpus) -> None:
             f"{model} takes {shape.widths[0]} inputs, but {frames.path} gives {width * dim}: "
             f"{width} frames of {dim} features"
         )
+    if not frames.has_phones:
+        raise UserError(
+            f"{frames.path}: its targets are pdf-ids of phones that are not known, so there is no "
+            "phone error rate; the frame error rate is in the summary.json of a run"
+        )
     if shape.widths[-1] != frames.target_count:
         raise UserError(
             f"{model} has {shape.widths[-1]} targets, but {frames.path} {frames.target_count}"

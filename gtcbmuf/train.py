@@ -305,11 +305,19 @@ class _Run:
         errors: int = world.allreduce(scorer.frame_errors(self.mlp, parameters))
         return 100 * errors / len(split)
 
+    def _error_rates(self, parameters: NDArray[np.float32]) -> tuple[float, float | None]:
+        """FER and PER on test, in per cent; no PER where the phones are not known; collective."""
+        if not self.corpus.has_phones:
+            return self._frame_error_rate(parameters, self.corpus.test), None
+        world, context = self.topology.world, self.config.model.context
+        total = score_model(world, self.mlp, parameters, context, self.corpus, "test").total
+        return total.fer, total.per
+
     def finish(self) -> None:
         """Test, and write model and summary; collective."""
         chosen, world = self.config, self.topology.world
         anchor = self.worker.block_filter.anchor(self.model)
-        test = score_model(world, self.mlp, anchor, chosen.model.context, self.corpus, "test").total
+        fer_test, per_test = self._error_rates(anchor)
         if not self.leads:
             return
         steps = self.minibatches.steps * chosen.train.epochs
@@ -329,8 +337,8 @@ class _Run:
                 "frames": frames,
                 "steps": steps,
                 "fer_valid": self.fer_valid,
-                "fer_test": test.fer,
-                "per_test": test.per,
+                "fer_test": fer_test,
+                "per_test": per_test,
                 "wall_seconds": time.perf_counter() - self.begin,
                 "frames_per_second": frames / self.train_seconds,
                 "bytes_sent_per_step": self.bytes_sent / (steps * world.size),
@@ -338,7 +346,8 @@ class _Run:
                 "weights_sha256": checkpoint.sha256(anchor),
             }
         )
-        print(f"test FER {test.fer:.2f} %  PER {test.per:.2f} %", flush=True)
+        phones = "" if per_test is None else f"  PER {per_test:.2f} %"
+        print(f"test FER {fer_test:.2f} %{phones}", flush=True)
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from launch import ROOT, gtcbmuf, mpirun
@@ -152,6 +153,22 @@ def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
         ranks=4,
     )
     assert (summary["steps"], summary["frames"]) == (3, 90)
+
+
+def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> None:
+    path = tmp_path / "pdfs.h5"
+    write_corpus(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["targets"] = "pdf"
+    summary = train("sgd", path, tmp_path / "run", ranks=0)
+    assert summary["per_test"] is None
+    assert 0 < summary["fer_test"] < 60
+    done = gtcbmuf("report", tmp_path / "run")
+    assert done.returncode == 0
+    assert f"| {summary['fer_test']:.2f} " in " ".join(done.stdout.split())
+    scored = gtcbmuf("score", tmp_path / "run/model.h5", path)
+    assert scored.returncode == 2
+    assert "phones that are not known" in scored.stderr
 
 
 @pytest.mark.parametrize("nesterov", ["true", "false"])
