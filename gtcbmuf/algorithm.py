@@ -181,11 +181,12 @@ class GTCExchange:
 
     def __call__(self, gradient: Vector) -> Update:
         with self._meter.time("encode"):
+            # residual += gradient; sign(residual) * tau moves from where it is reached to the words
             words = self._encoder.encode(self._residual, gradient, self._tau)
         with self._meter.time("communicate"):
             received = self._allgather(words)
         with self._meter.time("decode"):
-            messages = [wire.parse(words, gradient.size) for words in received]
+            messages = [wire.parse(message, gradient.size) for message in received]
         self._meter.updates_sent += messages[self._group.rank].count
         self._meter.bytes_sent += words.nbytes + 4 if self._group.size > 1 else 0
         return GTCUpdate(messages)
@@ -389,7 +390,8 @@ class Worker:
         block_filter: tier 2.
         period: K, steps per block.
         descent: applies updates to the model.
-        forgetting: what forgets at a block's end: by default nothing; the paper is silent.
+        forgetting: what forgets at a block's end, such as the descent (its momentum) or the
+            exchange (its residual). The paper is silent; `gtcbmuf train` resets the momentum.
         meter: counts; the one that the two tiers were given.
     """
 
