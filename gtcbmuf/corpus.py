@@ -218,7 +218,7 @@ def verify(path: Path) -> list[str]:
     faults = []
     with _reading(path), h5py.File(path, "r") as file:
         for name in SPLITS:
-            split: Split = getattr(corpus, name)
+            split = corpus.split(name)
             for what, frames in (("features", split.features), ("targets", split.targets)):
                 faults += [
                     f"{name}: {what} of frames {first} to {min(first + CHUNK, len(split)) - 1}"
@@ -293,6 +293,10 @@ class Corpus:
     train: Split
     valid: Split
     test: Split
+
+    def split(self, name: str) -> Split:
+        """The split "train", "valid" or "test"."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
     @property
     def target_count(self) -> int:

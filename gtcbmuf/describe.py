@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gtcbmuf.corpus import SPLITS, Corpus, Split
+from gtcbmuf.corpus import SPLITS, Corpus
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 
@@ -16,7 +16,7 @@ def describe(corpus: Corpus) -> str:
     lines = [f"{name} = {value}" for name, value in corpus.attributes.items()]
     lines += ["", f"{'split':<6} {'hours':>8} {'frames':>12} {'utterances':>11} {'speakers':>9}"]
     for name in SPLITS:
-        split: Split = getattr(corpus, name)
+        split = corpus.split(name)
         hours = len(split) * shift / 3.6e6
         lines.append(
             f"{name:<6} {hours:>8.2f} {len(split):>12,} {len(split.ends):>11,} "
@@ -45,7 +45,7 @@ def picture(corpus: Corpus, utterance: str, path: Path) -> None:
         UserError: no such utterance, or a place that cannot be written to.
     """
     for name in SPLITS:
-        split: Split = getattr(corpus, name)
+        split = corpus.split(name)
         if utterance in split.names:
             break
     else:

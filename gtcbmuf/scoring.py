@@ -162,7 +162,7 @@ def score_model(
     tuned_on = min(TUNING_UTTERANCES, len(valid))
     weight, penalty = _tune(world, valid, np.arange(tuned_on) * len(valid) // tuned_on)
 
-    scored: Split = getattr(frames, split)
+    scored = frames.split(split)
     utterances = _Utterances(mlp, parameters, context, frames, scored, loop)
     mine = [
         utterances.counts(utterance, weight, penalty)
@@ -224,24 +224,31 @@ class _Utterances:
             scores[first - begin : first - begin + len(part)] = part
         return scores
 
-    def edits(
-        self, utterance: int, scores: NDArray[np.float32], weight: float, penalty: float
-    ) -> tuple[int, decode.Edits]:
-        """Phones of the utterance, and the decoder's errors on them; both without silence."""
+    def truth(self, utterance: int) -> NDArray[np.int64]:
+        """The right phones, without silence."""
         targets = self._targets(utterance)
         truth, _ = decode.collapse(targets, np.array([len(targets)]), self._corpus.target_phone)
-        truth = decode.without_silence(truth, self._corpus.phones)
+        return decode.without_silence(truth, self._corpus.phones)
+
+    def edits(
+        self,
+        truth: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        weight: float,
+        penalty: float,
+    ) -> decode.Edits:
+        """The decoder's errors, without silence."""
         decoded = self._loop.decode(scores, weight, penalty)
-        decoded = decode.without_silence(decoded, self._corpus.phones)
-        return len(truth), decode.edit_distance(truth, decoded)
+        return decode.edit_distance(truth, decode.without_silence(decoded, self._corpus.phones))
 
     def counts(self, utterance: int, weight: float, penalty: float) -> Counts:
         """Of the utterance, with the decoder at this language weight and insertion penalty."""
         scores, targets = self.scores(utterance), self._targets(utterance)
         frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
-        phones, edits = self.edits(utterance, scores, weight, penalty)
+        truth = self.truth(utterance)
+        edits = self.edits(truth, scores, weight, penalty)
         self._split.release()
-        return Counts(len(targets), frame_errors, phones, *edits)
+        return Counts(len(targets), frame_errors, len(truth), *edits)
 
 
 def _tune(
@@ -250,10 +257,9 @@ def _tune(
     """The pair of GRID with the fewest phone errors on the chosen utterances; collective."""
     errors = np.zeros(len(GRID), np.int64)
     for utterance in chosen[world.rank :: world.size]:
-        scores = utterances.scores(utterance)
+        truth, scores = utterances.truth(utterance), utterances.scores(utterance)
         for pair, (weight, penalty) in enumerate(GRID):
-            _, edits = utterances.edits(utterance, scores, weight, penalty)
-            errors[pair] += sum(edits)
+            errors[pair] += sum(utterances.edits(truth, scores, weight, penalty))
     world.Allreduce(MPI.IN_PLACE, errors)
     return GRID[int(errors.argmin())]
 
@@ -312,7 +318,7 @@ def _text(result: Result) -> str:
 
 
 def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -> None:
-    scored: Split = getattr(frames, split)
+    scored = frames.split(split)
     whole: dict[str, Any] = {
         "model": str(model),
         "corpus": str(frames.path),
