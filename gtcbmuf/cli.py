@@ -82,11 +82,18 @@ def _parser() -> argparse.ArgumentParser:
             metavar="LIST_OR_SHARE",
             help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
         )
-    kaldi.add_argument(
+    mean_of = kaldi.add_mutually_exclusive_group()
+    mean_of.add_argument(
         "--normalise",
         default="speaker",
         metavar="OVER",
         help="speaker (default), utterance or none: where mean and variance are taken",
+    )
+    mean_of.add_argument(
+        "--cmvn",
+        type=Path,
+        metavar="CMVN.scp",
+        help="take them from these statistics, of each speaker or utterance",
     )
     kaldi.add_argument(
         "--most-bad",
@@ -179,6 +186,7 @@ def _import_kaldi(arguments: Any) -> None:
             valid=arguments.valid,
             test=arguments.test,
             normalise=arguments.normalise,
+            cmvn=arguments.cmvn,
             most_bad=arguments.most_bad,
         )
     )

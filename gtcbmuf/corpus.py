@@ -97,16 +97,16 @@ class Writer:
         target_phone: Sequence[int],
         attributes: Mapping[str, str | int | float | bool],
     ) -> None:
-        self._path = path
+        self.path = path
         self._phones, self._target_phone = phones, target_phone
         self._attributes = {**attributes, "format": FORMAT, "version": VERSION}
         self._dim = 0
         self._speakers: dict[str, str] = {}
 
     def __enter__(self) -> "Writer":
-        with _writing(self._path), ExitStack() as stack:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._spools = {name: _Spool(self._path.parent, stack) for name in SPLITS}
+        with _writing(self.path), ExitStack() as stack:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._spools = {name: _Spool(self.path.parent, stack) for name in SPLITS}
             self._stack = stack.pop_all()
         return self
 
@@ -133,7 +133,7 @@ class Writer:
         if self._speakers.setdefault(utterance.speaker, split) != split:
             raise ValueError(f"{name}: speaker {utterance.speaker} is in another split already")
         spool = self._spools[split]
-        with _writing(self._path):
+        with _writing(self.path):
             spool.features.write(features.tobytes())
             spool.targets.write(utterance.targets.astype(np.uint16).tobytes())
         spool.lengths.append(frames)
@@ -146,15 +146,15 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with _writing(self._path), self._stack:
+        with _writing(self.path), self._stack:
             if error is None:
                 self._finish()
 
     def _finish(self) -> None:
         empty = [name for name, spool in self._spools.items() if not spool.lengths]
         if empty:
-            raise ValueError(f"{self._path}: no utterance in {empty[0]}")
-        with replacing(self._path) as beside:
+            raise ValueError(f"{self.path}: no utterance in {empty[0]}")
+        with replacing(self.path) as beside:
             with h5py.File(
                 beside, "w", libver="v110", track_order=True, userblock_size=_USER_BLOCK
             ) as file:

@@ -21,20 +21,27 @@ from typing import IO, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf import corpus, features
+from gtcbmuf import corpus
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import replacing
+from gtcbmuf.importing import (
+    NORMALISATIONS,
+    Frames,
+    LeftOut,
+    read_lines,
+    split_speakers,
+    write_corpus,
+)
 
-NORMALISATIONS = ("speaker", "utterance", "none")
-
-_SPLIT_SEED = 0  # of the speakers that a share draws
 _TARGETS = 1 << 16  # a corpus numbers its targets with 16 bits
 _LONGEST = 1 << 24  # frames: two days of speech; more is no alignment
 _LONGEST_NAME = 1024
-_NAMED = 3  # utterances that a message names
 _CONVERT = (
     'convert them: ali-to-pdf final.mdl ark:"gunzip -c ali.1.gz|" ark:- '
     "(or ali-to-phones --per-frame)"
+)
+_CHAIN = (
+    "most alignments have a third of their features' frames: a chain model's; expected those of a "
+    f"model with a target per frame, such as tri3b; then {_CONVERT}"
 )
 _GUNZIP = re.compile(r"(?:gunzip -c|gzip -c?dc?|zcat)\s+([^\s'\"`$;&|<>()\\*?]+)\s*\|")
 _PLACE = re.compile(r"(.+?)(?::\d+)?")
@@ -49,6 +56,7 @@ def import_kaldi(
     valid: str = "0.1",
     test: str = "0.1",
     normalise: str = "speaker",
+    cmvn: Path | None = None,
     most_bad: float = 0.05,
 ) -> str:
     """Make the corpus `out` of Kaldi's features and alignments, and return a line about it.
@@ -66,6 +74,8 @@ def import_kaldi(
         valid: a share of the speakers, or a file that lists utterances or speakers, a line each.
         test: likewise; the utterances of neither are for training.
         normalise: "speaker" or "utterance": mean 0 and variance 1 over its frames; or "none".
+        cmvn: instead, an scp of the statistics (`compute-cmvn-stats`) of each speaker or utterance
+            to take mean and variance from.
         most_bad: the largest share of the utterances that may be left out.
 
     Raises:
@@ -80,16 +90,11 @@ def import_kaldi(
         )
     if normalise not in NORMALISATIONS:
         raise UserError(f"normalise is {normalise!r}; expected {' or '.join(NORMALISATIONS)}")
-    if not 0 <= most_bad <= 1:
-        raise UserError(f"most_bad is {most_bad:g}, but must be a share, from 0 to 1")
 
     from importlib.metadata import version
 
-    from tqdm import tqdm
-
-    places = _read_table(feats)
-    for name, place in places.items():
-        _check_place(feats, name, place)
+    places = _read_places(feats)
+    statistics = {} if cmvn is None else _read_places(cmvn)
     speaker_of = {name: name for name in places} if utt2spk is None else _read_table(utt2spk)
     archives = [Path(path) for path in sorted(glob.glob(ali))]
     if not archives:
@@ -98,55 +103,39 @@ def import_kaldi(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         alignments = _Alignments(archives, spool)
-        left_out = _LeftOut(len(places.keys() | alignments.names()), most_bad)
+        left_out = LeftOut(len(places.keys() | alignments.names()), most_bad)
         speakers = _pair(places, alignments, speaker_of, utt2spk, left_out)
-        split_of = _split(speakers, {*places, *speaker_of}, {"valid": valid, "test": test})
-        attributes = {
-            "source": "kaldi",
-            "kaldi_native_io": version("kaldi_native_io"),
-            "feats": str(feats),
-            "ali": ali,
-            "targets": "pdf",
-            "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
-            "valid": valid,
-            "test": test,
-            "normalise": normalise,
-        }
+        split_of = split_speakers(speakers, {*places, *speaker_of}, {"valid": valid, "test": test})
         # Nobody told us the phones, so each target stands for itself.
         target_phone = range(alignments.target_count)
-        used = dict.fromkeys(corpus.SPLITS, 0)
-        with corpus.Writer(
+        writer = corpus.Writer(
             out,
             phones=[str(target) for target in target_phone],
             target_phone=target_phone,
-            attributes=attributes,
-        ) as writer:
-            reader = _Reader(feats, alignments, left_out, largest=_largest(normalise))
-            for speaker in tqdm(speakers, "import", unit="speaker", disable=None):
-                split = split_of[speaker]
-                frames = {
-                    name: matrix
-                    for name in speakers[speaker]
-                    if (matrix := reader.read(name, places[name])) is not None
-                }
-                normalised = _normalise(list(frames.values()), normalise)
-                for name, matrix in zip(frames, normalised, strict=True):
-                    writer.add(split, corpus.Utterance(name, speaker, matrix, alignments[name]))
-                used[split] += len(frames)
-            for split, count in used.items():
-                if not count:
-                    raise UserError(f"{split} has no utterance that can be used{left_out.some()}")
-    log = Path(f"{out}.log")
-    with replacing(log) as beside:
-        beside.write_text(left_out.text(), encoding="utf-8")
-    counts = ", ".join(f"{count} utterances for {split}" for split, count in used.items())
-    return f"{out}: {counts}; {len(left_out)} of {left_out.total} left out, see {log}"
+            attributes={
+                "source": "kaldi",
+                "kaldi_native_io": version("kaldi_native_io"),
+                "feats": str(feats),
+                "ali": ali,
+                "targets": "pdf",
+                "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
+                "valid": valid,
+                "test": test,
+                "normalisation": normalise if cmvn is None else str(cmvn),
+            },
+        )
+        normaliser = None
+        if cmvn is not None:
+            normaliser = _Normaliser(cmvn, statistics, speaker_of, left_out)
+            normalise = "none"
+        reader = _Reader(feats, places, alignments, normaliser, left_out)
+        return write_corpus(writer, speakers, split_of, reader.read, left_out, normalise=normalise)
 
 
 def _read_table(path: Path) -> dict[str, str]:
     """Read lines of a name and what belongs to it: an scp, or an utt2spk."""
     table: dict[str, str] = {}
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         words = line.split(maxsplit=1)
         if len(words) != 2:
             raise UserError(f"{path}: line {number}: {line!r}: expected two words at least")
@@ -158,16 +147,17 @@ def _read_table(path: Path) -> dict[str, str]:
     return table
 
 
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as lines of text: {error}") from None
+def _read_places(path: Path) -> dict[str, str]:
+    """Read an scp: names and where the matrix of each is."""
+    places = _read_table(path)
+    for name, place in places.items():
+        _check_place(path, name, place)
+    return places
 
 
-def _check_place(feats: Path, name: str, place: str) -> None:
+def _check_place(table: Path, name: str, place: str) -> None:
     """Refuse what is no file, and what Kaldi would give to a shell."""
-    where = f"{feats}: {name}: {place!r}"
+    where = f"{table}: {name}: {place!r}"
     if place.endswith("]"):
         raise UserError(f"{where}: a part of a matrix; expected a whole one: run copy-feats first")
     if gunzip := _GUNZIP.fullmatch(place):
@@ -180,7 +170,7 @@ def _check_place(feats: Path, name: str, place: str) -> None:
     else:
         path = Path(cast(re.Match[str], _PLACE.fullmatch(place))[1])
     if not path.is_file():
-        raise UserError(f"{where}: no such file; expected a matrix of features there")
+        raise UserError(f"{where}: no such file; expected a matrix there")
 
 
 class _Alignments:
@@ -318,62 +308,12 @@ def _read_exactly(file: BinaryIO, size: int) -> bytes:
     return data
 
 
-class _LeftOut:
-    """The utterances that cannot be used, and why.
-
-    Args:
-        total: number of all utterances.
-        most: the largest share of them that may be left out.
-    """
-
-    def __init__(self, total: int, most: float) -> None:
-        self.total = total
-        self._most = most
-        self._reasons: dict[str, str] = {}
-        self._thirds = 0
-
-    def __len__(self) -> int:
-        return len(self._reasons)
-
-    def add(self, name: str, reason: str, *, third: bool = False) -> None:
-        """Leave out an utterance; `third` if it has a third of the targets that it should have.
-
-        Raises:
-            UserError: these are too many.
-        """
-        self._reasons[name] = reason
-        self._thirds += third
-        if len(self) <= self._most * self.total:
-            return
-        if 2 * self._thirds > len(self):
-            raise UserError(
-                f"most alignments have a third of their features' frames{self.some()}: "
-                "a chain model's; expected those of a model with a target per frame, such as "
-                f"tri3b; then {_CONVERT}"
-            )
-        raise UserError(
-            f"more than {100 * self._most:g} % (--most-bad) of {self.total} utterances "
-            f"cannot be used{self.some()}"
-        )
-
-    def some(self) -> str:
-        """Return the first ones with their reasons, to end a message with."""
-        shown = [f"{name}: {reason}" for name, reason in self._reasons.items()][:_NAMED]
-        return f" ({'; '.join(shown)})" if shown else ""
-
-    def text(self) -> str:
-        """Return all of them, a line each, after a line that counts them."""
-        lines = [f"{len(self)} of {self.total} utterances were left out"]
-        lines += [f"{name}: {reason}" for name, reason in self._reasons.items()]
-        return "\n".join(lines) + "\n"
-
-
 def _pair(
     places: Mapping[str, str],
     alignments: _Alignments,
     speaker_of: Mapping[str, str],
     utt2spk: Path | None,
-    left_out: _LeftOut,
+    left_out: LeftOut,
 ) -> dict[str, list[str]]:
     """Return the utterances of each speaker that have features and an alignment."""
     aligned = alignments.names()
@@ -390,121 +330,119 @@ def _pair(
     return speakers
 
 
-def _split(
-    speakers: Mapping[str, Sequence[str]], known: set[str], choices: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the split of each speaker.
+class _Normaliser:
+    """Takes mean and variance from Kaldi's statistics.
 
     Args:
-        speakers: their utterances.
-        known: names of all utterances, also of those that cannot be used.
-        choices: for "valid" and "test", a share of the speakers or the path of a list.
-    """
-    split_of: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for split, choice in choices.items():
-        try:
-            share = float(choice)
-        except ValueError:
-            for speaker in _listed(Path(choice), speakers, known):
-                if split_of.setdefault(speaker, split) != split:
-                    raise UserError(f"{choice}: speaker {speaker} is in both lists") from None
-            continue
-        if not 0 < share < 1:
-            raise UserError(f"--{split} {choice}: expected a share above 0 and below 1, or a file")
-        counts[split] = max(1, round(share * len(speakers)))
-    free = sorted(speakers.keys() - split_of.keys())
-    if sum(counts.values()) >= len(free):
-        raise UserError(
-            f"{len(speakers)} speakers, {len(free)} of them in no list, are too few: "
-            f"--valid {choices['valid']} and --test {choices['test']} leave none for train"
-        )
-    stream = np.random.default_rng(_SPLIT_SEED)
-    order = iter([free[i] for i in stream.permutation(len(free))])
-    for split, count in counts.items():
-        split_of |= {next(order): split for _ in range(count)}
-    return split_of | dict.fromkeys(order, "train")
-
-
-def _listed(path: Path, speakers: Mapping[str, Sequence[str]], known: set[str]) -> list[str]:
-    """Return the speakers that a list of utterances or speakers names."""
-    listed = {words[0] for line in _read_lines(path) if (words := line.split())}
-    if unknown := sorted(listed - known - speakers.keys()):
-        raise UserError(
-            f"{path}: {', '.join(unknown[:_NAMED])}: expected names of utterances or speakers"
-        )
-    chosen = []
-    for speaker, names in speakers.items():
-        missing = [name for name in names if name not in listed]
-        if speaker in listed or not missing:
-            chosen.append(speaker)
-        elif len(missing) < len(names):
-            raise UserError(
-                f"{path}: speaker {speaker}: lists some of its utterances, but not {missing[0]}; "
-                "expected all or none: no speaker is in two splits"
-            )
-    if not chosen:
-        raise UserError(f"{path}: names no utterance that has features and an alignment")
-    return chosen
-
-
-class _Reader:
-    """Reads features, and leaves out what cannot be used.
-
-    Args:
-        feats: the scp, to name it.
-        alignments: which must have as many targets as there are frames.
-        left_out: takes what cannot be used.
-        largest: magnitude that a feature may have.
+        table: the scp, to name it.
+        places: of the statistics of each speaker or utterance.
+        speaker_of: the speaker of each utterance.
+        left_out: takes what has no statistics.
     """
 
     def __init__(
-        self, feats: Path, alignments: _Alignments, left_out: _LeftOut, *, largest: float
+        self,
+        table: Path,
+        places: Mapping[str, str],
+        speaker_of: Mapping[str, str],
+        left_out: LeftOut,
     ) -> None:
-        self._feats, self._alignments, self._left_out = feats, alignments, left_out
-        self._largest = largest
-        self._dim = 0
+        self._table, self._places = table, places
+        self._speaker_of, self._left_out = speaker_of, left_out
 
-    def read(self, name: str, place: str) -> NDArray[np.float32] | None:
-        """Return the features of an utterance: (frames, dim); nothing if it cannot be used.
+    def apply(self, name: str, frames: Frames) -> Frames | None:
+        """Return an utterance normalised; nothing if there are no statistics for it.
 
         Raises:
-            UserError: there is no matrix at `place`, or too many utterances cannot be used.
+            UserError: the statistics cannot be read, or are none for such features.
         """
-        try:
-            matrix = _read_matrix(place)
-        except (OSError, EOFError, zlib.error, RuntimeError, ValueError, MemoryError):
-            # What kaldi_native_io says has several lines, and bytes of the file in them.
+        owner = name if name in self._places else self._speaker_of[name]
+        if owner not in self._places:
+            self._left_out.add(name, f"no statistics for it or {owner} in {self._table}")
+            return None
+        matrix, targets = frames
+        place = self._places[owner]
+        # Sums and sums of squares, and after the former how many frames they are of.
+        statistics = _read_matrix(self._table, owner, place, "statistics", np.float64)
+        expected = (2, matrix.shape[1] + 1)
+        if statistics.shape != expected or not statistics[0, -1] > 0:
             raise UserError(
-                f"{self._feats}: {name}: {place}: expected a matrix of features there: "
-                "a truncated or damaged archive, or another file than the scp was made for"
-            ) from None
-        frames, targets = len(matrix), len(self._alignments[name])
+                f"{self._table}: {owner}: {place}: a matrix {statistics.shape}; expected the "
+                f"statistics {expected} of features of dimension {matrix.shape[1]}, of a frame "
+                "at least"
+            )
+        mean, square = statistics[:, :-1] / statistics[0, -1]
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-10))
+        return ((matrix - mean) / deviation).astype(np.float32), targets
+
+
+class _Reader:
+    """Reads features and their targets, and leaves out what cannot be used.
+
+    Args:
+        feats: the scp, to name it.
+        places: of the matrices.
+        alignments: which must have as many targets as there are frames.
+        normaliser: of the features, if Kaldi's statistics are to be used.
+        left_out: takes what cannot be used.
+    """
+
+    def __init__(
+        self,
+        feats: Path,
+        places: Mapping[str, str],
+        alignments: _Alignments,
+        normaliser: _Normaliser | None,
+        left_out: LeftOut,
+    ) -> None:
+        self._feats, self._places, self._alignments = feats, places, alignments
+        self._normaliser, self._left_out = normaliser, left_out
+        self._dim = 0
+
+    def read(self, name: str) -> Frames | None:
+        """Return an utterance; nothing if it cannot be used.
+
+        Raises:
+            UserError: there is no matrix in its place, or too many utterances cannot be used.
+        """
+        matrix = _read_matrix(self._feats, name, self._places[name], "features")
+        targets = self._alignments[name]
         self._dim = self._dim or matrix.shape[1]
-        if not frames:
+        if not len(matrix):
             self._left_out.add(name, "no frames")
         elif matrix.shape[1] != self._dim:
             self._left_out.add(name, f"{matrix.shape[1]} features a frame, not {self._dim}")
-        elif frames != targets:
-            third = abs(3 * targets - frames) < 3
-            self._left_out.add(name, f"{frames} frames, but {targets} targets", third=third)
-        elif not np.isfinite(matrix).all():
-            self._left_out.add(name, "NaN or infinite features")
-        elif np.abs(matrix).max() > self._largest:
-            self._left_out.add(
-                name, f"features beyond {self._largest:g}, which float16 cannot hold"
-            )
+        elif len(matrix) != len(targets):
+            hint = _CHAIN if abs(3 * len(targets) - len(matrix)) < 3 else ""
+            self._left_out.add(name, f"{len(matrix)} frames, but {len(targets)} targets", hint)
+        elif self._normaliser is not None:
+            return self._normaliser.apply(name, (matrix, targets))
         else:
-            return matrix
+            return matrix, targets
         return None
 
 
-def _read_matrix(place: str) -> NDArray[np.float32]:
-    from kaldi_native_io import FloatMatrix
+def _read_matrix(
+    table: Path, name: str, place: str, what: str, dtype: type[np.floating] = np.float32
+) -> NDArray[np.floating]:
+    """Read the matrix in a place that a table gives for a name.
 
-    with _without_gzip(place) as plain:
-        # A copy: the array itself is a view of what the matrix will free.
-        return np.array(FloatMatrix.read(plain).numpy(), np.float32)
+    Raises:
+        UserError: there is none.
+    """
+    from kaldi_native_io import DoubleMatrix, FloatMatrix
+
+    kind = FloatMatrix if dtype is np.float32 else DoubleMatrix
+    try:
+        with _without_gzip(place) as plain:
+            # A copy: the array itself is a view of what the matrix will free.
+            return np.array(kind.read(plain).numpy(), dtype)
+    except (OSError, EOFError, zlib.error, RuntimeError, ValueError, MemoryError):
+        # What kaldi_native_io says has several lines, and bytes of the file in them.
+        raise UserError(
+            f"{table}: {name}: {place}: expected a matrix of {what} there: "
+            "a truncated or damaged archive, or another file than the scp was made for"
+        ) from None
 
 
 @contextmanager
@@ -519,17 +457,3 @@ def _without_gzip(place: str) -> Iterator[str]:
             shutil.copyfileobj(packed, plain)
         plain.flush()
         yield plain.name
-
-
-def _largest(normalise: str) -> float:
-    """The largest feature that can be used: what is not normalised must fit into float16."""
-    return float(np.finfo(np.float16).max) if normalise == "none" else np.inf
-
-
-def _normalise(matrices: list[NDArray[np.float32]], over: str) -> list[NDArray[np.float32]]:
-    """Return all matrices of a speaker normalised, over "speaker", "utterance" or "none"."""
-    if over == "speaker" and matrices:
-        return features.normalise(matrices)
-    if over == "utterance":
-        return [features.normalise([matrix])[0] for matrix in matrices]
-    return matrices

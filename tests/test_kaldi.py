@@ -163,6 +163,52 @@ def test_what_goes_in_comes_out(
         assert error < (0.1 if kind == "compressed" else 1e-5)
 
 
+def write_statistics(directory: Directory, names: dict[str, list[str]]) -> Path:
+    """As compute-cmvn-stats does: for each name, over the frames of some utterances."""
+    table = directory.path / "cmvn.scp"
+    with kio.DoubleMatrixWriter(f"ark,scp:{directory.path}/cmvn.ark,{table}") as writer:
+        for name, utterances in names.items():
+            frames = np.concatenate([directory.features[u] for u in utterances]).astype("f8")
+            sums = np.append(frames.sum(axis=0), len(frames))
+            squares = np.append(np.square(frames).sum(axis=0), 0)
+            writer.write(name, np.stack([sums, squares]))
+    return table
+
+
+@pytest.mark.parametrize("over", ["speaker", "utterance"])
+def test_statistics_of_kaldi_do_what_ours_do(directory: Directory, over: str) -> None:
+    directory.write()
+    names: dict[str, list[str]] = {}
+    for utterance in directory.features:
+        names.setdefault(speaker_of(utterance) if over == "speaker" else utterance, []).append(
+            utterance
+        )
+    directory.make(cmvn=write_statistics(directory, names))
+    with_statistics = stored(directory.out)
+    assert corpus.read(directory.out).attributes["normalisation"].endswith("cmvn.scp")
+    directory.make(normalise=over)
+    for name, utterance in stored(directory.out).items():
+        np.testing.assert_allclose(
+            with_statistics[name].features, utterance.features, rtol=2e-3, atol=2e-3
+        )
+
+
+def test_statistics_that_cannot_be(directory: Directory) -> None:
+    directory.write()
+    names = {speaker_of(utterance): [utterance] for utterance in directory.features}
+    del names["s03"]
+    table = write_statistics(directory, names)
+    directory.fails("s03-0: no statistics for it or s03 in", cmvn=table)
+    assert "3 of 36 left out" in directory.make(cmvn=table, most_bad=0.1)
+    directory.out.unlink()
+    Path(f"{directory.out}.log").unlink()
+    table.write_text(table.read_text() + f"s03 {directory.path / 'none.ark'}:4\n")
+    directory.fails("cmvn.scp: s03: .*no such file", cmvn=table)
+    places = directory.feats.read_text().splitlines()
+    table.write_text("".join(f"{speaker_of(p)} {p.split()[1]}\n" for p in places[::3]))
+    directory.fails(r"cmvn.scp: s00: .*expected the statistics \(2, 6\)", cmvn=table)
+
+
 def test_targets_stand_for_themselves(directory: Directory) -> None:
     directory.write().make()
     with h5py.File(directory.out) as file:
@@ -267,7 +313,7 @@ def test_lists_that_cannot_be(
         ({"valid": "nan"}, "--valid nan: expected a share"),
         ({"test": "nowhere"}, "nowhere: cannot be read"),
         ({"normalise": "all"}, "speaker or utterance or none"),
-        ({"most_bad": 2.0}, "most_bad is 2"),
+        ({"most_bad": 2.0}, "--most-bad 2: expected a share"),
         ({"utt2spk": Path("nowhere")}, "nowhere: cannot be read"),
     ],
 )

@@ -11,7 +11,7 @@ LAYERS = (
     ("cli",),
     ("report", "describe", "synth", "kaldi"),
     ("train",),
-    ("scoring",),
+    ("scoring", "importing"),
     ("algorithm",),
     ("topology",),
     ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
