@@ -46,7 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("corpus", type=Path, metavar="CORPUS.h5")
     score.add_argument("--split", choices=("train", "valid", "test"), default="test")
     score.add_argument("--out", type=Path, metavar="FILE.json", help="all of it, by utterance too")
+    score.add_argument("--picture", type=Path, metavar="FILE.png", help="of the confusions")
     score.set_defaults(do=_score)
+
+    forward = commands.add_parser("forward", help="log-posteriors as a Kaldi archive")
+    forward.add_argument("model", type=Path, metavar="MODEL.h5")
+    forward.add_argument("corpus", type=Path, metavar="CORPUS.h5")
+    forward.add_argument("--ark", type=Path, required=True, metavar="FILE.ark")
+    forward.add_argument("--split", choices=("train", "valid", "test"), default="test")
+    forward.add_argument(
+        "--minus-log-priors", action="store_true", help="log-likelihoods, as decoders want them"
+    )
+    forward.set_defaults(do=_forward)
 
     report = commands.add_parser("report", help="make a table and a plot of finished runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="DIR", help="run directories")
@@ -133,7 +144,28 @@ def _score(arguments: Any) -> None:
     from gtcbmuf.topology import job
 
     with job(world):
-        score(world, arguments.model, arguments.corpus, arguments.split, arguments.out)
+        score(
+            world,
+            arguments.model,
+            arguments.corpus,
+            arguments.split,
+            arguments.out,
+            arguments.picture,
+        )
+
+
+def _forward(arguments: Any) -> None:
+    from gtcbmuf.forward import forward
+
+    print(
+        forward(
+            arguments.model,
+            arguments.corpus,
+            arguments.ark,
+            split=arguments.split,
+            minus_log_priors=arguments.minus_log_priors,
+        )
+    )
 
 
 def _report(arguments: Any) -> None:

@@ -52,6 +52,17 @@ def collapse(
     return phones[begins].astype(np.int64), np.cumsum(begins)[ends - 1]
 
 
+def log_prior(targets: NDArray[np.uint16], count: int) -> NDArray[np.float32]:
+    """Log prior of each of `count` targets: (count,).
+
+    From how often it occurs among `targets`, of a training set, and once more, so that a target
+    that it lacks has a prior.
+    """
+    counts = np.bincount(targets, minlength=count) + 1
+    prior: NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
+    return prior
+
+
 class PhoneLoop:
     """What the targets of a training set tell of phones, and the decoder that uses it.
 
@@ -64,8 +75,7 @@ class PhoneLoop:
         phones: P, the number of phones.
 
     Attributes:
-        log_prior: (C,) float32: of each target, from its count and one more, so that a target that
-            the training set lacks has a prior.
+        log_prior: (C,) float32, see `log_prior`.
         log_bigram: (P + 1, P + 1) float64: of phone j after phone i at [i, j]. Row P is an
             utterance's begin, column P its end; every row's probabilities sum to one.
     """
@@ -77,8 +87,7 @@ class PhoneLoop:
         target_phone: NDArray[np.uint16],
         phones: int,
     ) -> None:
-        counts = np.bincount(targets, minlength=len(target_phone)) + 1
-        self.log_prior = np.log(counts / counts.sum()).astype(np.float32)
+        self.log_prior = log_prior(targets, len(target_phone))
 
         sequence, sequence_ends = collapse(targets, ends, target_phone)
         # The boundary P before, between and after the utterances: it ends one and begins the next.

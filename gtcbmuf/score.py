@@ -1,13 +1,34 @@
-"""How good a model is: frame error rate."""
+"""What a model says of frames: its scores, and how many of them are wrong."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.corpus import FrameReader, Split, share
-from gtcbmuf.model import MLP
+from gtcbmuf.corpus import Corpus, FrameReader, Split, share
+from gtcbmuf.errors import UserError
+from gtcbmuf.model import MLP, Shape
 
-#: Frames that `Scorer` classifies at once.
+#: Frames that are classified at once.
 BATCH = 1024
+
+
+def check_fit(model: Path, shape: Shape, context: int, corpus: Corpus) -> None:
+    """Make sure that a model takes a corpus's features and tells its targets apart.
+
+    Raises:
+        UserError: it does not.
+    """
+    width, dim = 2 * context + 1, corpus.feature_dim
+    if shape.widths[0] != width * dim:
+        raise UserError(
+            f"{model} takes {shape.widths[0]} inputs, but {corpus.path} gives {width * dim}: "
+            f"{width} frames of {dim} features"
+        )
+    if shape.widths[-1] != corpus.target_count:
+        raise UserError(
+            f"{model} has {shape.widths[-1]} targets, but {corpus.path} {corpus.target_count}"
+        )
 
 
 class Scorer:
@@ -41,3 +62,40 @@ class Scorer:
             errors += int(np.count_nonzero(scores.argmax(axis=1) != targets))
             self._split.release()
         return errors
+
+
+class Outputs:
+    """What a network says of the utterances of a split, each by itself.
+
+    Args:
+        mlp: with a capacity of at least BATCH.
+        parameters: (n,) of the model.
+        context: frames on each side.
+        split: of the utterances.
+    """
+
+    def __init__(
+        self, mlp: MLP, parameters: NDArray[np.float32], context: int, split: Split
+    ) -> None:
+        self._mlp, self._parameters, self._split = mlp, parameters, split
+        self._reader = FrameReader(split, context, BATCH)
+        self._begins = np.concatenate([[0], split.ends[:-1]])
+
+    def __len__(self) -> int:
+        """Number of utterances."""
+        return len(self._begins)
+
+    def targets(self, utterance: int) -> NDArray[np.uint16]:
+        """The right targets of an utterance's frames: (T,)."""
+        return self._split.targets[self._begins[utterance] : self._split.ends[utterance]]
+
+    def scores(self, utterance: int) -> NDArray[np.float32]:
+        """Its scores before the softmax: (T, C)."""
+        begin, end = self._begins[utterance], self._split.ends[utterance]
+        scores = np.empty((end - begin, self._mlp.shape.widths[-1]), np.float32)
+        for first in range(begin, end, BATCH):
+            inputs, _ = self._reader.gather(np.arange(first, min(first + BATCH, end)))
+            part = self._mlp.forward(self._parameters, inputs)
+            scores[first - begin : first - begin + len(part)] = part
+        self._split.release()
+        return scores

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from gtcbmuf import corpus, decode
 from gtcbmuf.checkpoint import load_model
-from gtcbmuf.corpus import Corpus, FrameReader, Split
+from gtcbmuf.corpus import Corpus, Split
+from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP, Shape
-from gtcbmuf.score import BATCH
+from gtcbmuf.score import BATCH, Outputs, check_fit
 from gtcbmuf.storage import replacing
 from gtcbmuf.topology import agree, in_turn, on_root
 
@@ -72,6 +73,7 @@ class Result:
             is far more certain: pair them by utterance.
         speakers: of each speaker, in the split's order.
         utterances: of each utterance, in the split's order.
+        confusions: (P, P) int64: frames of phone i that the network takes for phone j at [i, j].
     """
 
     language_weight: float
@@ -82,9 +84,17 @@ class Result:
     per_interval: tuple[float, float]
     speakers: dict[str, Counts]
     utterances: tuple[Counts, ...]
+    confusions: NDArray[np.int64]
 
 
-def score(world: MPI.Comm, model: Path, path: Path, split: str, out: Path | None) -> None:
+def score(
+    world: MPI.Comm,
+    model: Path,
+    path: Path,
+    split: str,
+    out: Path | None = None,
+    picture: Path | None = None,
+) -> None:
     """Score a saved model on a split of a corpus, and print what was found; collective.
 
     Args:
@@ -92,36 +102,30 @@ def score(world: MPI.Comm, model: Path, path: Path, split: str, out: Path | None
         model, path: of the model and of the corpus.
         split: "train", "valid" or "test".
         out: a JSON file for all of it, also utterance by utterance.
+        picture: a PNG file for the confusions.
 
     Raises:
         CollectiveError: on all ranks alike: the model or the corpus cannot be read, one does not
-            fit the other, or `out` cannot be written.
+            fit the other, or `out` or `picture` cannot be written.
     """
     frames = agree(world, lambda: corpus.read(path))
     parameters, shape, context = agree(world, lambda: load_model(model))
-    agree(world, lambda: _check_fit(model, shape, context, frames))
+    agree(world, lambda: _check(model, shape, context, frames))
     result = score_model(world, MLP(shape, BATCH), parameters, context, frames, split)
     if out is not None:
         on_root(world, lambda: _write(out, model, frames, split, result))
+    if picture is not None:
+        on_root(world, lambda: _draw(picture, frames.phones, result.confusions))
     if world.rank == 0:
         print(f"{model} on {split} of {path}:\n{_text(result)}", flush=True)
 
 
-def _check_fit(model: Path, shape: Shape, context: int, frames: Corpus) -> None:
-    width, dim = 2 * context + 1, frames.feature_dim
-    if shape.widths[0] != width * dim:
-        raise UserError(
-            f"{model} takes {shape.widths[0]} inputs, but {frames.path} gives {width * dim}: "
-            f"{width} frames of {dim} features"
-        )
+def _check(model: Path, shape: Shape, context: int, frames: Corpus) -> None:
+    check_fit(model, shape, context, frames)
     if not frames.has_phones:
         raise UserError(
             f"{frames.path}: its targets are pdf-ids of phones that are not known, so there is no "
             "phone error rate; the frame error rate is in the summary.json of a run"
-        )
-    if shape.widths[-1] != frames.target_count:
-        raise UserError(
-            f"{model} has {shape.widths[-1]} targets, but {frames.path} {frames.target_count}"
         )
 
 
@@ -169,6 +173,7 @@ def score_model(
         for utterance in range(world.rank, len(utterances), world.size)
     ]
     dealt: list[list[Counts]] = world.gather(mine) or []
+    world.Allreduce(MPI.IN_PLACE, utterances.confusions)
 
     def result() -> Result:
         counts = [dealt[u % world.size][u // world.size] for u in range(len(utterances))]
@@ -186,13 +191,18 @@ def score_model(
             ),
             speakers={speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()},
             utterances=tuple(counts),
+            confusions=utterances.confusions,
         )
 
     return on_root(world, result)
 
 
-class _Utterances:
-    """The utterances of a split, through the network and the decoder."""
+class _Utterances(Outputs):
+    """The utterances of a split, through the network and the decoder.
+
+    Attributes:
+        confusions: of the frames that `counts` saw, see `Result`.
+    """
 
     def __init__(
         self,
@@ -203,30 +213,13 @@ class _Utterances:
         split: Split,
         loop: decode.PhoneLoop,
     ) -> None:
-        self._mlp, self._parameters, self._loop = mlp, parameters, loop
-        self._corpus, self._split = frames, split
-        self._reader = FrameReader(split, context, BATCH)
-        self._begins = np.concatenate([[0], split.ends[:-1]])
-
-    def __len__(self) -> int:
-        return len(self._begins)
-
-    def _targets(self, utterance: int) -> NDArray[np.uint16]:
-        return self._split.targets[self._begins[utterance] : self._split.ends[utterance]]
-
-    def scores(self, utterance: int) -> NDArray[np.float32]:
-        """(T, C) before the softmax."""
-        begin, end = self._begins[utterance], self._split.ends[utterance]
-        scores = np.empty((end - begin, self._corpus.target_count), np.float32)
-        for first in range(begin, end, BATCH):
-            inputs, _ = self._reader.gather(np.arange(first, min(first + BATCH, end)))
-            part = self._mlp.forward(self._parameters, inputs)
-            scores[first - begin : first - begin + len(part)] = part
-        return scores
+        super().__init__(mlp, parameters, context, split)
+        self._corpus, self._loop = frames, loop
+        self.confusions = np.zeros((len(frames.phones), len(frames.phones)), np.int64)
 
     def truth(self, utterance: int) -> NDArray[np.int64]:
         """The right phones, without silence."""
-        targets = self._targets(utterance)
+        targets = self.targets(utterance)
         truth, _ = decode.collapse(targets, np.array([len(targets)]), self._corpus.target_phone)
         return decode.without_silence(truth, self._corpus.phones)
 
@@ -243,11 +236,13 @@ class _Utterances:
 
     def counts(self, utterance: int, weight: float, penalty: float) -> Counts:
         """Of the utterance, with the decoder at this language weight and insertion penalty."""
-        scores, targets = self.scores(utterance), self._targets(utterance)
-        frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
+        scores, targets = self.scores(utterance), self.targets(utterance)
+        decided = scores.argmax(axis=1)
+        frame_errors = int(np.count_nonzero(decided != targets))
+        phone_of = self._corpus.target_phone
+        np.add.at(self.confusions, (phone_of[targets], phone_of[decided]), 1)
         truth = self.truth(utterance)
         edits = self.edits(truth, scores, weight, penalty)
-        self._split.release()
         return Counts(len(targets), frame_errors, len(truth), *edits)
 
 
@@ -330,6 +325,7 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -
         "fer_interval": result.fer_interval,
         "per_interval": result.per_interval,
         "speakers": [{"speaker": name, **_facts(c)} for name, c in result.speakers.items()],
+        "confusions": {"phones": frames.phones, "frames": result.confusions.tolist()},
         "utterances": [
             {"name": name, "speaker": speaker, **_facts(counts)}
             for name, speaker, counts in zip(
@@ -343,6 +339,18 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -
             beside.write_text(json.dumps(whole, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error}") from None
+
+
+def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> None:
+    """A square for each pair of phones: the share of one's frames that are taken for the other."""
+    size = max(6, 0.18 * len(phones) + 1.5)
+    with drawn(path, size, size) as axes:
+        shares = 100 * confusions / np.maximum(confusions.sum(axis=1, keepdims=True), 1)
+        image = axes.imshow(shares, cmap="magma_r", norm="log", vmin=0.1, vmax=100)
+        axes.set(xlabel="taken for", ylabel="phone")
+        axes.set_xticks(range(len(phones)), phones, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(phones)), phones, fontsize=7)
+        axes.figure.colorbar(image, label="% of the phone's frames", shrink=0.7)
 
 
 def _facts(counts: Counts) -> dict[str, float]:

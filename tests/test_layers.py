@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("report", "describe", "synth", "kaldi"),
+    ("report", "describe", "synth", "kaldi", "audio", "forward"),
     ("train",),
     ("scoring", "importing"),
     ("algorithm",),

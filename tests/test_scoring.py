@@ -66,7 +66,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(folder: Path, corpus: str, *more: str, ranks: int = 0) -> tuple[str, dict[str, Any]]:
+def score(
+    folder: Path, corpus: str, *more: str | Path, ranks: int = 0
+) -> tuple[str, dict[str, Any]]:
     """What it prints, and its JSON."""
     out = folder / "new" / "score.json"
     done = gtcbmuf(
@@ -126,6 +128,12 @@ def test_counts_are_those_of_every_utterance(
         100 * sum(found[key] for key in COUNTS[3:]) / found["phones"]
     )
     assert found["utterances"][0]["phones"] == 0  # silence
+
+    confusions = np.zeros((len(PHONES), len(PHONES)), int)
+    for target, features in zip(corpus.test.targets, corpus.test.features, strict=True):
+        confusions[target // 2, features.argmax() // 2] += 1
+    assert found["phones"] == expected[:, 2].sum()
+    assert found["confusions"] == {"phones": list(PHONES), "frames": confusions.tolist()}
     for number, row in enumerate(found["speakers"]):
         assert row["speaker"] == f"test-speaker-{number}"
         assert [row[key] for key in COUNTS] == expected[number::3].sum(axis=0).tolist()
@@ -178,6 +186,12 @@ def test_what_is_printed_is_what_is_written(alone: tuple[str, dict[str, Any]]) -
         in printed
     )
     assert f"tuned on {found['tuned_on']} utterances of valid" in printed
+
+
+def test_confusions_are_drawn(folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "confusions.png"
+    score(folder, "noisy.h5", "--picture", picture, ranks=2)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_perfect_model_makes_no_error(folder: Path, tmp_path: Path) -> None:
