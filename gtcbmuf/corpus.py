@@ -1,19 +1,6 @@
 """A corpus on disk: frames of features with a target each, in HDF5.
 
-Version 1 of the format:
-
-    user block       512 bytes before HDF5's own: the format, and the SHA-256 of all that follows
-    attributes       format = "gtcbmuf-corpus", version = 1, and how the corpus was made
-    /phones          (P,) names
-    /target_phone    (C,) uint16: the phone that each of the C targets is a state of
-    /train, /valid, /test, each with
-        features           (T, D) float16, normalised, contiguous: readers map it into memory
-        targets            (T,) uint16, below C, contiguous
-        features_crc32     (T / 4096, rounded up) uint32: of each 4096 frames, the last ones fewer
-        targets_crc32      likewise
-        lengths            (U,) int32: frames of each utterance, in order; their sum is T
-        names              (U,) of the utterances
-        speakers           (U,) of the utterances; no speaker is in two splits
+docs/corpus.md describes the format, version 1.
 """
 
 import hashlib

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PARTS = ("compute", "encode", "communicate", "decode", "filter")
+PARTS = ("read", "compute", "encode", "communicate", "decode", "filter")
 
 
 class Meter:
@@ -22,13 +22,16 @@ class Meter:
 
     def reset(self) -> None:
         """Start again from zero."""
+        self._within = 0.0  # seconds of the blocks that ended
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.bytes_sent = 0
         self.updates_sent = 0
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
-        """Add the seconds of a `with` block to a part."""
-        begin = time.perf_counter()
+        """Add the seconds of a `with` block to a part, but for those of blocks within it."""
+        begin, before = time.perf_counter(), self._within
         yield
-        self.seconds[part] += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self.seconds[part] += seconds - (self._within - before)
+        self._within = before + seconds

@@ -232,7 +232,8 @@ class _Run:
 
         def gradient(step: int) -> NDArray[np.float32]:
             nonlocal loss
-            inputs, targets = self.minibatches[step]
+            with self.meter.time("read"):
+                inputs, targets = self.minibatches[step]
             loss += self.mlp.backward(self.model, inputs, targets)
             bar.update(len(inputs) * world.size)
             return self.mlp.gradient

@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from tiny import write_corpus
 
 from gtcbmuf.corpus import (
+    BLOCK,
     CHUNK,
+    POOL,
+    VERSION,
+    WINDOW,
     FrameReader,
     Frames,
     Minibatches,
@@ -433,3 +437,16 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < corpus.train.features.nbytes / 10
+
+
+def test_the_page_names_what_is_in_the_file(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    page = (Path(__file__).parents[1] / "docs/corpus.md").read_text()
+    table = page.split("## What is in it")[1].split("##")[0]
+    names: set[str] = set()
+    with h5py.File(tmp_path / "corpus.h5") as file:
+        file.visit(lambda name: names.add(name.split("/")[-1]))
+    assert {name for name in names if f"`{name}`" in table or f"`/{name}`" in table} == names
+    assert f"version {VERSION}" in page
+    assert f"blocks of {BLOCK} frames" in page
+    assert (POOL, WINDOW) == (2**20, 2**16)

@@ -110,7 +110,7 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
 
     for line in (out / "metrics.jsonl").read_text().splitlines():
         parts = json.loads(line)["seconds_by_part"]
-        assert set(parts) == {"compute", "encode", "communicate", "decode", "filter"}
+        assert set(parts) == {"read", "compute", "encode", "communicate", "decode", "filter"}
         assert all(part["min"] <= part["mean"] <= part["max"] for part in parts.values())
         assert parts["compute"]["min"] > 0
         assert parts["filter"]["max"] > 0
