@@ -1,9 +1,9 @@
 """Numba kernels of gradient threshold compression: arrays in, arrays out.
 
-Every kernel has a scalar oracle in tests/test_kernels.py. A word is a uint32 as it travels; its
-two forms are described in `gtcbmuf.wire`. Kernels check nothing that their callers can: lengths
-and dtypes are the callers' promise, except in `are_indices` and `are_bits`, which judge words
-from outside.
+Every kernel has a scalar oracle in tests/test_kernels.py. An update is a uint32
+`index << 1 | negative`; how updates travel is described in `gtcbmuf.wire`. Kernels check nothing
+that their callers can: lengths and dtypes are the callers' promise, except in `unpack` and
+`are_bits`, which judge words from outside.
 """
 # mypy: disable-error-code="assignment"
 # (Numba unifies the types of a variable's assignments by itself.)
@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 Words = NDArray[np.uint32]
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Parameters whose crossings are counted together; those blocks without any are not read twice.
-BLOCK = 64
+#: Parameters that are compared with tau together: the bits of a mask.
+BLOCK = 32
 
 
 def _kernel(function: F) -> F:
@@ -28,102 +30,193 @@ def _kernel(function: F) -> F:
     return numba.njit(cache=True, error_model="numpy", nogil=True)(function)  # type: ignore[return-value]
 
 
+def _lowest(mask: Any) -> int:
+    """Position of the lowest bit that is set; there is one."""
+    return (int(mask) & -int(mask)).bit_length() - 1
+
+
+@intrinsic
+def _trailing_zeros(typing_context: Any, mask: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], cgutils.true_bit)
+
+    return types.uint64(types.uint64), generate
+
+
+@overload(_lowest)
+def _compiled_lowest(mask: Any) -> Any:
+    def lowest(mask: Any) -> Any:
+        return np.int64(_trailing_zeros(np.uint64(mask)))  # type: ignore[call-arg]
+
+    return lowest
+
+
 @_kernel
-def accumulate(
-    residual: Vector, gradient: Vector, tau: np.float32, crossings: NDArray[np.uint8]
-) -> int:
-    """residual += gradient, and count where |residual| >= tau (Strom 2015, section 2).
+def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) -> tuple[int, int]:
+    """residual += gradient; move one tau from each |residual| >= tau to an update, ascending.
+
+    One pass (Strom 2015, section 2). It ends early where `updates` cannot hold a block more.
 
     Args:
         residual: (n,) float32, in place.
         gradient: (n,) float32.
         tau: the threshold, above 0.
-        crossings: (ceil(n / BLOCK),) uint8, out: the count of each block of parameters.
+        updates: uint32, out; room for BLOCK at least.
 
     Returns:
-        The count of all blocks.
+        The number of updates, and the parameter at which it ended: n, or a multiple of BLOCK.
     """
     n = residual.size
-    total = 0
-    for block in range(crossings.size):
-        count = np.int32(0)
-        begin = block * BLOCK
-        if begin + BLOCK <= n:  # a length known when compiled: LLVM makes it 8 or 16 lanes wide
-            for i in range(begin, begin + BLOCK):
-                value = residual[i] + gradient[i]
-                residual[i] = value
-                count += np.int32(abs(value) >= tau)
+    count = 0
+    for begin in range(0, n, BLOCK):
+        if count + BLOCK > updates.size:
+            return count, begin
+        left, more = residual[begin : begin + BLOCK], gradient[begin : begin + BLOCK]
+        mask = np.uint32(0)
+        if left.size == BLOCK:  # a length known when compiled: LLVM makes it 8 or 16 lanes wide
+            for i in range(BLOCK):
+                value = left[i] + more[i]
+                left[i] = value
+                mask |= np.uint32(abs(value) >= tau) << np.uint32(i)
         else:
-            for i in range(begin, n):
-                residual[i] += gradient[i]
-                count += np.int32(abs(residual[i]) >= tau)
-        crossings[block] = count
-        total += count
-    return total
+            for i in range(left.size):
+                value = left[i] + more[i]
+                left[i] = value
+                mask |= np.uint32(abs(value) >= tau) << np.uint32(i)
+        while mask:
+            i = _lowest(mask)
+            mask &= mask - np.uint32(1)
+            value = left[i]
+            left[i] = value - np.copysign(tau, value)
+            updates[count] = (begin + i) << 1 | (value < 0)
+            count += 1
+    return count, n
 
 
 @_kernel
-def take_indices(
-    residual: Vector, tau: np.float32, crossings: NDArray[np.uint8], words: Words
-) -> None:
-    """Move one tau from each |residual| >= tau to a word `index << 1 | negative`, ascending.
+def pack(updates: Words, k: int, words: Words) -> int:
+    """Golomb-Rice code the gaps between updates, as `gtcbmuf.wire` describes it.
 
     Args:
-        residual: (n,) float32, in place.
-        tau, crossings: as given to, and filled by, `accumulate`.
-        words: uint32, out: one word for each crossing, and room for one more.
+        updates: (count,) uint32, ascending.
+        k: bits of a remainder, 0 to 30.
+        words: uint32, out; room enough.
+
+    Returns:
+        The number of words.
     """
-    n = residual.size
-    k = 0
-    for block in range(crossings.size):
-        if crossings[block] == 0:
-            continue
-        first = k
-        for i in range(block * BLOCK, min((block + 1) * BLOCK, n)):
-            words[k] = i  # kept only where k moves on: no branch to mispredict
-            k += abs(residual[i]) >= tau
-        for j in range(first, k):
-            i = np.int64(words[j])
-            if residual[i] > 0:
-                residual[i] -= tau
-                words[j] = i << 1
-            else:
-                residual[i] += tau
-                words[j] = i << 1 | 1
+    width = np.uint64(k + 1)
+    remainder = (np.uint32(1) << np.uint32(k)) - np.uint32(1)
+    at, fields, used = 0, np.uint64(0), np.uint64(0)
+    end, ones, bit = (updates.size * (k + 1) + 31) // 32, np.uint32(0), 0
+    least = np.uint32(0)  # the smallest index that can come next
+    for update in updates:
+        gap = (update >> np.uint32(1)) - least
+        least += gap + np.uint32(1)
+        field = (gap & remainder) << np.uint32(1) | (update & np.uint32(1))
+        fields |= np.uint64(field) << used
+        used += width
+        if used >= np.uint64(32):
+            words[at] = np.uint32(fields & np.uint64(0xFFFFFFFF))
+            at += 1
+            fields >>= np.uint64(32)
+            used -= np.uint64(32)
+        bit += np.int64(gap >> np.uint32(k))
+        while bit >= 32:
+            words[end] = ones
+            end += 1
+            ones = np.uint32(0)
+            bit -= 32
+        ones |= np.uint32(1) << np.uint32(bit)
+        bit += 1
+    if used:
+        words[at] = np.uint32(fields)
+    if updates.size:
+        words[end] = ones
+        end += 1
+    return end
 
 
 @_kernel
-def take_bits(residual: Vector, tau: np.float32, words: Words) -> None:
-    """Move one tau from each |residual| >= tau to 2 bits a parameter: 1 is +tau, 3 is -tau.
+def unpack(words: Words, k: int, n: int, updates: Words) -> bool:
+    """Undo `pack`, for words from outside.
+
+    Args:
+        words: uint32.
+        k: bits of a remainder, 0 to 30.
+        n: the number of parameters.
+        updates: (count,) uint32, out; ascending and below n where the words are good.
+
+    Returns:
+        Whether the words are those that `pack` makes of `count` updates of n parameters.
+    """
+    count = updates.size
+    width = k + 1
+    begin = (count * width + 31) // 32
+    if count == 0 or begin >= words.size:
+        return count == words.size == 0
+    field_mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    used = count * width % 32
+    if used and words[begin - 1] >> np.uint32(used):
+        return False
+    i, bit, remainders = 0, 0, 0
+    for w in range(begin, words.size):
+        ones = words[w]
+        while ones:
+            if i == count:
+                return False
+            one = (w - begin) * 32 + _lowest(ones)
+            ones &= ones - np.uint32(1)
+            at, shift = bit >> 5, np.uint64(bit & 31)
+            both = np.uint64(words[at]) | np.uint64(words[at + 1]) << np.uint64(32)
+            field = np.int64(both >> shift & field_mask)
+            bit += width
+            # The gaps so far: their quotients are the zeros before this one.
+            remainders += field >> 1
+            index = ((one - i) << k) + remainders + i
+            if index >= n:
+                return False
+            updates[i] = index << 1 | (field & 1)
+            i += 1
+    return i == count and words[words.size - 1] != 0
+
+
+@_kernel
+def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, words: Words) -> int:
+    """The same as `take`, from a parameter on, into 2 bits a parameter: 1 is +tau, 3 is -tau.
 
     Args:
         residual: (n,) float32, in place.
+        gradient: (n,) float32.
         tau: the threshold.
+        first: the parameter to begin with; n, or a multiple of 16.
         words: (ceil(n / 16),) uint32, out; parameter i has bits 2 (i % 16) and up of word i // 16.
+
+    Returns:
+        The number of updates.
     """
     n = residual.size
-    for w in range(words.size):
-        begin = w * 16
+    count = 0
+    for begin in range(first, n, 16):
         bits = np.uint32(0)
         for k in range(min(16, n - begin)):
-            value = residual[begin + k]
+            value = residual[begin + k] + gradient[begin + k]
             sent = np.uint32(abs(value) >= tau)
             negative = np.uint32(value < 0)
             residual[begin + k] = value - np.float32(sent) * np.copysign(tau, value)
             bits |= np.uint32(sent * (1 + 2 * negative) << 2 * k)
-        words[w] = bits
+            count += sent
+        words[begin // 16] = bits
+    return count
 
 
 @_kernel
-def are_indices(words: Words, n: int) -> bool:
-    """Whether the words name parameters below n in strictly ascending order."""
-    last = -1
-    for word in words:
-        index = np.int64(word >> np.uint32(1))
-        if index <= last or index >= n:
-            return False
-        last = index
-    return True
+def set_bits(updates: Words, words: Words) -> None:
+    """Write updates into words that are zero, in the form of `take_bits`."""
+    for update in updates:
+        index = update >> np.uint32(1)
+        code = np.uint32(1) | (update & np.uint32(1)) << np.uint32(1)
+        words[index >> np.uint32(4)] |= code << np.uint32(2) * (index & np.uint32(15))
 
 
 @_kernel
@@ -146,18 +239,18 @@ def are_bits(words: Words, n: int, count: int) -> bool:
 
 
 @_kernel
-def add_indices(words: Words, step: np.float32, vector: Vector) -> None:
-    """vector[index] += step, or -= step where negative, for words that `are_indices`."""
-    for word in words:
-        if word & np.uint32(1):
-            vector[word >> np.uint32(1)] -= step
+def add_updates(updates: Words, step: np.float32, vector: Vector) -> None:
+    """vector[index] += step, or -= step where negative."""
+    for update in updates:
+        if update & np.uint32(1):
+            vector[update >> np.uint32(1)] -= step
         else:
-            vector[word >> np.uint32(1)] += step
+            vector[update >> np.uint32(1)] += step
 
 
 @_kernel
 def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
-    """The same for words that `are_bits`."""
+    """The same as `add_updates`, for words that `are_bits`."""
     for w in range(words.size):
         bits = words[w]
         begin = w * 16
@@ -181,13 +274,14 @@ def compile_all() -> None:
     this first (`gtcbmuf.topology.in_turn`).
     """
     residual, gradient = np.zeros(1, np.float32), np.ones(1, np.float32)
-    crossings, words = np.zeros(1, np.uint8), np.zeros(1, np.uint32)
+    updates, words = np.zeros(BLOCK, np.uint32), np.zeros(1, np.uint32)
     tau = np.float32(1)
-    accumulate(residual, gradient, tau, crossings)
-    take_indices(residual, tau, crossings, words)
-    take_bits(residual, tau, words)
-    are_indices(words, 1)
+    take(residual, gradient, tau, updates)
+    take_bits(residual, gradient, tau, 0, words)
+    set_bits(updates, words)
+    pack(updates[:0], 0, words)
+    unpack(words, 0, 1, updates[:0])
     are_bits(words, 1, 0)
-    add_indices(words, tau, residual)
+    add_updates(updates, tau, residual)
     add_bits(words, tau, residual)
     add_scaled(gradient, tau, residual)

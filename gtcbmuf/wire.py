@@ -4,13 +4,21 @@ Little-endian uint32 words. A header of four:
 
     0   0x47544300 | form         "GTC" and the form of the body
     1   n                         parameters of the model, 1 <= n < 2^31
-    2   count                     parameters sent
+    2   count                     updates: parameters sent
     3   tau                       bits of a float32, finite and above 0
 
-and a body in the form that is smaller: 1 (indices), one word `index << 1 | negative` per update,
-ascending; or 2 (bits), 2 bits a parameter (0 not sent, 1 +tau, 3 -tau), 16 parameters a word. Bits
-win above a density of 1/16, so a message never exceeds n / 4 bytes (rounded up to a word) and the
-header.
+and a body. Sparse, up to a density of 1/16, it is Golomb-Rice coded (Golomb 1966; Rice 1979):
+from one sent index to the next there is a gap of parameters that are not sent, of which it takes
+the quotient by 2^k and the remainder. First come all remainders, each as a field of k + 1 bits with
+the sign (1: -tau) as the lowest one; the fields fill words from the lowest bit up, and zeros the
+rest of the last word. Then come all quotients in unary, in words of their own: for each as many
+zeros, and a one. The form is k. A body of updates at random places is within 2 % of their entropy.
+
+Dense, it has 2 bits a parameter (0 not sent, 1 +tau, 3 -tau), 16 parameters a word, and the form
+is 31. It is larger, but takes the same short time however many updates there are.
+
+n and count decide the form and k, so that a message never exceeds n / 4 bytes (rounded up to a
+word) and the header.
 """
 
 from dataclasses import dataclass
@@ -22,7 +30,7 @@ from gtcbmuf.kernels import Vector, Words
 
 HEADER = 4
 _MAGIC = 0x47544300
-_INDICES, _BITS = 1, 2
+_DENSE = 31
 
 
 class WireError(ValueError):
@@ -33,21 +41,23 @@ class WireError(ValueError):
 class Message:
     """Updates of one worker: +tau or -tau for each of `count` out of n parameters.
 
-    Made by an `Encoder`, or by `parse`, which checks it.
+    Attributes:
+        tau: the threshold that was sent.
+        count: updates.
+        dense: whether `body` has 2 bits a parameter.
+        body: that, or a word `index << 1 | negative` per update, ascending.
     """
 
     tau: np.float32
     count: int
-    form: int
+    dense: bool
     body: Words
 
     def add_to(self, vector: Vector, scale: float) -> None:
         """vector += scale * (the updates), in place; vector is (n,) float32."""
         step = np.float32(scale * self.tau)
-        if self.form == _INDICES:
-            kernels.add_indices(self.body, step, vector)
-        else:
-            kernels.add_bits(self.body, step, vector)
+        add = kernels.add_bits if self.dense else kernels.add_updates
+        add(self.body, step, vector)
 
 
 def max_words(n: int) -> int:
@@ -66,8 +76,8 @@ class Encoder:
         if not 1 <= n < 2**31:
             raise ValueError(f"{n} parameters: a message is for 1 to 2^31 - 1")
         self._n = n
-        self._crossings = np.zeros(-(-n // kernels.BLOCK), np.uint8)
-        self._words = np.zeros(max_words(n) + 1, "<u4")  # a kernel uses one more as a scratch
+        self._updates = np.zeros(n // 16 + kernels.BLOCK, np.uint32)
+        self._words = np.zeros(max_words(n), "<u4")
 
     def encode(self, residual: Vector, gradient: Vector, tau: float) -> Words:
         """residual += gradient; take sign(residual) * tau from where |residual| >= tau.
@@ -80,53 +90,67 @@ class Encoder:
         Returns:
             The message; its words are valid until the next call.
         """
-        threshold = np.float32(tau)
-        words = self._words
-        count = kernels.accumulate(residual, gradient, threshold, self._crossings)
-        form, size = _body(self._n, count)
-        if form == _INDICES:
-            kernels.take_indices(residual, threshold, self._crossings, words[HEADER:])
+        n, threshold = self._n, np.float32(tau)
+        words, body = self._words, self._words[HEADER:]
+        taken, end = kernels.take(residual, gradient, threshold, self._updates)
+        updates = self._updates[:taken]
+        form = _form(n, taken)
+        if form == _DENSE:
+            body[: -(-end // 16)] = 0
+            kernels.set_bits(updates, body)
+            count = taken + kernels.take_bits(residual, gradient, threshold, end, body)
+            size = body.size
         else:
-            kernels.take_bits(residual, threshold, words[HEADER : HEADER + size])
-        words[:HEADER] = _MAGIC | form, self._n, count, threshold.view(np.uint32)
+            count, size = taken, kernels.pack(updates, form, body)
+        words[:HEADER] = _MAGIC | form, n, count, threshold.view(np.uint32)
         return words[: HEADER + size]
 
 
 def parse(words: Words, n: int) -> Message:
-    """Check a message that came from outside.
+    """Check and decode a message that came from outside.
 
     Args:
-        words: uint32, the whole message; the result's body is a view of it.
+        words: uint32, the whole message; the body of a dense result is a view of it.
         n: parameters of this model.
 
     Raises:
-        WireError: not a message, of another version or model, or with an index, a count, an
-            order or a code out of its bounds.
+        WireError: not a message, of another version or model, or with an index, a count or a code
+            out of its bounds.
     """
     if words.size < HEADER:
         raise WireError(f"a message of {words.size} words is shorter than its header")
     magic, size, count = (int(word) for word in words[:3])
     tau = words[3:4].view("<f4")[0]
     form = magic ^ _MAGIC
-    if form not in (_INDICES, _BITS):
+    if not 0 <= form <= _DENSE:
         raise WireError(f"a message starts with {magic:#010x}: another format or version")
     if size != n:
         raise WireError(f"a message for {size} parameters reached a model of {n}")
     if not (np.isfinite(tau) and tau > 0):
         raise WireError(f"a message's tau is {tau}")
     body = words[HEADER:]
-    if count > n or (form, body.size) != _body(n, count):
-        raise WireError(
-            f"a message with {count} updates of {n} parameters in form {form} has "
-            f"{body.size} words after its header"
-        )
-    valid = kernels.are_indices(body, n) if form == _INDICES else kernels.are_bits(body, n, count)
-    if not valid:
-        raise WireError("a message names a parameter out of bounds, out of order or with no sign")
-    return Message(tau, count, form, body)
+    if count > n or form != _form(n, count):
+        raise WireError(f"a message has {count} updates of {n} parameters in form {form}")
+    if form == _DENSE:
+        if body.size != -(-n // 16) or not kernels.are_bits(body, n, count):
+            raise WireError(f"a dense message of {words.size} words is none of {count} updates")
+        return Message(tau, count, True, body)
+    # No more memory than the message has words for.
+    updates = np.empty(min(count, 32 * body.size), np.uint32)
+    if updates.size != count or not kernels.unpack(body, form, n, updates):
+        raise WireError(f"a message of {words.size} words is none of {count} updates below {n}")
+    return Message(tau, count, False, updates)
 
 
-def _body(n: int, count: int) -> tuple[int, int]:
-    """Form and words of the body: the smaller one."""
-    dense = -(-n // 16)
-    return (_INDICES, count) if count <= dense else (_BITS, dense)
+def _form(n: int, count: int) -> int:
+    """k that suits a density of count / n, or _DENSE.
+
+    For gaps at random the best k is the logarithm to base 2 of 0.962 n / count, rounded down:
+    0.962 is twice that of the golden ratio to base e (Kiely, IPN Progress Report 42-159, 2004).
+    """
+    if 16 * count > n:
+        return _DENSE
+    k = (246 * n // (256 * max(count, 1))).bit_length() - 1
+    k = max(min(k, 30), 0)
+    longest = -(-count * (k + 1) // 32) - (-(count + (n >> k)) // 32) if count else 0
+    return k if longest <= -(-n // 16) else _DENSE

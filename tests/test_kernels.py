@@ -1,6 +1,5 @@
 """Every kernel against a scalar loop, to the bit; compiled and interpreted."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ def threshold(
     return left, sent
 
 
-def as_indices(sent: dict[int, int]) -> NDArray[np.uint32]:
+def as_updates(sent: dict[int, int]) -> NDArray[np.uint32]:
     return np.array([i << 1 | (sign < 0) for i, sign in sorted(sent.items())], np.uint32)
 
 
@@ -67,20 +66,32 @@ def test_thresholding_is_the_scalar_rule(form: Any) -> None:
         left, sent = threshold(residual, gradient, tau)
         n = residual.size
 
-        crossings = np.zeros(-(-n // kernels.BLOCK), np.uint8)
-        accumulated = residual.copy()
-        count = form(kernels.accumulate)(accumulated, gradient, tau, crossings)
-        assert count == len(sent) == crossings.sum(dtype=int)
-        np.testing.assert_array_equal(accumulated, residual + gradient)
-
-        taken, words = accumulated.copy(), np.zeros(count + 1, np.uint32)
-        form(kernels.take_indices)(taken, tau, crossings, words)
+        taken, updates = residual.copy(), np.zeros(n + kernels.BLOCK, np.uint32)
+        assert form(kernels.take)(taken, gradient, tau, updates) == (len(sent), n)
         assert taken.tobytes() == left.tobytes()
-        np.testing.assert_array_equal(words[:count], as_indices(sent))
+        np.testing.assert_array_equal(updates[: len(sent)], as_updates(sent))
 
-        taken, words = accumulated.copy(), np.zeros(-(-n // 16), np.uint32)
-        form(kernels.take_bits)(taken, tau, words)
+        taken, words = residual.copy(), np.zeros(-(-n // 16), np.uint32)
+        assert form(kernels.take_bits)(taken, gradient, tau, 0, words) == len(sent)
         np.testing.assert_array_equal(taken, left)
+        np.testing.assert_array_equal(words, as_bits(sent, n))
+
+    check()
+
+
+def test_bits_go_on_where_there_is_no_room_for_updates(form: Any) -> None:
+    @given(pairs(), TAUS, st.integers(kernels.BLOCK, 100))
+    def check(vectors: Any, tau: np.float32, room: int) -> None:
+        residual, gradient = vectors
+        left, sent = threshold(residual, gradient, tau)
+        n = residual.size
+        updates, words = np.zeros(room, np.uint32), np.zeros(-(-n // 16), np.uint32)
+        count, end = form(kernels.take)(residual, gradient, tau, updates)
+        assert end == n or (end % kernels.BLOCK == 0 and count + kernels.BLOCK > room)
+        form(kernels.set_bits)(updates[:count], words)
+        count += form(kernels.take_bits)(residual, gradient, tau, end, words)
+        assert count == len(sent)
+        np.testing.assert_array_equal(residual, left)
         np.testing.assert_array_equal(words, as_bits(sent, n))
 
     check()
@@ -97,7 +108,7 @@ def test_both_forms_add_the_same(form: Any) -> None:
             expected[i] += np.float32(sign) * step
 
         added = vector.copy()
-        form(kernels.add_indices)(as_indices(sent), step, added)
+        form(kernels.add_updates)(as_updates(sent), step, added)
         np.testing.assert_array_equal(added, expected)
         added = vector.copy()
         form(kernels.add_bits)(as_bits(sent, vector.size), step, added)
@@ -106,16 +117,76 @@ def test_both_forms_add_the_same(form: Any) -> None:
     check()
 
 
-@given(arrays.arrays(np.uint32, st.integers(0, 12)), st.integers(1, 200))
-def test_indices_are_judged_as_by_a_loop(words: NDArray[np.uint32], n: int) -> None:
-    indices = [int(word) >> 1 for word in words]
-    ascending = all(a < b for a, b in pairwise(indices))
-    expected = ascending and all(i < n for i in indices)
-    assert kernels.are_indices(words, n) == expected
-    small = words % np.uint32(2 * n)
-    small.sort()
-    distinct = len({int(word) >> 1 for word in small}) == len(small)
-    assert kernels.are_indices(small, n) == distinct
+def packed_bit_by_bit(updates: NDArray[np.uint32], k: int) -> list[int]:
+    """Golomb-Rice code, as strings of zeros and ones, the lowest bit first."""
+    fields, quotients, least = "", "", 0
+    for update in updates.tolist():
+        index, negative = divmod(update, 2)
+        quotient, remainder = divmod(index - least, 2**k)
+        fields += f"{remainder << 1 | negative:0{k + 1}b}"[::-1]
+        quotients += "0" * quotient + "1"
+        least = index + 1
+    words = []
+    for bits in (fields, quotients):
+        words += [int(bits[i : i + 32][::-1], 2) for i in range(0, len(bits), 32)]
+    return words
+
+
+@st.composite
+def updates_of(draw: Any) -> tuple[NDArray[np.uint32], int]:
+    """Updates, and the number of parameters."""
+    n = draw(st.one_of(st.integers(1, 300), st.integers(1, 2**31 - 1)))
+    indices = draw(st.sets(st.one_of(st.integers(0, n - 1), st.just(n - 1)), max_size=60))
+    signs = draw(st.integers(0, 2**60))
+    updates = [i << 1 | signs >> place & 1 for place, i in enumerate(sorted(indices))]
+    return np.array(updates, np.uint32), n
+
+
+def test_packing_is_the_code_bit_by_bit(form: Any) -> None:
+    @given(updates_of(), st.integers(0, 30))
+    def check(chosen: Any, k: int) -> None:
+        updates, n = chosen
+        k = max(k, (n >> 12).bit_length())  # quotients that a test has time for
+        expected = packed_bit_by_bit(updates, k)
+        words = np.full(len(expected) + 1, 0xDEADBEEF, np.uint32)
+        assert form(kernels.pack)(updates, k, words) == len(expected)
+        assert words.tolist() == [*expected, 0xDEADBEEF]
+        unpacked = np.zeros_like(updates)
+        assert form(kernels.unpack)(words[:-1], k, n, unpacked)
+        np.testing.assert_array_equal(unpacked, updates)
+
+    check()
+
+
+def test_whatever_is_unpacked_packs_to_the_same_words(form: Any) -> None:
+    """So there is one code for each set of updates, and nothing else gets through."""
+
+    @given(updates_of(), st.integers(0, 4), st.data())
+    def check(chosen: Any, k: int, data: st.DataObject) -> None:
+        updates, n = chosen
+        n = min(n, 300)
+        updates = updates[updates >> 1 < n]
+        words = np.array(packed_bit_by_bit(updates, k), np.uint32)
+        for _ in range(data.draw(st.integers(0, 2))):
+            if words.size:
+                place = data.draw(st.integers(0, 32 * words.size - 1))
+                words[place // 32] ^= np.uint32(1 << place % 32)
+        size = data.draw(st.integers(max(words.size - 1, 0), words.size + 1))
+        words = np.resize(words, size) if words.size else words
+        n = data.draw(st.integers(1, n))
+        count = max(updates.size + data.draw(st.integers(-1, 1)), 0)
+        unpacked = np.zeros(count, np.uint32)
+        if form(kernels.unpack)(words, k, n, unpacked):
+            assert packed_bit_by_bit(unpacked, k) == words.tolist()
+            assert (unpacked >> 1 < n).all()
+        else:
+            assert (
+                count != updates.size
+                or not np.array_equal(words, packed_bit_by_bit(updates, k))
+                or (updates >> 1).max(initial=0) >= n
+            )
+
+    check()
 
 
 @given(st.integers(1, 100), st.data())
