@@ -26,7 +26,15 @@ VERSION = 1
 SPLITS = ("train", "valid", "test")
 #: Frames that have a checksum together.
 CHUNK = 4096
+#: Frames that stay together when the train split is dealt out: 2.5 s, 20 kB.
+BLOCK = 256
+#: The most frames that all workers together have in memory at a time: 3 hours, 84 MB. Shuffling is
+#: then as thorough whatever their number ...
+POOL = 2**20
+#: ... as long as this leaves a worker so many frames to draw from: 11 minutes, 5 MB.
+WINDOW = 2**16
 _USER_BLOCK = 512
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,13 @@ class Writer:
             raise ValueError(f"{self.path}: no utterance in {empty[0]}")
         with replacing(self.path) as beside:
             with h5py.File(
-                beside, "w", libver="v110", track_order=True, userblock_size=_USER_BLOCK
+                beside,
+                "w",
+                libver="v110",
+                track_order=True,
+                userblock_size=_USER_BLOCK,
+                alignment_threshold=1,
+                alignment_interval=_ALIGNMENT,
             ) as file:
                 set_attributes(file, self._attributes)
                 file["phones"] = text_array(self._phones)
@@ -251,6 +265,23 @@ class Split(Frames):
     names: tuple[str, ...]
     speakers: tuple[str, ...]
 
+    def pieces(self) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int64]]]:
+        """Targets and ends of some utterances after others, so that memory holds some at a time."""
+        begin = first = 0
+        while first < len(self.ends):
+            # As many as fit, but one at least.
+            end = max(int(np.searchsorted(self.ends, begin + POOL, side="right")), first + 1)
+            yield self.targets[begin : self.ends[end - 1]], self.ends[first:end] - begin
+            begin, first = int(self.ends[end - 1]), end
+            self.release()
+
+    def counts(self, targets: int) -> NDArray[np.int64]:
+        """How often each of `targets` targets occurs: (targets,)."""
+        counts = np.zeros(targets, np.int64)
+        for piece, _ in self.pieces():
+            counts += np.bincount(piece, minlength=targets)
+        return counts
+
     def release(self) -> None:
         """Give back the memory of what was read; it is read again where it is needed again."""
         for frames in (self.features, self.targets):
@@ -350,18 +381,24 @@ def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Sp
     ends = np.cumsum(lengths, dtype=np.int64)
     if not (len(ends) and len(features) == len(targets) == ends[-1] and np.all(lengths > 0)):
         raise UserError(f"{path}: {name}: features, targets and lengths differ in their frames")
-    if targets.max() >= target_count:
-        raise UserError(f"{path}: {name}: target {targets.max()} of only {target_count}")
     names, speakers = _read_text(file[name]["names"]), _read_text(file[name]["speakers"])
     if not len(names) == len(speakers) == len(ends):
         raise UserError(f"{path}: {name}: lengths, names and speakers differ in their utterances")
-    return Split(features, targets, ends, names, speakers)
+    split = Split(features, targets, ends, names, speakers)
+    for first in range(0, len(split), POOL):
+        largest = targets[first : first + POOL].max()
+        if largest >= target_count:
+            raise UserError(f"{path}: {name}: target {largest} of only {target_count}")
+        split.release()
+    return split
 
 
 def _map(path: Path, dataset: h5py.Dataset, dtype: type[np.generic], ndim: int) -> np.memmap:
     offset = dataset.id.get_offset()
     if dataset.dtype != dtype or dataset.ndim != ndim or offset is None:
         raise ValueError(f"{dataset.name} is not a contiguous {ndim}-D array of {dtype.__name__}")
+    if offset % dataset.dtype.itemsize:  # NumPy would copy the whole array at each access
+        raise ValueError(f"{dataset.name} is not aligned: it begins at byte {offset} of the file")
     return np.memmap(path, dtype, "r", offset, dataset.shape)
 
 
@@ -443,15 +480,6 @@ def excerpt(
         copied += high - low
     copy = Frames(np.concatenate(features), np.concatenate(targets), np.concatenate(ends))
     return copy, np.concatenate(positions)
-
-
-#: Frames that stay together when the train split is dealt out: 2.5 s, 20 kB.
-BLOCK = 256
-#: The most frames that all workers together have in memory at a time: 3 hours, 84 MB. Shuffling is
-#: then as thorough whatever their number ...
-POOL = 2**20
-#: ... as long as this leaves a worker so many frames to draw from: 11 minutes, 5 MB.
-WINDOW = 2**16
 
 
 class Minibatches:

@@ -11,7 +11,7 @@ finds the best path exactly.
 # mypy: disable-error-code="assignment"
 # (Numba unifies the types of a variable's assignments by itself.)
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import kaldialign
@@ -52,14 +52,12 @@ def collapse(
     return phones[begins].astype(np.int64), np.cumsum(begins)[ends - 1]
 
 
-def log_prior(targets: NDArray[np.uint16], count: int) -> NDArray[np.float32]:
-    """Log prior of each of `count` targets: (count,).
+def log_prior(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Log prior of each target: (C,), from how often each occurs in a training set: (C,).
 
-    From how often it occurs among `targets`, of a training set, and once more, so that a target
-    that it lacks has a prior.
+    Each counts once more than it occurs, so that one that does not occur has a prior.
     """
-    counts = np.bincount(targets, minlength=count) + 1
-    prior: NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
+    prior: NDArray[np.float32] = np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
     return prior
 
 
@@ -69,8 +67,8 @@ class PhoneLoop:
     A phone without targets is never decoded.
 
     Args:
-        targets: (T,) of the training set's frames.
-        ends: (U,) the frame after the last one of each utterance.
+        pieces: targets (T,) and ends (U,) of the training set's utterances, some at a time, as
+            `collapse` takes them.
         target_phone: (C,) the phone of each target.
         phones: P, the number of phones.
 
@@ -82,18 +80,19 @@ class PhoneLoop:
 
     def __init__(
         self,
-        targets: NDArray[np.uint16],
-        ends: NDArray[np.int64],
+        pieces: Iterable[tuple[NDArray[np.uint16], NDArray[np.int64]]],
         target_phone: NDArray[np.uint16],
         phones: int,
     ) -> None:
-        self.log_prior = log_prior(targets, len(target_phone))
-
-        sequence, sequence_ends = collapse(targets, ends, target_phone)
-        # The boundary P before, between and after the utterances: it ends one and begins the next.
-        bounded = np.append(phones, np.insert(sequence, sequence_ends, phones))
+        counts = np.zeros(len(target_phone), np.int64)
         bigrams = np.full((phones + 1, phones + 1), LIDSTONE)
-        np.add.at(bigrams, (bounded[:-1], bounded[1:]), 1)
+        for targets, ends in pieces:
+            counts += np.bincount(targets, minlength=len(counts))
+            sequence, sequence_ends = collapse(targets, ends, target_phone)
+            # The boundary P before, between and after utterances: it ends one and begins the next.
+            bounded = np.append(phones, np.insert(sequence, sequence_ends, phones))
+            np.add.at(bigrams, (bounded[:-1], bounded[1:]), 1)
+        self.log_prior = log_prior(counts)
         self.log_bigram = np.log(bigrams / bigrams.sum(axis=1, keepdims=True))
 
         self._chains = np.argsort(target_phone, kind="stable")  # targets, phone after phone
@@ -218,7 +217,7 @@ def _viterbi(
 def compile_all() -> None:
     """Compile the kernel, or load it from Numba's cache; as `gtcbmuf.kernels.compile_all`."""
     one = np.zeros(1, np.uint16)
-    PhoneLoop(one, np.ones(1, np.int64), one, 1).decode(np.zeros((1, 1), np.float32), 1, 0)
+    PhoneLoop([(one, np.ones(1, np.int64))], one, 1).decode(np.zeros((1, 1), np.float32), 1, 0)
 
 
 def without_silence(sequence: Phones, phones: Sequence[str]) -> Phones:

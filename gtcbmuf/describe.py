@@ -22,7 +22,7 @@ def describe(corpus: Corpus) -> str:
             f"{name:<6} {hours:>8.2f} {len(split):>12,} {len(split.ends):>11,} "
             f"{len(set(split.speakers)):>9,}"
         )
-    targets = np.bincount(corpus.train.targets, minlength=corpus.target_count)
+    targets = corpus.train.counts(corpus.target_count)
     phones = np.bincount(corpus.target_phone, targets, len(corpus.phones))
     shares = 100 * phones / phones.sum()
     lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; of train frames:"]

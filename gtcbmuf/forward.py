@@ -42,7 +42,7 @@ def forward(
     for name in chosen.names:
         if len(name.split()) != 1:
             raise UserError(f"{path}: utterance {name!r}: Kaldi takes no name with a space")
-    prior = log_prior(frames.train.targets, frames.target_count) if minus_log_priors else 0
+    prior = log_prior(frames.train.counts(frames.target_count)) if minus_log_priors else 0
     outputs = Outputs(MLP(shape, BATCH), parameters, context, chosen)
     try:
         ark.parent.mkdir(parents=True, exist_ok=True)

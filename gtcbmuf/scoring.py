@@ -154,14 +154,10 @@ def score_model(
         The same on all workers, whatever their number.
     """
     in_turn(world, decode.compile_all)
-    train = frames.train
     loop = on_root(
         world,
-        lambda: decode.PhoneLoop(
-            train.targets, train.ends, frames.target_phone, len(frames.phones)
-        ),
+        lambda: decode.PhoneLoop(frames.train.pieces(), frames.target_phone, len(frames.phones)),
     )
-    train.release()
     valid = _Utterances(mlp, parameters, context, frames, frames.valid, loop)
     tuned_on = min(TUNING_UTTERANCES, len(valid))
     weight, penalty = _tune(world, valid, np.arange(tuned_on) * len(valid) // tuned_on)

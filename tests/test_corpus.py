@@ -270,7 +270,7 @@ def test_arrays_that_contradict_each_other_are_refused(
 ) -> None:
     path = tmp_path / "corpus.h5"
     write_splits(path)
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", alignment_threshold=1, alignment_interval=8) as file:
         del file[dataset]
         if content is not None:
             file[dataset] = np.array(content)
@@ -450,3 +450,46 @@ def test_the_page_names_what_is_in_the_file(tmp_path: Path) -> None:
     assert f"version {VERSION}" in page
     assert f"blocks of {BLOCK} frames" in page
     assert (POOL, WINDOW) == (2**20, 2**16)
+
+
+def test_pieces_make_up_the_split(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    split = read(tmp_path / "corpus.h5").train
+    longest = max(np.diff(split.ends, prepend=0))
+    for size in (1, longest, 3 * longest, 10**6):
+        with mock.patch("gtcbmuf.corpus.POOL", size):
+            pieces = list(split.pieces())
+            np.testing.assert_array_equal(
+                split.counts(20), np.bincount(split.targets, minlength=20)
+            )
+        assert all(len(targets) <= max(size, longest) for targets, _ in pieces)
+        np.testing.assert_array_equal(np.concatenate([t for t, _ in pieces]), split.targets)
+        begins = np.cumsum([0] + [len(targets) for targets, _ in pieces])
+        ends = [ends + begin for (_, ends), begin in zip(pieces, begins, strict=False)]
+        np.testing.assert_array_equal(np.concatenate(ends), split.ends)
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_frames_are_aligned_whatever_the_lengths_of_names(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "corpus.h5"
+    with Writer(path, phones=["a" * length], target_phone=[0, 0, 0, 0], attributes={}) as writer:
+        for split in SPLITS:
+            writer.add(split, utterance(f"{split}{'x' * length}", 3))
+    opened = read(path)
+    for split in SPLITS:
+        assert opened.split(split).features.flags.aligned
+        assert opened.split(split).targets.flags.aligned
+
+
+def test_frames_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    with (
+        h5py.File(tmp_path / "corpus.h5") as good,
+        h5py.File(tmp_path / "odd.h5", "w", userblock_size=512, libver="v110") as odd,
+    ):
+        odd.attrs.update(good.attrs)
+        for name in good:
+            odd[f"x{name}"] = np.zeros(1, np.uint8)
+            good.copy(name, odd)
+    with pytest.raises(UserError, match="features is not aligned: it begins at byte"):
+        read(tmp_path / "odd.h5")

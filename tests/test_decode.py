@@ -74,7 +74,7 @@ def test_bigram_and_prior_are_the_counts(
     case: tuple[np.ndarray, np.ndarray, np.ndarray, int],
 ) -> None:
     targets, ends, target_phone, phones = case
-    loop = PhoneLoop(targets, ends, target_phone, phones)
+    loop = PhoneLoop([(targets, ends)], target_phone, phones)
     counts = np.full((phones + 1, phones + 1), LIDSTONE)
     for sequence in collapsed_by_loop(targets, ends, target_phone):
         for i, j in zip([phones, *sequence], [*sequence, phones], strict=True):
@@ -121,7 +121,7 @@ def test_decode_finds_the_best_of_all_paths(
     stream = np.random.default_rng(seed)
     phone_of = np.array(target_phone, np.uint16)
     targets = stream.integers(0, len(phone_of), 40).astype(np.uint16)
-    loop = PhoneLoop(targets, np.array([9, 25, 40]), phone_of, 3)
+    loop = PhoneLoop([(targets, np.array([9, 25, 40]))], phone_of, 3)
     scores = stream.normal(0, 2, (length, len(phone_of))).astype(np.float32)
     weight, penalty = stream.uniform(0.1, 3), stream.normal(0, 2)
     paths = all_paths(loop, scores, phone_of, weight, penalty)
@@ -131,13 +131,13 @@ def test_decode_finds_the_best_of_all_paths(
 
 def test_an_utterance_shorter_than_every_phone_has_none() -> None:
     one = np.zeros(1, np.uint16)
-    loop = PhoneLoop(one, np.array([1]), THREE_STATES, 4)
+    loop = PhoneLoop([(one, np.array([1]))], THREE_STATES, 4)
     assert loop.decode(np.zeros((2, 12), np.float32), 1, 0).tolist() == []
     assert len(loop.decode(np.zeros((3, 12), np.float32), 1, 0)) == 1
 
 
 def test_scores_that_are_no_numbers_give_no_phones() -> None:
-    loop = PhoneLoop(np.zeros(1, np.uint16), np.array([1]), THREE_STATES, 4)
+    loop = PhoneLoop([(np.zeros(1, np.uint16), np.array([1]))], THREE_STATES, 4)
     assert loop.decode(np.full((9, 12), np.nan, np.float32), 1, 0).tolist() == []
 
 
@@ -148,7 +148,7 @@ def test_a_perfect_posterior_is_decoded_without_an_error(seed: int) -> None:
     states = (3 * sequence[:, None] + np.arange(3)).ravel()
     targets = np.repeat(states, stream.integers(1, 6, len(states))).astype(np.uint16)
     ends = np.array([len(targets)])
-    loop = PhoneLoop(targets, ends, THREE_STATES, 4)
+    loop = PhoneLoop([(targets, ends)], THREE_STATES, 4)
     posteriors = np.where(np.arange(12) == targets[:, None], 0, -100).astype(np.float32)
     decoded = loop.decode(posteriors, 2, 1)
     assert decoded.tolist() == collapse(targets, ends, THREE_STATES)[0].tolist()

@@ -93,7 +93,7 @@ def test_any_number_of_ranks_gives_the_same(
 def counts_one_by_one(corpus: Corpus, split: Split, pairs: list[tuple[float, float]]) -> np.ndarray:
     """COUNTS (pairs, U, 6) at each pair of language weight and insertion penalty."""
     train = corpus.train
-    loop = decode.PhoneLoop(train.targets, train.ends, TARGET_PHONE, len(PHONES))
+    loop = decode.PhoneLoop([(train.targets, train.ends)], TARGET_PHONE, len(PHONES))
     rows = []
     for weight, penalty in pairs:
         for begin, end in pairwise([0, *split.ends]):
