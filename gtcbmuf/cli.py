@@ -86,34 +86,30 @@ def _parser() -> argparse.ArgumentParser:
     kaldi.add_argument(
         "--utt2spk", type=Path, metavar="FILE", help="speakers (default: one per utterance)"
     )
-    for split in ("valid", "test"):
-        kaldi.add_argument(
-            f"--{split}",
-            default="0.1",
-            metavar="LIST_OR_SHARE",
-            help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
-        )
-    mean_of = kaldi.add_mutually_exclusive_group()
-    mean_of.add_argument(
-        "--normalise",
-        default="speaker",
-        metavar="OVER",
-        help="speaker (default), utterance or none: where mean and variance are taken",
-    )
-    mean_of.add_argument(
+    _add_import_options(kaldi).add_argument(
         "--cmvn",
         type=Path,
         metavar="CMVN.scp",
         help="take them from these statistics, of each speaker or utterance",
     )
-    kaldi.add_argument(
-        "--most-bad",
-        type=float,
-        default=0.05,
-        metavar="SHARE",
-        help="of the utterances, that may be left out (default 0.05)",
-    )
     kaldi.set_defaults(do=_import_kaldi)
+
+    audio = corpus_commands.add_parser(
+        "import-audio", help="import recordings with the times of their phones"
+    )
+    audio.add_argument("directory", type=Path, metavar="DIR", help="of .wav and .flac files")
+    audio.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    audio.add_argument(
+        "--alignments",
+        type=Path,
+        metavar="DIR_OR_CTM",
+        help="TextGrids, as the Montreal Forced Aligner writes them, or a CTM (default: DIR)",
+    )
+    audio.add_argument(
+        "--sample-rate", type=int, default=16000, metavar="HZ", help="of the features (16000)"
+    )
+    _add_import_options(audio)
+    audio.set_defaults(do=_import_audio)
 
     info = corpus_commands.add_parser("info", help="say what is in a corpus")
     info.add_argument("corpus", type=Path, metavar="FILE.h5")
@@ -125,6 +121,32 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("corpus", type=Path, metavar="FILE.h5")
     verify.set_defaults(do=_verify)
     return parser
+
+
+def _add_import_options(parser: argparse.ArgumentParser) -> Any:
+    """Add what all imports have; return a group for what `--normalise` excludes."""
+    for split in ("valid", "test"):
+        parser.add_argument(
+            f"--{split}",
+            default="0.1",
+            metavar="LIST_OR_SHARE",
+            help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
+        )
+    parser.add_argument(
+        "--most-bad",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the utterances, that may be left out (default 0.05)",
+    )
+    mean_of = parser.add_mutually_exclusive_group()
+    mean_of.add_argument(
+        "--normalise",
+        default="speaker",
+        metavar="OVER",
+        help="speaker (default), utterance or none: where mean and variance are taken",
+    )
+    return mean_of
 
 
 def _train(arguments: Any) -> None:
@@ -219,6 +241,23 @@ def _import_kaldi(arguments: Any) -> None:
             test=arguments.test,
             normalise=arguments.normalise,
             cmvn=arguments.cmvn,
+            most_bad=arguments.most_bad,
+        )
+    )
+
+
+def _import_audio(arguments: Any) -> None:
+    from gtcbmuf import audio
+
+    print(
+        audio.import_audio(
+            arguments.directory,
+            arguments.out,
+            alignments=arguments.alignments,
+            sample_rate=arguments.sample_rate,
+            valid=arguments.valid,
+            test=arguments.test,
+            normalise=arguments.normalise,
             most_bad=arguments.most_bad,
         )
     )
