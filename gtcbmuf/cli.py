@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--plot", type=Path, metavar="FILE.png", help="FER over epochs")
     report.set_defaults(do=_report)
 
+    bench = commands.add_parser("bench", help="how near each part of a step is to its limit")
+    bench.add_argument("part", choices=("kernels", "wire"))
+    bench.add_argument("--rounds", type=int, default=15, help="of measuring, in turns (15)")
+    bench.add_argument("--json", type=Path, metavar="FILE.json", help="the figures, and where")
+    bench.set_defaults(do=_bench)
+
     corpus = commands.add_parser("corpus", help="make a corpus, look at it, check it")
     corpus_commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
     synth = corpus_commands.add_parser("synth", help="synthesise speech with exact frame labels")
@@ -197,6 +203,20 @@ def _report(arguments: Any) -> None:
     print(report.table(runs))
     if arguments.plot:
         report.plot(runs, arguments.plot)
+
+
+def _bench(arguments: Any) -> None:
+    import importlib
+
+    from gtcbmuf import bench
+
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
+    part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
+    figures = part.figures(arguments.rounds)
+    print(bench.table(figures))
+    if arguments.json:
+        bench.write(arguments.json, figures)
 
 
 def _synth(arguments: Any) -> None:

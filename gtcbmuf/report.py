@@ -8,6 +8,7 @@ from typing import Any
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import Run
+from gtcbmuf.tables import markdown
 
 _HEADERS = (
     "method",
@@ -41,15 +42,7 @@ def table(runs: Sequence[Run]) -> str:
     summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
     sgd = [summary["fer_test"] for summary in summaries if summary["method"] == "sgd"]
     rows = [_row(summary, mean(sgd) if sgd else None) for summary in summaries]
-    widths = [max(map(len, column)) for column in zip(_HEADERS, *rows, strict=True)]
-
-    def line(cells: Sequence[str], fill: str = " ") -> str:
-        first, *others = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1], fill)] + [c.rjust(w, fill) for c, w in others]
-        return "| " + " | ".join(padded) + " |"
-
-    ruler = line(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]])
-    lines = [line(_HEADERS), ruler, *map(line, rows)]
+    lines = [markdown(_HEADERS, rows)]
     note = _oversubscribed(runs)
     return "\n".join([*lines, "", note] if note else lines)
 

@@ -56,7 +56,7 @@ class RunDirectory:
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json: `facts`, and what this process sees by itself."""
-        _write_json(self.path / "environment.json", {**_environment(), **facts})
+        _write_json(self.path / "environment.json", {**environment(), **facts})
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -111,7 +111,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """What this process sees: command, versions, processor, threads, commit."""
     return {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

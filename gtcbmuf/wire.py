@@ -143,14 +143,18 @@ def parse(words: Words, n: int) -> Message:
 
 
 def _form(n: int, count: int) -> int:
-    """k that suits a density of count / n, or _DENSE.
+    """k, or _DENSE where that is smaller or denser than 1/16."""
+    k = rice_parameter(n, count)
+    longest = -(-count * (k + 1) // 32) - (-(count + (n >> k)) // 32) if count else 0
+    return k if 16 * count <= n and longest <= -(-n // 16) else _DENSE
+
+
+def rice_parameter(n: int, count: int) -> int:
+    """k that suits `count` updates of n parameters.
 
     For gaps at random the best k is the logarithm to base 2 of 0.962 n / count, rounded down:
     0.962 is twice that of the golden ratio to base e (Kiely, IPN Progress Report 42-159, 2004).
+    In integers, so that all hosts agree.
     """
-    if 16 * count > n:
-        return _DENSE
     k = (246 * n // (256 * max(count, 1))).bit_length() - 1
-    k = max(min(k, 30), 0)
-    longest = -(-count * (k + 1) // 32) - (-(count + (n >> k)) // 32) if count else 0
-    return k if longest <= -(-n // 16) else _DENSE
+    return max(min(k, 30), 0)

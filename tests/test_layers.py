@@ -9,13 +9,13 @@ PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("report", "describe", "synth", "kaldi", "audio", "forward"),
+    ("report", "describe", "synth", "kaldi", "audio", "forward", "bench"),
     ("train",),
     ("scoring", "importing"),
     ("algorithm",),
     ("topology",),
     ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
-    ("kernels", "wire", "meter", "launcher", "storage", "drawing"),
+    ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables"),
     ("config",),
     ("errors", "__init__"),
 )

@@ -1,0 +1,98 @@
+"""How near each part of a step is to what the machine can do.
+
+Figures are ratios of times that were measured in one run, turn by turn, so that whatever else the
+machine does falls on both sides alike. Each module but this one is a subcommand of
+`gtcbmuf bench`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.errors import UserError
+from gtcbmuf.runlog import environment
+from gtcbmuf.storage import replacing
+from gtcbmuf.tables import markdown
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        what: was measured.
+        value: the median over the rounds.
+        low, high: quartiles of the rounds.
+        unit: of the value, such as "x residual += gradient".
+        goal: the value that was aimed at, if there is one; less is better.
+    """
+
+    what: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    goal: float | None = None
+
+
+def seconds(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    prepare: Callable[[], object] = lambda: None,
+) -> dict[str, NDArray[np.float64]]:
+    """Seconds (rounds,) of each candidate, taken in turns, after a round that does not count.
+
+    Args:
+        candidates: what to call.
+        rounds: how many calls of each.
+        prepare: called before each, and not timed.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds + 1):
+        for name, call in candidates.items():
+            prepare()
+            begin = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - begin)
+    return {name: np.array(times[1:]) for name, times in taken.items()}
+
+
+def figure(what: str, values: NDArray[np.float64], unit: str, goal: float | None = None) -> Figure:
+    """A figure from its value in each round."""
+    low, value, high = np.percentile(values, [25, 50, 75])
+    return Figure(what, float(value), float(low), float(high), unit, goal)
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """A Markdown table of figures, with a row each."""
+    rows = [
+        (
+            one.what,
+            f"{one.value:.3g} {one.unit}",
+            f"{one.low:.3g} to {one.high:.3g}",
+            "-" if one.goal is None else f"{one.goal:g}",
+        )
+        for one in figures
+    ]
+    return markdown(("what", "median", "quartiles", "goal"), rows)
+
+
+def write(path: Path, figures: Sequence[Figure]) -> None:
+    """Write figures, and the environment they were measured in, as JSON.
+
+    Raises:
+        UserError: the place cannot be written to.
+    """
+    whole = {"environment": environment(), "figures": [asdict(one) for one in figures]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,16 @@
+"""Markdown tables."""
+
+from collections.abc import Sequence
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns line up; the first is flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str], fill: str = " ") -> str:
+        first, *others = zip(cells, widths, strict=True)
+        padded = [first[0].ljust(first[1], fill)] + [c.rjust(w, fill) for c, w in others]
+        return "| " + " | ".join(padded) + " |"
+
+    ruler = line(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]])
+    return "\n".join([line(headers), ruler, *map(line, rows)])
