@@ -33,7 +33,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf import kernels, wire
+from gtcbmuf.collectives import MessageGather, RankOrderSum
 from gtcbmuf.meter import Meter
+from gtcbmuf.partition import share
 from gtcbmuf.topology import Topology, check_replicas
 
 Vector = NDArray[np.float32]
@@ -130,12 +132,13 @@ class DenseExchange(NoExchange):
 
     def __init__(self, group: MPI.Comm, parameters: int, meter: Meter | None = None) -> None:
         self._group = group
+        self._parts = RankOrderSum(group, parameters)
         self._sum = np.empty(parameters, np.float32)
         self._meter = meter or Meter()
 
     def __call__(self, gradient: Vector) -> Update:
         with self._meter.time("communicate"):
-            self._group.Allreduce(gradient, self._sum)
+            self._parts.gather(self._parts.scatter(gradient), self._sum)
         self._meter.updates_sent += gradient.size
         self._meter.bytes_sent += gradient.nbytes if self._group.size > 1 else 0
         return DenseUpdate(self._sum)
@@ -176,29 +179,19 @@ class GTCExchange:
         self._meter = meter or Meter()
         self._residual = np.zeros(parameters, np.float32)
         self._encoder = wire.Encoder(parameters)
-        self._received = np.empty(0, np.uint32)
-        self._sizes = np.zeros(group.size, np.int32)
+        self._gather = MessageGather(group, wire.max_words(parameters))
 
     def __call__(self, gradient: Vector) -> Update:
         with self._meter.time("encode"):
             # residual += gradient; sign(residual) * tau moves from where it is reached to the words
             words = self._encoder.encode(self._residual, gradient, self._tau)
         with self._meter.time("communicate"):
-            received = self._allgather(words)
+            received, sent = self._gather(words)
         with self._meter.time("decode"):
             messages = [wire.parse(message, gradient.size) for message in received]
         self._meter.updates_sent += messages[self._group.rank].count
-        self._meter.bytes_sent += words.nbytes + 4 if self._group.size > 1 else 0
+        self._meter.bytes_sent += 4 * sent if self._group.size > 1 else 0
         return GTCUpdate(messages)
-
-    def _allgather(self, words: NDArray[np.uint32]) -> list[NDArray[np.uint32]]:
-        """Every worker's words, in rank order."""
-        self._group.Allgather(np.array([words.size], np.int32), self._sizes)
-        ends = np.cumsum(self._sizes)
-        if ends[-1] > self._received.size:
-            self._received = np.empty(ends[-1] * 2, np.uint32)
-        self._group.Allgatherv(words, [self._received, self._sizes])
-        return np.split(self._received[: ends[-1]], ends[:-1])
 
     def forget(self) -> None:
         """residual = 0."""
@@ -248,12 +241,16 @@ class BMUF:
     and every worker goes on from S(t). Under a constant G(t) the anchor moves by zeta / (1 - eta)
     G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1.
 
+    The leaders do this together, each for a part of the model; or, sharded, all workers do.
+
     Args:
         topology: groups and leaders.
         model: (n,) float32, the start of the first block, the same bits on all workers.
         momentum: eta, 0 <= eta < 1; None is 1 - 1/G for G groups.
         learning_rate: zeta.
         nesterov: NBM instead of CBM.
+        sharded: rank j of every group is the leader for the j-th of M slices of the model: each
+            host's links carry as much, but through M workers at a time. The bits are the same.
         meter: counts.
 
     Raises:
@@ -268,53 +265,70 @@ class BMUF:
         momentum: float | None = None,
         learning_rate: float = 1.0,
         nesterov: bool = False,
+        sharded: bool = False,
         meter: Meter | None = None,
     ) -> None:
         check_replicas(topology.world, model, "start of the first block")
-        self._topology = topology
+        self._group, self._groups = topology.group, topology.groups
         self._eta = np.float32(1 - 1 / topology.groups if momentum is None else momentum)
         self._zeta = np.float32(learning_rate)
         self._nesterov = nesterov
         self._meter = meter or Meter()
-        if topology.leaders is not None:
-            self._anchor = model.copy()
-            self._start = model.copy() if nesterov else self._anchor
-            self._delta = np.zeros_like(model)
+        # Slices of the model that have a leader of their own in the group: (first, end).
+        leaders = self._group.size if sharded else 1
+        self._slices = [share(model.size, leaders, leader) for leader in range(leaders)]
+        self._leads = self._group.rank < leaders
+        if self._leads:
+            led = model[slice(*self._slices[self._group.rank])]
+            self._parts = RankOrderSum(topology.peers, led.size)
+            self._anchor = led[self._parts.mine].copy()
+            self._start = self._anchor.copy() if nesterov else self._anchor
+            self._delta = np.zeros_like(self._anchor)
 
     def __call__(self, model: Vector) -> None:
         with self._meter.time("filter"):
-            if self._topology.leaders is not None:
-                self._filter(model, self._topology.leaders)
-            self._topology.group.Bcast(model, root=0)
-        if self._topology.leaders is not None:
-            targets = (self._topology.groups > 1) + (self._topology.group.size > 1)
-            self._meter.bytes_sent += targets * model.nbytes
+            if self._leads:
+                self._filter(model[slice(*self._slices[self._group.rank])])
+            self._spread(model)
 
-    def _filter(self, model: Vector, leaders: MPI.Comm) -> None:
-        leaders.Allreduce(MPI.IN_PLACE, model)
-        model /= np.float32(leaders.size)  # A(t)
-        model -= self._start  # G(t)
-        model *= self._zeta
+    def _filter(self, led: Vector) -> None:
+        change = self._parts.scatter(led)
+        change /= np.float32(self._groups)  # A(t)
+        change -= self._start  # G(t)
+        change *= self._zeta
         self._delta *= self._eta
-        self._delta += model
+        self._delta += change
         self._anchor += self._delta
         if self._nesterov:
             np.multiply(self._delta, self._eta, out=self._start)
             self._start += self._anchor
-        model[:] = self._start
+        self._parts.gather(self._start, led)
+        self._meter.bytes_sent += led.nbytes if self._groups > 1 else 0
+
+    def _spread(self, model: Vector) -> None:
+        """Give the group what its leaders have of the model."""
+        if len(self._slices) == 1:
+            self._group.Bcast(model, root=0)
+        else:
+            counts = [end - first for first, end in self._slices]
+            self._group.Allgatherv(MPI.IN_PLACE, [model, counts])
+        if self._leads and self._group.size > 1:
+            first, end = self._slices[self._group.rank]
+            self._meter.bytes_sent += 4 * (end - first)
 
     def anchor(self, model: Vector) -> Vector:
         """W(t) of the last block on every worker, given its S(t); collective."""
         if not self._nesterov:
             return model
-        leads = self._topology.leaders is not None
-        anchor = self._anchor if leads else np.empty_like(model)
-        self._topology.group.Bcast(anchor, root=0)
+        anchor = np.empty_like(model)
+        if self._leads:
+            self._parts.gather(self._anchor, anchor[slice(*self._slices[self._group.rank])])
+        self._spread(anchor)
         return anchor
 
     def state(self) -> State:
-        """Anchor, start and Delta, each (n,), on leaders; nothing on other workers."""
-        if self._topology.leaders is None:
+        """Anchor, start and Delta of the part that this worker filters; nothing if it has none."""
+        if not self._leads:
             return {}
         return {"anchor": self._anchor, "start": self._start, "delta": self._delta}
 

@@ -69,6 +69,8 @@ class BlockFilterConfig(Section, frozen=True):
     learning_rate: Positive = 1.0
     #: Nesterov block momentum (NBM) instead of the classical one (CBM).
     nesterov: bool = False
+    #: Each worker of a group leads for a slice of the model, instead of one for all of it.
+    sharded: bool = False
     #: What becomes of the workers' residuals at a block's end.
     residual: Literal["keep", "clear"] = "keep"
     #: What becomes of the workers' local momentum at a block's end.

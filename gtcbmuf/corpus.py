@@ -5,6 +5,7 @@ docs/corpus.md describes the format, version 1.
 
 import hashlib
 import mmap
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
+from gtcbmuf.partition import share
 from gtcbmuf.storage import get_attributes, replacing, set_attributes, text_array
 
 FORMAT = "gtcbmuf-corpus"
@@ -253,6 +255,13 @@ class Frames:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def release(self) -> None:
+        """Give back the memory of what was read from a file; it is read again where needed."""
+        for frames in (self.features, self.targets):
+            base: object = frames.base
+            if isinstance(base, mmap.mmap):
+                base.madvise(mmap.MADV_DONTNEED)
+
 
 @dataclass(frozen=True)
 class Split(Frames):
@@ -281,13 +290,6 @@ class Split(Frames):
         for piece, _ in self.pieces():
             counts += np.bincount(piece, minlength=targets)
         return counts
-
-    def release(self) -> None:
-        """Give back the memory of what was read; it is read again where it is needed again."""
-        for frames in (self.features, self.targets):
-            base: object = frames.base
-            if isinstance(base, mmap.mmap):
-                base.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -371,7 +373,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _read_text(dataset: h5py.Dataset) -> tuple[str, ...]:
     if dataset.dtype.kind != "S" or dataset.ndim != 1:
         raise ValueError(f"{dataset.name} is no list of text of fixed length")
-    return tuple(text.decode() for text in dataset[:])
+    return tuple(sys.intern(text.decode()) for text in dataset[:])  # speakers come often
 
 
 def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Split:
@@ -446,11 +448,6 @@ class FrameReader:
         return inputs, targets
 
 
-def share(frames: int, workers: int, rank: int) -> tuple[int, int]:
-    """First and end of a worker's part of `frames`: parts differ by one frame at the most."""
-    return frames * rank // workers, frames * (rank + 1) // workers
-
-
 def excerpt(
     frames: Frames, stretches: Sequence[tuple[int, int]], context: int
 ) -> tuple[Frames, NDArray[np.int64]]:
@@ -465,21 +462,24 @@ def excerpt(
         The copy, and the positions in it of the stretches' own frames, in order. Gathered with
         this context, they are what the same frames are in the original.
     """
+    reach = [(max(first - context, 0), min(end + context, len(frames))) for first, end in stretches]
+    copied = np.concatenate([[0], np.cumsum([high - low for low, high in reach])]).astype(int)
+    features = np.empty((copied[-1], frames.features.shape[1]), np.float16)
+    targets = np.empty(copied[-1], np.uint16)
     # The empty beginnings are for no stretch at all.
-    features, targets = [frames.features[:0]], [frames.targets[:0]]
     ends, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    copied = 0
-    for first, end in stretches:
-        low, high = max(first - context, 0), min(end + context, len(frames))
-        features.append(frames.features[low:high])
-        targets.append(frames.targets[low:high])
+    for number, ((first, end), (low, high)) in enumerate(zip(stretches, reach, strict=True)):
+        here, next_ = copied[number : number + 2]
+        features[here:next_] = frames.features[low:high]
+        targets[here:next_] = frames.targets[low:high]
         inside = frames.ends[np.searchsorted(frames.ends, low, side="right") :]
         inside = inside[: np.searchsorted(inside, high)]
-        ends += [inside - low + copied, np.array([high - low + copied])]
-        positions.append(np.arange(first, end) - low + copied)
-        copied += high - low
-    copy = Frames(np.concatenate(features), np.concatenate(targets), np.concatenate(ends))
-    return copy, np.concatenate(positions)
+        ends += [inside - low + here, np.array([next_])]
+        positions.append(np.arange(first, end) - low + here)
+        if number % 64 == 63:  # the system maps far more around a stretch than what is read
+            frames.release()
+    frames.release()
+    return Frames(features, targets, np.concatenate(ends)), np.concatenate(positions)
 
 
 class Minibatches:
@@ -541,7 +541,6 @@ class Minibatches:
         first = min(self._first + window * self._per_window, self._end)
         end = min(first + self._per_window, self._end)
         copy, positions = excerpt(self._split, self._stretches(first, end), self._context)
-        self._split.release()
         self._reader.read_from(copy)
         self._positions = self._window_stream(window).permutation(positions)
         self._window = window

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.corpus import Corpus, FrameReader, Split, share
+from gtcbmuf.corpus import Corpus, FrameReader, Split
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP, Shape
+from gtcbmuf.partition import share
 
 #: Frames that are classified at once.
 BATCH = 1024

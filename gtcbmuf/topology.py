@@ -21,7 +21,7 @@ Vector = NDArray[np.float32]
 
 
 class Topology:
-    """Groups of consecutive ranks, and the communicator of their leaders.
+    """Groups of consecutive ranks, and the communicators across them.
 
     Args:
         world: all N workers; it is duplicated, so that no message of ours meets one of yours.
@@ -30,7 +30,8 @@ class Topology:
     Attributes:
         world: (N workers) the duplicate.
         group: (M workers) this worker's group.
-        leaders: (G = N / M workers) the rank 0 of every group; None on other workers.
+        peers: (G = N / M workers) those with the same rank in every group; the leaders are the
+            peers with rank 0.
         groups: G.
     """
 
@@ -40,9 +41,7 @@ class Topology:
         self.world = world.Dup()
         self.group = self.world.Split(self.world.rank // group_size, self.world.rank)
         self.groups = world.size // group_size
-        leads = self.group.rank == 0
-        leaders = self.world.Split(0 if leads else MPI.UNDEFINED, self.world.rank)
-        self.leaders: MPI.Comm | None = leaders if leads else None
+        self.peers = self.world.Split(self.group.rank, self.world.rank)
 
     def broadcast(self, vector: Vector) -> None:
         """Give every worker the bits of world rank 0, and make sure that they arrived; collective.
@@ -55,9 +54,8 @@ class Topology:
 
     def free(self) -> None:
         """Give the communicators back; collective."""
-        for comm in (self.leaders, self.group, self.world):
-            if comm is not None:
-                comm.Free()
+        for comm in (self.peers, self.group, self.world):
+            comm.Free()
 
 
 class CollectiveError(Exception):

@@ -126,6 +126,7 @@ def make_block_filter(
             momentum=None if asked.momentum == "auto" else asked.momentum,
             learning_rate=asked.learning_rate,
             nesterov=asked.nesterov,
+            sharded=asked.sharded,
             meter=meter,
         )
     return Verified(block_filter, topology) if chosen.train.verify else block_filter

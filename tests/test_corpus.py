@@ -29,10 +29,10 @@ from gtcbmuf.corpus import (
     Writer,
     excerpt,
     read,
-    share,
     verify,
 )
 from gtcbmuf.errors import UserError
+from gtcbmuf.partition import share
 from gtcbmuf.storage import get_attributes
 
 

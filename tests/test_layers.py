@@ -13,15 +13,15 @@ LAYERS = (
     ("train",),
     ("scoring", "importing"),
     ("algorithm",),
-    ("topology",),
+    ("topology", "collectives"),
     ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
-    ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables"),
+    ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables", "partition"),
     ("config",),
     ("errors", "__init__"),
 )
 SIDEWAYS = {("score", "corpus"), ("score", "model"), ("checkpoint", "model"), ("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MPI_MODULES = {"launcher", "train", "scoring", "algorithm", "topology"}
+MPI_MODULES = {"bench", "collectives", "launcher", "train", "scoring", "algorithm", "topology"}
 
 
 def module_of(path: Path) -> str:

@@ -65,6 +65,23 @@ def test_a_constant_block_gradient_moves_the_anchor_g_fold(
     assert moved == pytest.approx(topology.groups * g, rel=1e-3)
 
 
+@pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
+@pytest.mark.parametrize("n", [1, 3, N])
+def test_sharded_leaders_give_the_same_bits(topology: Topology, n: int, nesterov: bool) -> None:
+    mine = WORLD.rank // topology.group.size
+    one, all_of_them = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    by_one = BMUF(topology, one, nesterov=nesterov)
+    by_all = BMUF(topology, all_of_them, nesterov=nesterov, sharded=True)
+    for block in range(5):
+        for model, bmuf in ((one, by_one), (all_of_them, by_all)):
+            model += change(block, mine)[:n]
+            bmuf(model)
+        assert all_of_them.tobytes() == one.tobytes()
+        assert by_all.anchor(all_of_them).tobytes() == by_one.anchor(one).tobytes()
+    parts = WORLD.allreduce(sum(vector.size for vector in by_all.state().values()))
+    assert parts == 3 * n
+
+
 def test_eta_0_is_averaging(topology: Topology) -> None:
     model = np.zeros(N, np.float32)
     bmuf = BMUF(topology, model, momentum=0.0)
@@ -86,9 +103,10 @@ def test_models_that_start_apart_are_refused(topology: Topology) -> None:
         BMUF(topology, model)
 
 
+@pytest.mark.parametrize("sharded", [False, True], ids=["one leader", "sharded"])
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
 def test_a_restored_filter_goes_on_as_if_nothing_had_been(
-    topology: Topology, nesterov: bool
+    topology: Topology, nesterov: bool, sharded: bool
 ) -> None:
     mine = WORLD.rank // topology.group.size
 
@@ -98,13 +116,13 @@ def test_a_restored_filter_goes_on_as_if_nothing_had_been(
             bmuf(model)
 
     whole = np.zeros(N, np.float32)
-    blocks(BMUF(topology, whole, nesterov=nesterov), whole, 0, 6)
+    blocks(BMUF(topology, whole, nesterov=nesterov, sharded=sharded), whole, 0, 6)
 
     model = np.zeros(N, np.float32)
-    before = BMUF(topology, model, nesterov=nesterov)
+    before = BMUF(topology, model, nesterov=nesterov, sharded=sharded)
     blocks(before, model, 0, 4)
     saved = {name: vector.copy() for name, vector in before.state().items()}
-    after = BMUF(topology, np.zeros(N, np.float32), nesterov=nesterov)
+    after = BMUF(topology, np.zeros(N, np.float32), nesterov=nesterov, sharded=sharded)
     after.restore(saved)
     blocks(after, model, 4, 6)
     assert model.tobytes() == whole.tobytes()

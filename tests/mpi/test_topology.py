@@ -28,11 +28,11 @@ def test_groups_are_consecutive_ranks(topology: Topology) -> None:
     assert topology.group.allgather(WORLD.rank) == list(range(first, first + size))
 
 
-def test_leaders_are_the_first_of_each_group(topology: Topology) -> None:
+def test_peers_have_the_same_rank_in_every_group(topology: Topology) -> None:
     size = topology.group.size
-    assert (topology.leaders is not None) == (WORLD.rank % size == 0)
-    if topology.leaders is not None:
-        assert topology.leaders.allgather(WORLD.rank) == list(range(0, WORLD.size, size))
+    same = list(range(WORLD.rank % size, WORLD.size, size))
+    assert topology.peers.allgather(WORLD.rank) == same
+    assert topology.peers.rank == WORLD.rank // size
 
 
 def test_a_group_size_that_does_not_divide() -> None:
