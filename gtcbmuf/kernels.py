@@ -1,4 +1,4 @@
-"""Numba kernels of gradient threshold compression: arrays in, arrays out.
+"""Numba kernels of gradient threshold compression and of the MLP: arrays in, arrays out.
 
 Every kernel has a scalar oracle in tests/test_kernels.py. An update is a uint32
 `index << 1 | negative`; how updates travel is described in `gtcbmuf.wire`. Kernels check nothing
@@ -18,6 +18,7 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
 Words = NDArray[np.uint32]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -267,6 +268,23 @@ def add_scaled(update: Vector, scale: np.float32, vector: Vector) -> None:
         vector[i] += scale * update[i]
 
 
+@_kernel
+def add_rectified(biases: Vector, outputs: Matrix) -> None:
+    """outputs = max(outputs + biases, 0) for each row of outputs (B, m); biases are (m,)."""
+    for i in range(outputs.shape[0]):
+        for j in range(outputs.shape[1]):
+            value = outputs[i, j] + biases[j]
+            outputs[i, j] = np.float32(0) if value < 0 else value  # a NaN stays
+
+
+@_kernel
+def stop_where_off(outputs: Matrix, delta: Matrix) -> None:
+    """delta = 0 where outputs (B, m) of rectifiers are 0."""
+    for i in range(delta.shape[0]):
+        for j in range(delta.shape[1]):
+            delta[i, j] = np.float32(0) if outputs[i, j] == 0 else delta[i, j]
+
+
 def compile_all() -> None:
     """Compile every kernel, or load it from Numba's cache.
 
@@ -285,3 +303,6 @@ def compile_all() -> None:
     add_updates(updates, tau, residual)
     add_bits(words, tau, residual)
     add_scaled(gradient, tau, residual)
+    matrix = np.zeros((1, 1), np.float32)
+    add_rectified(gradient, matrix)
+    stop_where_off(matrix, matrix)

@@ -212,3 +212,27 @@ def test_add_scaled(vectors: Any, scale: float) -> None:
     expected = vector.astype(np.float64) + np.float64(np.float32(scale)) * update
     kernels.add_scaled(update, np.float32(scale), vector)
     np.testing.assert_allclose(vector, expected, rtol=1e-6, atol=1e-6)
+
+
+@st.composite
+def layers(draw: Any) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Outputs and deltas (B, m), and biases (m,)."""
+    shape = draw(st.tuples(st.integers(0, 4), st.integers(1, 40)))
+    elements = st.one_of(FLOATS, st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan]))
+    matrix = arrays.arrays(np.float32, shape, elements=elements, fill=FLOATS)
+    return draw(matrix), draw(matrix), draw(arrays.arrays(np.float32, shape[1], elements=FLOATS))
+
+
+def test_rectifiers_are_those_of_numpy(form: Any) -> None:
+    @given(layers())
+    def check(chosen: Any) -> None:
+        outputs, delta, biases = chosen
+        expected = np.maximum(outputs + biases, 0)
+        form(kernels.add_rectified)(biases, outputs)
+        np.testing.assert_array_equal(outputs, expected)
+
+        expected = np.where(outputs == 0, 0, delta)
+        form(kernels.stop_where_off)(outputs, delta)
+        np.testing.assert_array_equal(delta, expected)
+
+    check()

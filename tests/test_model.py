@@ -158,6 +158,29 @@ def test_layers_follow_each_other_weights_before_biases() -> None:
     assert scores.tolist() == [[3.5 * 1 + 2 * 5 + 10, 3.5 * 2 + 2 * 6 + 20]]
 
 
+@every_shape
+def test_views_cut_the_vector_up_without_a_gap(shape: Shape) -> None:
+    vector = np.arange(shape.parameters, dtype=np.float32)
+    views = shape.views(vector)
+    assert [weights.shape for weights, _ in views] == shape.layers
+    np.testing.assert_array_equal(
+        np.concatenate([part.ravel() for layer in views for part in layer]), vector
+    )
+    for layer in views:
+        for part in layer:
+            part[...] = 0
+    assert not vector.any()
+
+
+@every_shape
+def test_what_is_not_a_number_comes_out(shape: Shape) -> None:
+    """So that a run that diverges is seen to, whatever the activation does with NaN."""
+    mlp, (inputs, targets) = MLP(shape, 3), random_batch(shape, 3)
+    inputs[1] = np.nan
+    assert np.isnan(mlp.backward(random_parameters(shape), inputs, targets))
+    assert np.isnan(mlp.gradient).all()
+
+
 def test_another_activation_is_an_error() -> None:
     with pytest.raises(ValueError, match="'tanh'"):
         Shape((2, 2), "tanh")
@@ -242,3 +265,16 @@ def test_a_step_allocates_no_arrays_of_the_minibatchs_size(activation: str) -> N
         tracemalloc.stop()
     activation_buffer = frames * 128 * 4
     assert peak - before < activation_buffer / 4
+
+
+@every_shape
+def test_what_is_said_to_be_ready_changes_no_more(shape: Shape) -> None:
+    parameters, batch = random_parameters(shape), random_batch(shape, 5)
+    mlp = MLP(shape, 5)
+    seen: list[tuple[int, NDArray[np.float32]]] = []
+    mlp.backward(
+        parameters, *batch, lambda first: seen.append((first, mlp.gradient[first:].copy()))
+    )
+    assert [first for first, _ in seen] == shape.starts[-2::-1]
+    for first, ready in seen:
+        assert ready.tobytes() == mlp.gradient[first:].tobytes()
