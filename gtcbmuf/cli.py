@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(do=_report)
 
     bench = commands.add_parser("bench", help="how near each part of a step is to its limit")
-    bench.add_argument("part", choices=("kernels", "wire"))
+    bench.add_argument("part", choices=("kernels", "wire", "step", "collectives", "scale"))
     bench.add_argument("--rounds", type=int, default=15, help="of measuring, in turns (15)")
     bench.add_argument("--json", type=Path, metavar="FILE.json", help="the figures, and where")
     bench.set_defaults(do=_bench)
@@ -208,15 +208,29 @@ def _report(arguments: Any) -> None:
 def _bench(arguments: Any) -> None:
     import importlib
 
-    from gtcbmuf import bench
-
     if arguments.rounds < 1:
         raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
-    part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
-    figures = part.figures(arguments.rounds)
+    if arguments.part in ("kernels", "wire", "step"):
+        part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
+        _tell(part.figures(arguments.rounds), arguments.json)
+        return
+    world = launcher.start()
+
+    from gtcbmuf.topology import job
+
+    with job(world):
+        part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
+        figures = part.figures(world, arguments.rounds)
+        if world.rank == 0:
+            _tell(figures, arguments.json)
+
+
+def _tell(figures: Any, path: Path | None) -> None:
+    from gtcbmuf import bench
+
     print(bench.table(figures))
-    if arguments.json:
-        bench.write(arguments.json, figures)
+    if path:
+        bench.write(path, figures)
 
 
 def _synth(arguments: Any) -> None:

@@ -55,6 +55,8 @@ class ExchangeConfig(Section, frozen=True):
     kind: Literal["none", "dense", "gtc"] = "none"
     #: GTC's threshold, in the unit of a minibatch's summed gradient.
     tau: Positive = 1.0
+    #: Exchange a layer's gradient while those below it are still being computed.
+    overlap: bool = False
 
 
 class BlockFilterConfig(Section, frozen=True):

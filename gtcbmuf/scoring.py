@@ -14,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf import corpus, decode
+from gtcbmuf import corpus, decode, kernels
 from gtcbmuf.checkpoint import load_model
 from gtcbmuf.corpus import Corpus, Split
 from gtcbmuf.drawing import drawn
@@ -153,6 +153,7 @@ def score_model(
     Returns:
         The same on all workers, whatever their number.
     """
+    in_turn(world, kernels.compile_all)
     in_turn(world, decode.compile_all)
     loop = on_root(
         world,

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from gtcbmuf import checkpoint, config, corpus, kernels, launcher
 from gtcbmuf.algorithm import (
@@ -25,10 +24,12 @@ from gtcbmuf.algorithm import (
     Verified,
     Worker,
 )
+from gtcbmuf.collectives import PatientComm
 from gtcbmuf.config import Config
 from gtcbmuf.errors import UserError
 from gtcbmuf.meter import PARTS, Meter
 from gtcbmuf.model import MLP, Shape, initial
+from gtcbmuf.overlap import Overlapped, cut
 from gtcbmuf.runlog import RunDirectory
 from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
@@ -101,16 +102,32 @@ def _shape(chosen: Config, frames: corpus.Corpus) -> Shape:
 
 
 def make_exchange(
-    chosen: Config, topology: Topology, parameters: int, meter: Meter | None = None
+    chosen: Config, topology: Topology, starts: list[int], meter: Meter | None = None
 ) -> Exchange:
-    """The exchange that a configuration asks for; collective in the group."""
-    match chosen.exchange.kind:
-        case "none":
-            return NoExchange()
-        case "dense":
-            return DenseExchange(topology.group, parameters, meter)
-        case "gtc":
-            return GTCExchange(topology.group, parameters, chosen.exchange.tau, meter)
+    """The exchange that a configuration asks for; collective in the group.
+
+    `starts` are the model's layers, as `Shape.starts`.
+    """
+    asked = chosen.exchange
+
+    def make(group: MPI.Comm, parameters: int, meter: Meter | None) -> Exchange:
+        match asked.kind:
+            case "none":
+                return NoExchange()
+            case "dense":
+                return DenseExchange(group, parameters, meter)
+            case "gtc":
+                return GTCExchange(group, parameters, asked.tau, meter)
+
+    if not asked.overlap:
+        return make(topology.group, starts[-1], meter)
+    if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
+        raise CollectiveError(
+            "exchange.overlap needs an MPI library that lets another thread call it; this one "
+            "was built without"
+        )
+    patient = PatientComm(topology.group)
+    return Overlapped(cut(starts), lambda size, beside: make(patient, size, beside), meter)
 
 
 def make_block_filter(
@@ -133,11 +150,18 @@ def make_block_filter(
 
 
 def make_worker(
-    chosen: Config, topology: Topology, model: NDArray[np.float32], meter: Meter | None = None
+    chosen: Config,
+    topology: Topology,
+    model: NDArray[np.float32],
+    starts: list[int],
+    meter: Meter | None = None,
 ) -> Worker:
-    """Both tiers around a model, as a configuration asks for; collective in the world."""
+    """Both tiers around a model, as a configuration asks for; collective in the world.
+
+    `starts` are the model's layers, as `Shape.starts`.
+    """
     meter = meter or Meter()
-    exchange = make_exchange(chosen, topology, model.size, meter)
+    exchange = make_exchange(chosen, topology, starts, meter)
     descent = Descent(model, chosen.train.momentum)
     forgetting: list[Exchange | Descent] = []
     if chosen.block_filter.kind != "none":
@@ -177,7 +201,7 @@ class _Run:
         self.model = initial(shape, self._stream(_INITIAL, 0, 0))
         topology.broadcast(self.model)
         self.meter = Meter()
-        self.worker = make_worker(chosen, topology, self.model, self.meter)
+        self.worker = make_worker(chosen, topology, self.model, shape.starts, self.meter)
         self.mlp = MLP(shape, max(chosen.train.minibatch, BATCH))
         self.minibatches = corpus.Minibatches(
             frames.train, chosen.model.context, chosen.train.minibatch, world.size, world.rank
@@ -230,20 +254,27 @@ class _Run:
         self.meter.reset()
         loss = 0.0
         bar = self._bar(epoch)
+        exchange = self.worker.exchange
+
+        def ready(first: int) -> None:
+            if isinstance(exchange, Overlapped):
+                exchange.ready(self.mlp.gradient, first)
 
         def gradient(step: int) -> NDArray[np.float32]:
             nonlocal loss
             with self.meter.time("read"):
                 inputs, targets = self.minibatches[step]
-            loss += self.mlp.backward(self.model, inputs, targets)
-            bar.update(len(inputs) * world.size)
+            loss += self.mlp.backward(self.model, inputs, targets, ready)
+            if bar is not None:
+                bar.update(len(inputs) * world.size)
             return self.mlp.gradient
 
         learning_rate = self.schedule.rate
         begin = time.perf_counter()
         self.worker.run(steps, gradient, self.schedule.of_epoch(epoch, steps))
         seconds = time.perf_counter() - begin
-        bar.close()
+        if bar is not None:
+            bar.close()
 
         loss = world.allreduce(loss) / len(self.corpus.train)
         if not np.isfinite(loss):
@@ -287,6 +318,10 @@ class _Run:
             )
 
     def _bar(self, epoch: int) -> Any:
+        if not self.terminal:
+            return None
+        from tqdm import tqdm
+
         description = f"epoch {epoch + 1:>2}/{self.config.train.epochs}"
         if epoch:
             description += f"  valid FER {self.fer_valid:5.2f} %"
@@ -296,7 +331,6 @@ class _Run:
             unit=" frames",
             unit_scale=True,
             leave=False,
-            disable=not self.terminal,
             ncols=100,
         )
 

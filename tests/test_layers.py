@@ -12,6 +12,7 @@ LAYERS = (
     ("report", "describe", "synth", "kaldi", "audio", "forward", "bench"),
     ("train",),
     ("scoring", "importing"),
+    ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
     ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
@@ -21,7 +22,16 @@ LAYERS = (
 )
 SIDEWAYS = {("score", "corpus"), ("score", "model"), ("checkpoint", "model"), ("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MPI_MODULES = {"bench", "collectives", "launcher", "train", "scoring", "algorithm", "topology"}
+MPI_MODULES = {
+    "bench",
+    "collectives",
+    "launcher",
+    "overlap",
+    "train",
+    "scoring",
+    "algorithm",
+    "topology",
+}
 
 
 def module_of(path: Path) -> str:

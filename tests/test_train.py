@@ -74,6 +74,19 @@ def test_golden_trajectory(
     assert trajectory["fer_test"] == pytest.approx(expected["fer_test"], abs=1.0)
 
 
+@pytest.mark.parametrize("method", ["sync-sgd", "gtc-bmuf"])
+def test_overlap_and_sharded_leaders_change_no_bit(
+    method: str, corpus: Path, tmp_path: Path
+) -> None:
+    more = ["train.epochs=1", "exchange.tau=1", "block_filter.period=10", "model.hidden=[600,400]"]
+    if method == "gtc-bmuf":
+        more.append("topology.group_size=2")
+    plain = train(method, corpus, tmp_path / "plain", *more, ranks=4)
+    more += ["exchange.overlap=true", "block_filter.sharded=true"]
+    other = train(method, corpus, tmp_path / "other", *more, ranks=4)
+    assert other["weights_sha256"] == plain["weights_sha256"]
+
+
 def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     summary = train("gtc-bmuf", corpus, out, "topology.group_size=2", ranks=4)

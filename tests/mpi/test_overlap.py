@@ -1,0 +1,82 @@
+"""Overlapped exchanges give the bits of blocking ones, whenever slices are ready."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from gtcbmuf.algorithm import DenseExchange, Exchange, GTCExchange
+from gtcbmuf.collectives import PatientComm
+from gtcbmuf.meter import Meter
+from gtcbmuf.overlap import SMALLEST, Overlapped, cut
+from gtcbmuf.topology import Topology
+
+WORLD = MPI.COMM_WORLD
+N = 1000
+SLICES = [(0, 10), (10, 11), (11, 400), (400, N)]
+
+
+def gradient(step: int) -> np.ndarray:
+    return np.random.default_rng([step, WORLD.rank]).standard_normal(N).astype(np.float32)
+
+
+def make(kind: str, group: MPI.Comm, n: int, meter: Meter | None = None) -> Exchange:
+    if kind == "dense":
+        return DenseExchange(group, n, meter)
+    return GTCExchange(group, n, 1.5, meter)
+
+
+@pytest.mark.parametrize("kind", ["dense", "gtc"])
+def test_the_bits_are_those_of_the_blocking_form(topology: Topology, kind: str) -> None:
+    blocking_meter, meter = Meter(), Meter()
+    blocking = make(kind, topology.group, N, blocking_meter)
+    comm = PatientComm(topology.group)
+    overlapped = Overlapped(SLICES, lambda n, beside: make(kind, comm, n, beside), meter)
+    one, other = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    for step in range(6):
+        blocking(gradient(step)).add_to(one, -0.1)
+        mine = gradient(step)
+        # Told in other pieces on every rank, as by layers that do not end where slices do.
+        for first in sorted(np.random.default_rng([step, WORLD.rank, 1]).integers(0, N, step))[
+            ::-1
+        ]:
+            overlapped.ready(mine, int(first))
+        overlapped(mine).add_to(other, -0.1)
+        assert other.tobytes() == one.tobytes()
+    assert meter.updates_sent == blocking_meter.updates_sent
+    assert meter.seconds["communicate"] > 0
+    for name, vector in blocking.state().items():
+        assert overlapped.state()[name].tobytes() == vector.tobytes()
+    overlapped.forget()
+    assert not any(vector.any() for vector in overlapped.state().values())
+
+
+def test_it_goes_on_from_the_state_of_a_blocking_one(topology: Topology) -> None:
+    blocking = GTCExchange(topology.group, N, 1.5)
+    for step in range(3):
+        blocking(gradient(step))
+    comm = PatientComm(topology.group)
+    overlapped = Overlapped(SLICES, lambda n, beside: GTCExchange(comm, n, 1.5, beside))
+    overlapped.restore(blocking.state())
+    one, other = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    blocking(gradient(3)).add_to(one, 1)
+    overlapped(gradient(3)).add_to(other, 1)
+    assert other.tobytes() == one.tobytes()
+
+
+def test_an_error_in_the_thread_is_raised(topology: Topology) -> None:
+    class Failing(DenseExchange):
+        def __call__(self, gradient: np.ndarray) -> None:
+            raise ArithmeticError("in the thread")
+
+    overlapped = Overlapped([(0, N)], lambda n, beside: Failing(topology.group, n, beside))
+    with pytest.raises(ArithmeticError, match="in the thread"):
+        overlapped(gradient(0))
+
+
+def test_small_layers_go_with_those_before_them() -> None:
+    big, small = 2 * SMALLEST, SMALLEST // 4
+    assert cut([0, big]) == [(0, big)]
+    assert cut([0, big, 2 * big]) == [(0, big), (big, 2 * big)]
+    assert cut([0, big, 2 * big, 2 * big + small]) == [(0, big), (big, 2 * big + small)]
+    assert cut([0, small, small + big]) == [(0, small), (small, small + big)]
+    assert cut([0, small, 2 * small]) == [(0, 2 * small)]

@@ -1,0 +1,57 @@
+"""`gtcbmuf bench`: figures of each part, as a table and as JSON. How good they are is no test."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import gtcbmuf
+
+from gtcbmuf import bench
+from gtcbmuf.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("part", "ranks", "what"),
+    [
+        ("kernels", 0, "threshold and compact 8 M parameters, density 0.001"),
+        ("wire", 0, "decode"),
+        ("step", 0, "gtc"),
+        ("collectives", 2, "step with overlap, dense, 2 ranks on 1 hosts"),
+    ],
+)
+def test_a_part_measures(part: str, ranks: int, what: str, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "figures.json"
+    done = gtcbmuf("bench", part, "--rounds", "1", "--json", out, ranks=ranks)
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(out.read_text())
+    assert {"packages", "processor", "threads"} <= set(whole["environment"])
+    assert any(what in figure["what"] for figure in whole["figures"])
+    for figure in whole["figures"]:
+        assert math.isfinite(figure["value"])
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["what"] in done.stdout
+
+
+def test_candidates_take_turns() -> None:
+    calls: list[str] = []
+    times = bench.seconds(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")},
+        rounds=2,
+        prepare=lambda: calls.append("-"),
+    )
+    assert calls == ["-", "a", "-", "b"] * 3
+    assert {name: taken.shape for name, taken in times.items()} == {"a": (2,), "b": (2,)}
+
+
+def test_a_figure_is_median_and_quartiles() -> None:
+    assert bench.figure("x", np.arange(5.0), "s", 3) == bench.Figure("x", 2, 1, 3, "s", 3)
+
+
+def test_faults_end_in_one_line(tmp_path: Path) -> None:
+    done = gtcbmuf("bench", "wire", "--rounds", "0")
+    assert (done.returncode, done.stderr) == (2, "gtcbmuf: --rounds 0: expected 1 or more\n")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--json .*: cannot be written"):
+        bench.write(tmp_path / "file" / "x.json", [])

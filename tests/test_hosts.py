@@ -1,0 +1,41 @@
+"""`scripts/hosts`: ranks on emulated hosts, and nothing of them afterwards."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+from launch import ROOT, run
+
+
+def can_make_namespaces() -> bool:
+    if os.geteuid() or not all(map(shutil.which, ("ip", "tc", "nsenter", "unshare"))):
+        return False
+    made = subprocess.run(["ip", "netns", "add", "gtcbmuf-test"], capture_output=True)
+    if made.returncode:
+        return False
+    subprocess.run(["ip", "netns", "del", "gtcbmuf-test"], check=True)
+    return True
+
+
+pytestmark = pytest.mark.skipif(not can_make_namespaces(), reason="no network namespaces here")
+
+
+def namespaces() -> str:
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+
+
+def test_ranks_run_on_hosts_of_their_own() -> None:
+    before = namespaces()
+    script = "import os; from mpi4py import MPI; w = MPI.COMM_WORLD; print(w.gather(os.uname()[1]))"
+    done = run(ROOT / "scripts/hosts", "2", "1gbit", "2", "python", "-c", script)
+    assert "['h1', 'h1', 'h2', 'h2']" in done.stdout, done.stderr
+    assert namespaces() == before
+
+
+def test_a_failure_leaves_nothing_behind() -> None:
+    before = namespaces()
+    assert run(ROOT / "scripts/hosts", "2", "none", "1", "false").returncode != 0
+    assert run(ROOT / "scripts/hosts", "2", "1parsec", "1", "true").returncode == 2
+    assert run(ROOT / "scripts/hosts", "0", "none", "1", "true").returncode == 2
+    assert namespaces() == before
