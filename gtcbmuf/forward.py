@@ -7,10 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from gtcbmuf import corpus
-from gtcbmuf.checkpoint import load_model
 from gtcbmuf.decode import log_prior
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP
+from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
 from gtcbmuf.storage import replacing
 

@@ -15,11 +15,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf import corpus, decode, kernels
-from gtcbmuf.checkpoint import load_model
 from gtcbmuf.corpus import Corpus, Split
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP, Shape
+from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
 from gtcbmuf.storage import replacing
 from gtcbmuf.topology import agree, in_turn, on_root

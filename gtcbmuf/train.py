@@ -11,7 +11,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf import checkpoint, config, corpus, kernels, launcher
+from gtcbmuf import config, corpus, kernels, launcher, modelfile
 from gtcbmuf.algorithm import (
     BMUF,
     BlockFilter,
@@ -358,7 +358,7 @@ class _Run:
             return
         steps = self.minibatches.steps * chosen.train.epochs
         frames = len(self.corpus.train) * chosen.train.epochs
-        checkpoint.save_model(
+        modelfile.save_model(
             self.directory.path / "model.h5", anchor, self.mlp.shape, chosen.model.context
         )
         self.directory.write_summary(
@@ -379,7 +379,7 @@ class _Run:
                 "frames_per_second": frames / self.train_seconds,
                 "bytes_sent_per_step": self.bytes_sent / (steps * world.size),
                 "density": self.updates_sent / (self.model.size * steps * world.size),
-                "weights_sha256": checkpoint.sha256(anchor),
+                "weights_sha256": modelfile.sha256(anchor),
             }
         )
         phones = "" if per_test is None else f"  PER {per_test:.2f} %"

@@ -9,7 +9,7 @@ import torch
 from launch import gtcbmuf
 from tiny import write_corpus
 
-from gtcbmuf import checkpoint, corpus
+from gtcbmuf import corpus, modelfile
 from gtcbmuf.errors import UserError
 from gtcbmuf.forward import forward
 from gtcbmuf.model import Shape, initial
@@ -22,13 +22,13 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     frames = corpus.read(tmp_path / "corpus.h5")
     shape = Shape((3 * frames.feature_dim, 8, frames.target_count), "sigmoid")
     vector = initial(shape, np.random.default_rng(0))
-    checkpoint.save_model(tmp_path / "model.h5", vector, shape, context=1)
+    modelfile.save_model(tmp_path / "model.h5", vector, shape, context=1)
     return tmp_path / "model.h5", tmp_path / "corpus.h5", tmp_path / "new" / "post.ark"
 
 
 def by_torch(model: Path, frames: corpus.Corpus, number: int) -> np.ndarray:
     """Log-posteriors of an utterance of the test split."""
-    vector, shape, _ = checkpoint.load_model(model)
+    vector, shape, _ = modelfile.load_model(model)
     end = frames.test.ends[number]
     begin = frames.test.ends[number - 1] if number else 0
     features = torch.tensor(frames.test.features[begin:end].astype(np.float32))

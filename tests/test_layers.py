@@ -15,12 +15,12 @@ LAYERS = (
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
-    ("corpus", "model", "score", "decode", "schedule", "checkpoint", "runlog", "features"),
+    ("corpus", "model", "score", "decode", "schedule", "modelfile", "runlog", "features"),
     ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables", "partition"),
     ("config",),
     ("errors", "__init__"),
 )
-SIDEWAYS = {("score", "corpus"), ("score", "model"), ("checkpoint", "model"), ("wire", "kernels")}
+SIDEWAYS = {("score", "corpus"), ("score", "model"), ("modelfile", "model"), ("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MPI_MODULES = {
     "bench",

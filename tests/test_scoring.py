@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from launch import gtcbmuf
 
-from gtcbmuf import checkpoint, decode
+from gtcbmuf import decode, modelfile
 from gtcbmuf.corpus import Corpus, Split, Utterance, Writer, read
 from gtcbmuf.model import Shape
 
@@ -55,7 +55,7 @@ def save_model(
     shape = Shape((inputs, targets), "relu")
     vector = np.zeros(shape.parameters, np.float32)
     vector[: inputs * targets] = scale * np.eye(inputs, targets, dtype=np.float32).ravel()
-    checkpoint.save_model(path, vector, shape, context=0)
+    modelfile.save_model(path, vector, shape, context=0)
 
 
 @pytest.fixture(scope="module")

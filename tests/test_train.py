@@ -15,7 +15,7 @@ import pytest
 from launch import ROOT, gtcbmuf, mpirun
 from tiny import write_corpus
 
-from gtcbmuf import checkpoint
+from gtcbmuf import modelfile
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL = ("train.minibatch=16", "model.hidden=[24, 24]", "model.context=2", "train.epochs=3")
@@ -106,8 +106,8 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
     assert summary["frames_per_second"] > 0
     assert summary["wall_seconds"] > 0
 
-    vector, shape, context = checkpoint.load_model(out / "model.h5")
-    assert checkpoint.sha256(vector) == summary["weights_sha256"]
+    vector, shape, context = modelfile.load_model(out / "model.h5")
+    assert modelfile.sha256(vector) == summary["weights_sha256"]
     assert (shape.widths, context) == ((5 * 8, 24, 24, 12), 2)
 
     environment = json.loads((out / "environment.json").read_text())

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from gtcbmuf.checkpoint import load_model, save_model, sha256
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
+from gtcbmuf.modelfile import load_model, save_model, sha256
 
 SHAPE = Shape((6, 5, 4), "sigmoid")
 VECTOR = np.random.default_rng(0).normal(size=SHAPE.parameters).astype(np.float32)
