@@ -422,6 +422,9 @@ class Worker:
         steps: int,
         gradient: Callable[[int], Vector],
         learning_rate: Callable[[int], float],
+        *,
+        first: int = 0,
+        after: Callable[[int], object] = lambda step: None,
     ) -> None:
         """An epoch: `steps` steps, the same number on all workers; the last one ends a block.
 
@@ -430,8 +433,10 @@ class Worker:
             gradient: step (0 to steps - 1) -> the gradient (n,) of the model as it is then,
                 summed over this worker's minibatch.
             learning_rate: step -> per-frame learning rate, the same on all workers.
+            first: the step to begin with, to go on from a `state`.
+            after: called with every step that is done.
         """
-        for step in range(steps):
+        for step in range(first, steps):
             with self.meter.time("compute"):
                 mine = gradient(step)
             update = self.exchange(mine)  # tier 1
@@ -441,3 +446,20 @@ class Worker:
                 self.block_filter(self.model)  # tier 2
                 for tier in self.forgetting:
                     tier.forget()
+            after(step)
+
+    def state(self) -> State:
+        """What the next step depends on, besides its number and the data."""
+        return {
+            f"{part}.{name}": vector
+            for part, owner in self._parts().items()
+            for name, vector in owner.state().items()
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for part, owner in self._parts().items():
+            owner.restore({name: state[f"{part}.{name}"] for name in owner.state()})
+
+    def _parts(self) -> dict[str, Descent | Exchange | BlockFilter]:
+        return {"descent": self.descent, "exchange": self.exchange, "filter": self.block_filter}

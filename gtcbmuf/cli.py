@@ -39,6 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
     )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the run's last checkpoint, if there is one",
+    )
+    train.add_argument(
+        "--resume-weights", type=Path, metavar="MODEL.h5", help="start with these weights, no more"
+    )
     train.set_defaults(do=_train)
 
     score = commands.add_parser("score", help="frame and phone error rates of a model")
@@ -162,7 +170,14 @@ def _train(arguments: Any) -> None:
     from gtcbmuf.train import train
 
     with job(world):
-        train(world, arguments.config, arguments.set, arguments.out)
+        train(
+            world,
+            arguments.config,
+            arguments.set,
+            arguments.out,
+            resume=arguments.resume,
+            weights=arguments.resume_weights,
+        )
 
 
 def _score(arguments: Any) -> None:

@@ -40,6 +40,12 @@ class TrainConfig(Section, frozen=True):
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
     #: Compare a hash of the replicas at every block's end.
     verify: bool = False
+    #: "500 steps", "30 minutes" or "never"; a signal asks for a checkpoint at any time.
+    checkpoint_every: Annotated[str, Meta(pattern=r"^(never|[1-9]\d{0,8} (steps|minutes))$")] = (
+        "30 minutes"
+    )
+    #: Checkpoints that are kept, the newest.
+    checkpoints: Count = 2
 
 
 class TopologyConfig(Section, frozen=True):

@@ -314,6 +314,11 @@ class Corpus:
     valid: Split
     test: Split
 
+    def digest(self) -> str:
+        """The hash that was written with it: `verify` tells whether it still holds."""
+        with self.path.open("rb") as file:
+            return file.read(_USER_BLOCK).rstrip(b"\0").decode(errors="replace")
+
     def split(self, name: str) -> Split:
         """The split "train", "valid" or "test"."""
         return {"train": self.train, "valid": self.valid, "test": self.test}[name]

@@ -14,7 +14,6 @@ finds the best path exactly.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import kaldialign
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -244,5 +243,7 @@ def edit_distance(truth: Phones, decoded: Phones) -> Edits:
 
     Where several alignments have the fewest edits, kaldialign chooses which of them is counted.
     """
+    import kaldialign
+
     edits = kaldialign.edit_distance(truth.tolist(), decoded.tolist())
     return Edits(edits["ins"], edits["del"], edits["sub"])

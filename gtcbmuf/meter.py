@@ -35,3 +35,13 @@ class Meter:
         seconds = time.perf_counter() - begin
         self.seconds[part] += seconds - (self._within - before)
         self._within = before + seconds
+
+    def state(self) -> dict[str, float]:
+        """What it counted, by name."""
+        counts = {"bytes_sent": self.bytes_sent, "updates_sent": self.updates_sent}
+        return {**self.seconds, **counts}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from a `state`."""
+        self.seconds = {part: float(state[part]) for part in PARTS}
+        self.bytes_sent, self.updates_sent = int(state["bytes_sent"]), int(state["updates_sent"])

@@ -18,9 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import threadpoolctl
-import tomli_w
-
 from gtcbmuf.errors import UserError
 from gtcbmuf.storage import replacing
 
@@ -50,8 +47,39 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"--out {path}: cannot be made: {error.strerror}") from None
 
+    @classmethod
+    def reopened(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
+        """The directory of an unfinished run that goes on.
+
+        Args:
+            path: of the directory.
+            epochs: that are done; metrics of later ones go.
+            facts: to remember with the command and the time, in environment.json.
+
+        Raises:
+            UserError: it is damaged, or cannot be written to.
+        """
+        directory = cls.__new__(cls)
+        directory.path = path
+        metrics, told = path / "metrics.jsonl", path / "environment.json"
+        try:
+            lines = metrics.read_text().splitlines(keepends=True) if epochs else []
+            if len(lines) < epochs:
+                raise UserError(f"{metrics}: {len(lines)} lines, after {epochs} epochs")
+            with replacing(metrics) as beside:
+                beside.write_text("".join(lines[:epochs]))
+            environment = json.loads(told.read_text())
+            again = {"command": sys.argv, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+            environment.setdefault("resumed", []).append(again)
+            _write_json(told, environment)
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: the run there cannot go on: {error}") from None
+        return directory
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml."""
+        import tomli_w
+
         (self.path / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
@@ -113,6 +141,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """What this process sees: command, versions, processor, threads, commit."""
+    import threadpoolctl
+
     return {
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

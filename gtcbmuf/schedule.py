@@ -44,3 +44,12 @@ class Schedule:
             self._last = fer_valid
         if self._decaying:
             self.rate *= self._config.decay
+
+    def state(self) -> dict[str, float]:
+        """What the next epochs depend on."""
+        return {"rate": self.rate, "last": self._last, "decaying": self._decaying}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from a `state`."""
+        self.rate, self._last = state["rate"], state["last"]
+        self._decaying = bool(state["decaying"])

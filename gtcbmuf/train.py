@@ -2,6 +2,8 @@
 
 import os
 import resource
+import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,14 @@ from gtcbmuf.algorithm import (
     Verified,
     Worker,
 )
+from gtcbmuf.checkpoint import Checkpoint
 from gtcbmuf.collectives import PatientComm
 from gtcbmuf.config import Config
 from gtcbmuf.errors import UserError
 from gtcbmuf.meter import PARTS, Meter
 from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.overlap import Overlapped, cut
+from gtcbmuf.persistence import Checkpoints, Poll, StopSignals
 from gtcbmuf.runlog import RunDirectory
 from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
@@ -46,7 +50,21 @@ class DivergedError(CollectiveError):
     status = 1
 
 
-def train(world: MPI.Comm, source: str, assignments: list[str], out: Path | None) -> None:
+class InterruptedRunError(CollectiveError):
+    """A signal asked the run to stop, and a checkpoint was written."""
+
+    status = 75  # EX_TEMPFAIL: to be tried again
+
+
+def train(
+    world: MPI.Comm,
+    source: str,
+    assignments: list[str],
+    out: Path | None,
+    *,
+    resume: bool = False,
+    weights: Path | None = None,
+) -> None:
     """Train once, on all ranks of `world`; collective.
 
     Args:
@@ -54,27 +72,77 @@ def train(world: MPI.Comm, source: str, assignments: list[str], out: Path | None
         source, assignments: the configuration, as `gtcbmuf.config.load` takes them; those of
             rank 0 count.
         out: the run directory; by default one under runs/ that names method, workers and seed.
+        resume: go on from the last checkpoint in the run directory; a run without one begins.
+        weights: a saved model to begin with, instead of random weights.
 
     Raises:
         CollectiveError: on all ranks alike, before anything was trained or written: the
-            configuration or the corpus is at fault.
+            configuration, the corpus, the checkpoint or the weights are at fault.
         DivergedError: on all ranks alike.
+        InterruptedRunError: on all ranks alike.
     """
     settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
     method, resolved, group_size = settings
     frames = agree(world, lambda: corpus.read(Path(resolved.corpus.path)))
     shape = agree(world, lambda: _shape(resolved, frames))
+    initial_model = agree(world, lambda: _initial(resolved, shape, weights))
     out = out or Path("runs") / f"{method}-{world.size}-seed{resolved.train.seed}"
-    directory = on_root(world, lambda: RunDirectory(out))
+    if resume and on_root(world, lambda: (out / "summary.json").exists()):
+        if world.rank == 0:
+            print(f"{out}: this run is finished already", flush=True)
+        return
+    checkpoints = Checkpoints(world, out / "checkpoints", resolved.train.checkpoints)
+    begun = checkpoints.load() if resume else None
+    if begun:
+        agree(world, lambda: _check_same(begun[0], resolved, frames))
     in_turn(world, kernels.compile_all)
 
     topology = Topology(world, group_size)
-    run = _Run(topology, resolved, method, frames, shape, directory)
-    run.write_start()
-    with np.errstate(over="ignore", invalid="ignore"):  # DivergedError tells of it
+    with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
+        run = _Run(topology, resolved, method, frames, shape, initial_model, checkpoints, signals)
+        run.begin(out, begun)
         run.epochs()
     run.finish()
     topology.free()
+
+
+def _initial(chosen: Config, shape: Shape, weights: Path | None) -> NDArray[np.float32]:
+    if weights is None:
+        return initial(shape, _stream(chosen, _INITIAL, 0, 0))
+    vector, its_shape, context = modelfile.load_model(weights)
+    if (its_shape, context) != (shape, chosen.model.context):
+        raise UserError(
+            f"--resume-weights {weights}: {its_shape} with context {context}; "
+            f"this run trains {shape} with context {chosen.model.context}"
+        )
+    return vector
+
+
+def _stream(chosen: Config, *key: int) -> np.random.Generator:
+    """Of purpose, rank (0 if it is common to all workers), epoch, and more."""
+    sequence = np.random.SeedSequence([chosen.train.seed, *key])
+    return np.random.Generator(np.random.PCG64(sequence))
+
+
+#: What may differ when a run goes on.
+_FREE = ("epochs", "verify", "checkpoint_every", "checkpoints")
+
+
+def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> None:
+    """Refuse to go on with another configuration or corpus."""
+    before = begun.shared["config"]
+    now = msgspec.json.decode(msgspec.json.encode(chosen))  # lists for tuples, as it has
+    for section, keys in now.items():
+        for key, value in keys.items():
+            was = before.get(section, {}).get(key)
+            if was != value and key not in _FREE and (section, key) != ("corpus", "path"):
+                raise UserError(
+                    f"{begun.path} was written with {section}.{key} = {was}, and this job has "
+                    f"{value}; resume with the same, or take its weights alone: --resume-weights "
+                    "RUN/model.h5"
+                )
+    if begun.shared["corpus"] != frames.digest():
+        raise UserError(f"{begun.path} was written with another corpus than {frames.path}")
 
 
 def _resolved(chosen: Config, workers: int) -> tuple[str, Config, int]:
@@ -190,15 +258,20 @@ class _Run:
         method: str,
         frames: corpus.Corpus,
         shape: Shape,
-        directory: RunDirectory,
+        model: NDArray[np.float32],
+        checkpoints: Checkpoints,
+        signals: StopSignals,
     ) -> None:
         world = topology.world
         self.topology, self.config, self.method = topology, chosen, method
-        self.corpus, self.directory = frames, directory
+        self.corpus, self.checkpoints, self.signals = frames, checkpoints, signals
+        every, _, unit = chosen.train.checkpoint_every.partition(" ")
+        self.every = int(every) if unit == "steps" else None
+        self.poll = Poll(world, float(every) if unit == "minutes" else None)
         self.leads = world.rank == 0
         self.terminal = self.leads and launcher.on_terminal()
 
-        self.model = initial(shape, self._stream(_INITIAL, 0, 0))
+        self.model = model
         topology.broadcast(self.model)
         self.meter = Meter()
         self.worker = make_worker(chosen, topology, self.model, shape.starts, self.meter)
@@ -208,29 +281,41 @@ class _Run:
         )
         self.schedule = Schedule(chosen.train)
         self.fer_valid = float("nan")
-        self.train_seconds = 0.0
+        self.loss = 0.0  # of this worker, in this epoch
+        self.first = (0, 0)  # epoch and step to begin with
+        self.epoch_seconds = self.train_seconds = self.wall_seconds = 0.0
         self.bytes_sent = self.updates_sent = 0
-        self.begin = time.perf_counter()
+        self.started = time.perf_counter()
 
-    def _stream(self, *key: int) -> np.random.Generator:
-        """Of purpose, rank (0 if it is common to all workers), epoch, and more."""
-        sequence = np.random.SeedSequence([self.config.train.seed, *key])
-        return np.random.Generator(np.random.PCG64(sequence))
-
-    def write_start(self) -> None:
-        """Configuration and environment; collective."""
+    def begin(
+        self,
+        out: Path,
+        begun: tuple[Checkpoint, dict[str, NDArray[Any]], dict[str, float]] | None,
+    ) -> None:
+        """Make the run directory, or go on from a checkpoint; collective."""
         world = self.topology.world
         facts = (MPI.Get_processor_name(), os.cpu_count())
         hosts: list[Any] = world.gather(facts) or []
-        if self.leads:
-            self.directory.write_environment(
-                {
-                    "mpi": MPI.Get_library_version().strip(),
-                    "launcher": launcher.name(),
-                    "hosts": {host: {"cores": cores} for host, cores in hosts},
-                    "host_of_rank": [host for host, _ in hosts],
-                }
+        where = {
+            "mpi": MPI.Get_library_version().strip(),
+            "launcher": launcher.name(),
+            "hosts": {host: {"cores": cores} for host, cores in hosts},
+            "host_of_rank": [host for host, _ in hosts],
+        }
+        if begun:
+            whole, state, own = begun
+            self._restore(whole.shared, state, own)
+            epoch, step = self.first
+            facts_of_resume = {"epoch": epoch + 1, "step": step, **where}
+            self.directory = on_root(
+                world,
+                lambda: RunDirectory.reopened(out, epochs=epoch, facts=facts_of_resume),
             )
+        else:
+            self.directory = on_root(world, lambda: RunDirectory(out))
+            if self.leads:
+                self.directory.write_environment(where)
+        if self.leads:
             self.directory.write_config(config.to_dict(self.config))
             print(
                 f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
@@ -239,20 +324,81 @@ class _Run:
                 f"-> {self.directory.path}",
                 flush=True,
             )
+            if begun:
+                print(f"resumed from {begun[0].path}: epoch {epoch + 1}, step {step}", flush=True)
+
+    def _save(self, epoch: int, step: int) -> str:
+        """Write a checkpoint before `step` of `epoch`, and return a line about it; collective.
+
+        Raises:
+            CollectiveError: it cannot be written.
+        """
+        self.poll.saved()
+        shared = {
+            "config": config.to_dict(self.config),
+            "corpus": self.corpus.digest(),
+            "epoch": epoch,
+            "step": step,
+            "schedule": self.schedule.state(),
+            "fer_valid": self.fer_valid,
+            "train_seconds": self.train_seconds,
+            "wall_seconds": self.wall_seconds + time.perf_counter() - self.started,
+            "bytes_sent": self.bytes_sent,
+            "updates_sent": self.updates_sent,
+        }
+        own = {"loss": self.loss, "epoch_seconds": self._seconds(), **self.meter.state()}
+        done = epoch * self.minibatches.steps + step
+        return self.checkpoints.save(done, self.worker.state(), own, shared)
+
+    def _restore(
+        self, shared: dict[str, Any], state: dict[str, NDArray[Any]], own: dict[str, float]
+    ) -> None:
+        self.worker.restore(state)
+        self.schedule.restore(shared["schedule"])
+        self.meter.restore(own)
+        self.first = shared["epoch"], shared["step"]
+        self.fer_valid = shared["fer_valid"]
+        self.train_seconds, self.wall_seconds = shared["train_seconds"], shared["wall_seconds"]
+        self.bytes_sent, self.updates_sent = shared["bytes_sent"], shared["updates_sent"]
+        self.loss, self.epoch_seconds = own["loss"], own["epoch_seconds"]
+
+    def _after(self, epoch: int, step: int) -> None:
+        """Checkpoints and signals, after a step; collective."""
+        done = epoch * self.minibatches.steps + step + 1
+        received, due = self.poll(self.signals.received)
+        due |= self.every is not None and done % self.every == 0
+        if not received and not due:
+            return
+        try:
+            line = self._save(epoch, step + 1)
+        except CollectiveError as error:
+            if received:
+                raise
+            line = f"gtcbmuf: {error}; training goes on without"
+        if self.leads:
+            print(line, flush=True)
+        if received:
+            raise InterruptedRunError(
+                f"stopped by {signal.Signals(received).name} after step {step + 1} of epoch "
+                f"{epoch + 1}; the same command with --resume goes on"
+            )
+
+    def _seconds(self) -> float:
+        """Of this epoch so far."""
+        return self.epoch_seconds + time.perf_counter() - self.epoch_started
 
     def epochs(self) -> None:
         """Train and evaluate, epoch after epoch; collective."""
-        for epoch in range(self.config.train.epochs):
+        for epoch in range(self.first[0], self.config.train.epochs):
             self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> None:
         world, steps = self.topology.world, self.minibatches.steps
         self.minibatches.begin_epoch(
-            self._stream(_BLOCKS, 0, epoch),
-            lambda window: self._stream(_WINDOWS, world.rank, epoch, window),
+            _stream(self.config, _BLOCKS, 0, epoch),
+            lambda window: _stream(self.config, _WINDOWS, world.rank, epoch, window),
         )
-        self.meter.reset()
-        loss = 0.0
+        first = self.first[1] if epoch == self.first[0] else 0
         bar = self._bar(epoch)
         exchange = self.worker.exchange
 
@@ -261,22 +407,29 @@ class _Run:
                 exchange.ready(self.mlp.gradient, first)
 
         def gradient(step: int) -> NDArray[np.float32]:
-            nonlocal loss
             with self.meter.time("read"):
                 inputs, targets = self.minibatches[step]
-            loss += self.mlp.backward(self.model, inputs, targets, ready)
+            self.loss += self.mlp.backward(self.model, inputs, targets, ready)
             if bar is not None:
                 bar.update(len(inputs) * world.size)
             return self.mlp.gradient
 
         learning_rate = self.schedule.rate
-        begin = time.perf_counter()
-        self.worker.run(steps, gradient, self.schedule.of_epoch(epoch, steps))
-        seconds = time.perf_counter() - begin
-        if bar is not None:
-            bar.close()
+        self.epoch_started = time.perf_counter()
+        try:
+            self.worker.run(
+                steps,
+                gradient,
+                self.schedule.of_epoch(epoch, steps),
+                first=first,
+                after=lambda step: self._after(epoch, step),
+            )
+        finally:
+            if bar is not None:
+                bar.close()
+        seconds = self._seconds()
 
-        loss = world.allreduce(loss) / len(self.corpus.train)
+        loss = world.allreduce(self.loss) / len(self.corpus.train)
         if not np.isfinite(loss):
             raise DivergedError(
                 f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower "
@@ -292,6 +445,8 @@ class _Run:
         by_part = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         [resident] = _over_ranks(world, [peak_kib / 1024])
+        self.meter.reset()
+        self.loss = self.epoch_seconds = 0.0
         self.train_seconds += seconds
         self.bytes_sent += bytes_sent
         self.updates_sent += updates_sent
@@ -375,13 +530,14 @@ class _Run:
                 "fer_valid": self.fer_valid,
                 "fer_test": fer_test,
                 "per_test": per_test,
-                "wall_seconds": time.perf_counter() - self.begin,
+                "wall_seconds": self.wall_seconds + time.perf_counter() - self.started,
                 "frames_per_second": frames / self.train_seconds,
                 "bytes_sent_per_step": self.bytes_sent / (steps * world.size),
                 "density": self.updates_sent / (self.model.size * steps * world.size),
                 "weights_sha256": modelfile.sha256(anchor),
             }
         )
+        shutil.rmtree(self.directory.path / "checkpoints", ignore_errors=True)
         phones = "" if per_test is None else f"  PER {per_test:.2f} %"
         print(f"test FER {fer_test:.2f} %{phones}", flush=True)
 

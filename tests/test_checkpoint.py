@@ -1,0 +1,96 @@
+"""Checkpoints on disk: what is written comes back, what is damaged is named."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gtcbmuf import checkpoint
+from gtcbmuf.errors import UserError
+
+STATES = [
+    {"exchange.residual": np.arange(7, dtype=np.float32) + rank, "filter.delta": np.zeros(0, "f4")}
+    for rank in range(3)
+]
+OWN = {"loss": 1 / 3, "seconds": 0.1, "bytes_sent": 2**40}
+SHARED = {"epoch": 2, "last": float("inf"), "rate": 1e-3 / 3, "config": {"train": {"seed": 2**61}}}
+
+
+def save(folder: Path, step: int) -> Path:
+    part = checkpoint.begin(folder, step)
+    hashes = [checkpoint.write_rank(part, r, state, OWN) for r, state in enumerate(STATES)]
+    return checkpoint.publish(part, SHARED, hashes)
+
+
+def load(path: Path) -> None:
+    """Read all of it, and make sure that it is what was written."""
+    whole = checkpoint.read(path)
+    assert whole.shared == SHARED
+    for rank, expected in enumerate(STATES):
+        state, own = checkpoint.read_rank(whole, rank)
+        assert own == OWN
+        assert state.keys() == expected.keys()
+        for name, array in state.items():
+            assert array.tobytes() == expected[name].tobytes()
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    path = save(tmp_path / "checkpoints", 12)
+    assert path.name == "step-00000012"
+    load(path)
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (5, 100, 20):
+        save(tmp_path, step)
+    unfinished = checkpoint.begin(tmp_path, 200)
+    assert [path.name for path in checkpoint.found(tmp_path)] == [
+        *("step-00000100", "step-00000020", "step-00000005")
+    ]
+    checkpoint.prune(tmp_path, 2)
+    assert not unfinished.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000020", "step-00000100"]
+
+
+def test_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    load(save(tmp_path, 5))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("checkpoints"), 1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_any_changed_byte_is_named(whole: Path, data: st.DataObject) -> None:
+    file = data.draw(st.sampled_from(sorted(whole.iterdir())))
+    before = file.read_bytes()
+    place = data.draw(st.integers(0, len(before) - 1))
+    changed = bytearray(before)
+    changed[place] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(data.draw(st.sampled_from([bytes(changed), before[:place]])))
+    try:
+        with pytest.raises(UserError, match=re.escape(str(whole))) as caught:
+            load(whole)
+        assert "\n" not in str(caught.value)
+    finally:
+        file.write_bytes(before)
+
+
+def test_a_missing_file_is_named(whole: Path) -> None:
+    (whole / "rank-00001.h5").rename(whole / "away")
+    with pytest.raises(UserError, match=r"rank-00001.h5: damaged checkpoint"):
+        load(whole)
+    (whole / "away").rename(whole / "rank-00001.h5")
+    load(whole)
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "step-00000001").mkdir()
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        checkpoint.read(tmp_path / "step-00000001")

@@ -1,0 +1,222 @@
+"""Runs that are cut short and go on end with the bits of those that are not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launch import clean_environment, gtcbmuf, program
+from tiny import write_corpus
+
+RANKS = {"sgd": 1, "sync-sgd": 4, "gtc": 4, "averaging": 4, "bmuf": 4, "gtc-bmuf": 4}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("resume") / "corpus.h5"
+    write_corpus(path, train_frames=12000)
+    return path
+
+
+def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
+    assignments = [
+        *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=8"),
+        *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
+        *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
+        *(["topology.group_size=2"] if method == "gtc-bmuf" else []),
+        *more,
+    ]
+    return [
+        *("train", method, "--out", str(out)),
+        *(word for one in assignments for word in ("--set", one)),
+    ]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """All but what depends on the clock, and on the sizes of slots that messages travel in."""
+    whole: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return {k: v for k, v in whole.items() if "second" not in k and k != "bytes_sent_per_step"}
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: line[k] for k in ("epoch", "loss", "fer_valid", "learning_rate", "density")}
+        for line in lines
+    ]
+
+
+def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
+    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
+    process = subprocess.Popen(
+        [program("mpirun"), "-n", str(ranks), program("gtcbmuf"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    if by == signal.SIGKILL:
+        os.killpg(process.pid, by)
+    else:
+        process.send_signal(by)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.parametrize("method", RANKS)
+def test_killed_and_resumed_is_as_if_nothing_had_been(
+    method: str, corpus: Path, tmp_path: Path
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    done = gtcbmuf(*command(method, corpus, whole), ranks=RANKS[method])
+    assert done.returncode == 0, done.stderr
+    assert not (whole / "checkpoints").exists()
+
+    words = [*command(method, corpus, part), "--resume"]
+    steps = 12000 // 64 // RANKS[method]  # of an epoch
+    cut(words, RANKS[method], part, after=steps + 13, by=signal.SIGKILL)
+    assert not (part / "summary.json").exists()
+    done = gtcbmuf(*words, ranks=RANKS[method])
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    assert summary(part) == summary(whole)
+    assert metrics(part) == metrics(whole)
+    told = json.loads((part / "environment.json").read_text())
+    assert len(told["resumed"]) == 1
+
+    again = gtcbmuf(*words, ranks=RANKS[method])
+    assert again.stdout == f"{part}: this run is finished already\n"
+
+
+@pytest.fixture(scope="module")
+def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that SIGUSR1 stopped."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    words = command("gtc-bmuf", corpus, out, "train.epochs=200")
+    status = cut(words, 4, out, after=26, by=signal.SIGUSR1)
+    assert status == 75
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    return out
+
+
+def resume(stopped: Path, folder: Path, corpus: Path, *more: str, ranks: int = 4) -> Any:
+    """Resume a copy of the stopped run."""
+    out = folder / "run"
+    shutil.copytree(stopped, out)
+    return gtcbmuf(*command("gtc-bmuf", corpus, out, *more), "--resume", ranks=ranks)
+
+
+def newest(out: Path) -> Path:
+    return max((out / "checkpoints").iterdir())
+
+
+def test_more_epochs_may_follow(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+    done = resume(stopped, tmp_path, corpus, "train.epochs=4")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    stopped: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    damaged = newest(out)
+    data = bytearray((damaged / "rank-00002.h5").read_bytes())
+    data[-100] ^= 1
+    (damaged / "rank-00002.h5").write_bytes(data)
+    words = command("gtc-bmuf", corpus, out, "train.epochs=4")
+    done = gtcbmuf(*words, "--resume", ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert f"{damaged}/rank-00002.h5: damaged checkpoint" in done.stderr
+    whole = gtcbmuf(*command("gtc-bmuf", corpus, tmp_path / "whole", "train.epochs=4"), ranks=4)
+    assert whole.returncode == 0
+    assert summary(out) == summary(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "ranks", "says"),
+    [
+        (["topology.group_size=1"], 2, "was written by 4 workers, and this job has 2"),
+        (["topology.group_size=4"], 4, "topology.group_size = 2, and this job has 4"),
+        (["model.hidden=[24]"], 4, "model.hidden = [300, 200], and this job has [24]"),
+        (["exchange.tau=2"], 4, "exchange.tau = 1.0, and this job has 2.0"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_in_one_line(
+    stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, says: str
+) -> None:
+    done = resume(stopped, tmp_path, corpus, "train.epochs=4", *more, ranks=ranks)
+    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert done.returncode == 2
+    assert len(ours) == 1
+    assert says in ours[0]
+    assert "--resume-weights" in ours[0]
+
+
+def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "other.h5", train_frames=12000, seed=1)
+    done = resume(stopped, tmp_path, tmp_path / "other.h5", "train.epochs=200")
+    assert done.returncode == 2
+    assert "was written with another corpus than" in done.stderr
+    (tmp_path / "moved").mkdir()
+    shutil.copy(corpus, tmp_path / "moved/corpus.h5")
+    shutil.rmtree(tmp_path / "run")
+    done = resume(stopped, tmp_path, tmp_path / "moved/corpus.h5", "train.epochs=3")
+    assert done.returncode == 0, done.stderr
+
+
+def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert gtcbmuf(*command("gtc", corpus, first), ranks=2).returncode == 0
+    weights = ("--resume-weights", first / "model.h5")
+    done = gtcbmuf(*command("gtc-bmuf", corpus, second, "train.epochs=1"), *weights, ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert metrics(second)[0]["loss"] < metrics(first)[0]["loss"]
+    done = gtcbmuf(*command("gtc", corpus, second, "model.hidden=[8]"), *weights, ranks=2)
+    assert done.returncode == 2
+    assert "--resume-weights" in done.stderr
+
+
+def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=200")
+    process = subprocess.Popen(
+        [program("mpirun"), "-n", "2", program("gtcbmuf"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while not (out / "checkpoints/step-00000013").exists():
+            time.sleep(0.002)
+        # A file is where the folder was: nobody can write there, root neither.
+        (out / "checkpoints").rename(out / "away")
+        (out / "checkpoints").touch()
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "cannot be written" in line:
+                assert "training goes on without" in line
+                break
+        else:
+            raise AssertionError("nothing was said")
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                break
+        assert process.poll() is None
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
