@@ -83,13 +83,13 @@ class MessageGather:
         self._mine[1 : 1 + head.size] = head
         slots = self._all[: slot * comm.size].reshape(comm.size, slot)
         comm.Allgather(self._mine[:slot], slots)
-        sizes = slots[:, 0].astype(np.int64)
-        largest = int(sizes.max())
+        sizes = slots[:, 0].tolist()
+        largest = max(sizes)
         if largest > self._longest:
             raise ValueError(f"a message of {largest} words; expected {self._longest} at most")
-        messages = [slots[rank, 1 : 1 + sizes[rank]] for rank in range(comm.size)]
+        messages = [words[1 : 1 + size] for words, size in zip(slots, sizes, strict=True)]
         if largest >= slot:
-            rests = np.maximum(sizes - (slot - 1), 0)
+            rests = np.maximum(np.array(sizes) - (slot - 1), 0)
             received = np.empty(rests.sum(), np.uint32)
             comm.Allgatherv(rest, [received, rests])
             parts = np.split(received, np.cumsum(rests)[:-1])

@@ -72,24 +72,25 @@ def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) ->
     for begin in range(0, n, BLOCK):
         if count + BLOCK > updates.size:
             return count, begin
-        left, more = residual[begin : begin + BLOCK], gradient[begin : begin + BLOCK]
         mask = np.uint32(0)
-        if left.size == BLOCK:  # a length known when compiled: LLVM makes it 8 or 16 lanes wide
+        if begin + BLOCK <= n:
+            # A length known when compiled, of slices made here: LLVM makes it 8 or 16 lanes wide.
+            left, more = residual[begin : begin + BLOCK], gradient[begin : begin + BLOCK]
             for i in range(BLOCK):
                 value = left[i] + more[i]
                 left[i] = value
                 mask |= np.uint32(abs(value) >= tau) << np.uint32(i)
         else:
-            for i in range(left.size):
-                value = left[i] + more[i]
-                left[i] = value
+            for i in range(n - begin):
+                value = residual[begin + i] + gradient[begin + i]
+                residual[begin + i] = value
                 mask |= np.uint32(abs(value) >= tau) << np.uint32(i)
         while mask:
-            i = _lowest(mask)
+            i = begin + _lowest(mask)
             mask &= mask - np.uint32(1)
-            value = left[i]
-            left[i] = value - np.copysign(tau, value)
-            updates[count] = (begin + i) << 1 | (value < 0)
+            value = residual[i]
+            residual[i] = value - np.copysign(tau, value)
+            updates[count] = i << 1 | (value < 0)
             count += 1
     return count, n
 
