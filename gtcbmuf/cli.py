@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("part", choices=("kernels", "wire", "step", "collectives", "scale"))
     bench.add_argument("--rounds", type=int, default=15, help="of measuring, in turns (15)")
     bench.add_argument("--json", type=Path, metavar="FILE.json", help="the figures, and where")
+    bench.add_argument("--page", type=Path, metavar="FILE.md", help="to put the table into")
     bench.set_defaults(do=_bench)
 
     corpus = commands.add_parser("corpus", help="make a corpus, look at it, check it")
@@ -227,7 +228,7 @@ def _bench(arguments: Any) -> None:
         raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
     if arguments.part in ("kernels", "wire", "step"):
         part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
-        _tell(part.figures(arguments.rounds), arguments.json)
+        _tell(part.figures(arguments.rounds), arguments)
         return
     world = launcher.start()
 
@@ -237,15 +238,17 @@ def _bench(arguments: Any) -> None:
         part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
         figures = part.figures(world, arguments.rounds)
         if world.rank == 0:
-            _tell(figures, arguments.json)
+            _tell(figures, arguments)
 
 
-def _tell(figures: Any, path: Path | None) -> None:
+def _tell(figures: Any, arguments: Any) -> None:
     from gtcbmuf import bench
 
     print(bench.table(figures))
-    if path:
-        bench.write(path, figures)
+    if arguments.json:
+        bench.write(arguments.json, figures)
+    if arguments.page:
+        bench.insert(arguments.page, arguments.part, figures)
 
 
 def _synth(arguments: Any) -> None:

@@ -69,7 +69,11 @@ class RunDirectory:
             with replacing(metrics) as beside:
                 beside.write_text("".join(lines[:epochs]))
             environment = json.loads(told.read_text())
-            again = {"command": sys.argv, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **facts}
+            again = {
+                "command": _command(),
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                **facts,
+            }
             environment.setdefault("resumed", []).append(again)
             _write_json(told, environment)
         except (OSError, ValueError, AttributeError) as error:
@@ -144,7 +148,7 @@ def environment() -> dict[str, Any]:
     import threadpoolctl
 
     return {
-        "command": sys.argv,
+        "command": _command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -156,6 +160,10 @@ def environment() -> dict[str, Any]:
         ],
         **_commit(),
     }
+
+
+def _command() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import gtcbmuf
+from launch import ROOT, gtcbmuf
 
 from gtcbmuf import bench
 from gtcbmuf.errors import UserError
@@ -55,3 +55,23 @@ def test_faults_end_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--json .*: cannot be written"):
         bench.write(tmp_path / "file" / "x.json", [])
+
+
+def test_a_table_goes_between_its_marks(tmp_path: Path) -> None:
+    page, figures = tmp_path / "page.md", [bench.figure("x", np.arange(5.0), "s")]
+    page.write_text("a\n<!-- bench wire -->\nold\n<!-- end of bench wire -->\nb\n")
+    bench.insert(page, "wire", figures)
+    bench.insert(page, "wire", figures)
+    inside = bench.table(figures)
+    assert page.read_text() == (
+        f"a\n<!-- bench wire -->\n{inside}\n<!-- end of bench wire -->\nb\n"
+    )
+    with pytest.raises(UserError, match="expected <!-- bench step -->"):
+        bench.insert(page, "step", figures)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results/bench").glob("*.json")), ids=lambda p: p.stem
+)
+def test_the_readme_has_the_figures_that_were_measured(path: Path) -> None:
+    assert bench.table(bench.read(path)) in (ROOT / "README.md").read_text()

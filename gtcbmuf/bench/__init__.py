@@ -96,3 +96,34 @@ def write(path: Path, figures: Sequence[Figure]) -> None:
             beside.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from None
+
+
+def insert(page: Path, part: str, figures: Sequence[Figure]) -> None:
+    """Put the table of a part into a Markdown page, between its two marks, for the one before.
+
+    Raises:
+        UserError: the page cannot be read or written, or has no such marks.
+    """
+    first, last = f"<!-- bench {part} -->", f"<!-- end of bench {part} -->"
+    try:
+        before, mark, rest = page.read_text(encoding="utf-8").partition(first)
+        _, end, after = rest.partition(last)
+        if not (mark and end):
+            raise UserError(f"--page {page}: expected {first} and, later, {last}")
+        with replacing(page) as beside:
+            text = f"{before}{first}\n{table(figures)}\n{last}{after}"
+            beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--page {page}: cannot be written: {error.strerror or error}") from None
+
+
+def read(path: Path) -> list[Figure]:
+    """Read figures that `write` wrote.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    try:
+        return [Figure(**one) for one in json.loads(path.read_text())["figures"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no figures of gtcbmuf bench: {error}") from None
