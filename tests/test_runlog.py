@@ -61,7 +61,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_the_environment_tells_how_to_repeat_the_run(tmp_path: Path) -> None:
     finished_run(tmp_path / "run")
     environment = runlog.read(tmp_path / "run").environment
-    assert environment["command"] == sys.argv
+    assert environment["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
     assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
     assert {"gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "msgspec"} <= set(
         environment["packages"]
