@@ -327,4 +327,4 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         if launcher.rank() == 0:
             print(f"gtcbmuf: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.status) from None

@@ -6,7 +6,12 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2. What a library said in
     several lines becomes one.
+
+    Attributes:
+        status: what the program ends with.
     """
+
+    status = 2
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))

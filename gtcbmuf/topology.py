@@ -5,6 +5,7 @@ The only module that splits communicators. It needs `mpi4py` and whatever MPI it
 
 import hashlib
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
+
+#: Seconds that a rank leaves each lower one to end the job.
+_PRECEDENCE = 0.02
 
 T = TypeVar("T")
 Vector = NDArray[np.float32]
@@ -99,7 +103,8 @@ def on_root(comm: MPI.Comm, do: Callable[[], T]) -> T:
 def job(world: MPI.Comm) -> Iterator[None]:
     """Run a job's body so that it ends on all ranks, whatever happens on one.
 
-    An error that all workers share is told by rank 0 in one line; any other ends the job at once.
+    An error that all workers share is told by rank 0 in one line; any other ends the job at once,
+    and where several ranks have one, the lowest of them has the time to tell of its own.
     """
     try:
         yield
@@ -110,9 +115,11 @@ def job(world: MPI.Comm) -> Iterator[None]:
     except KeyboardInterrupt:
         world.Abort(130)
     except UserError as error:
+        time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
-        world.Abort(2)
+        world.Abort(error.status)
     except BaseException:
+        time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()

@@ -1,5 +1,6 @@
 """A training run: epochs around the algorithm, evaluation, and what the run directory gets."""
 
+import math
 import os
 import resource
 import shutil
@@ -44,8 +45,8 @@ from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
 _INITIAL, _BLOCKS, _WINDOWS = 0, 1, 2
 
 
-class DivergedError(CollectiveError):
-    """The loss is no longer a number."""
+class DivergedError(UserError):
+    """The loss or the model is no longer finite."""
 
     status = 1
 
@@ -78,7 +79,7 @@ def train(
     Raises:
         CollectiveError: on all ranks alike, before anything was trained or written: the
             configuration, the corpus, the checkpoint or the weights are at fault.
-        DivergedError: on all ranks alike.
+        DivergedError: on any rank.
         InterruptedRunError: on all ranks alike.
     """
     settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
@@ -409,7 +410,10 @@ class _Run:
         def gradient(step: int) -> NDArray[np.float32]:
             with self.meter.time("read"):
                 inputs, targets = self.minibatches[step]
-            self.loss += self.mlp.backward(self.model, inputs, targets, ready)
+            loss = self.mlp.backward(self.model, inputs, targets, ready)
+            if not math.isfinite(loss):  # before a checkpoint or another worker gets it
+                raise self._diverged(epoch, f"the loss of step {step + 1} is {loss}")
+            self.loss += loss
             if bar is not None:
                 bar.update(len(inputs) * world.size)
             return self.mlp.gradient
@@ -430,13 +434,9 @@ class _Run:
         seconds = self._seconds()
 
         loss = world.allreduce(self.loss) / len(self.corpus.train)
-        if not np.isfinite(loss):
-            raise DivergedError(
-                f"training diverged in epoch {epoch + 1}: the loss is {loss}; lower "
-                f"train.learning_rate ({self.config.train.learning_rate:g} per frame) or give it "
-                f"a longer train.warmup ({self.config.train.warmup:g} epochs)"
-            )
         anchor = self.worker.block_filter.anchor(self.model)
+        if not np.isfinite(anchor).all():
+            raise self._diverged(epoch, "not all weights are finite")
         self.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
         self.schedule.end_epoch(self.fer_valid)
         seconds = world.allreduce(seconds, MPI.MAX)
@@ -471,6 +471,14 @@ class _Run:
                 f"{line['frames_per_second']:,.0f} frames/s",
                 flush=True,
             )
+
+    def _diverged(self, epoch: int, how: str) -> DivergedError:
+        chosen = self.config.train
+        return DivergedError(
+            f"training diverged in epoch {epoch + 1}: {how} on rank {self.topology.world.rank}; "
+            f"lower train.learning_rate ({chosen.learning_rate:g} per frame) or give it a longer "
+            f"train.warmup ({chosen.warmup:g} epochs)"
+        )
 
     def _bar(self, epoch: int) -> Any:
         if not self.terminal:

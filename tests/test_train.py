@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 import tomllib
@@ -258,6 +259,25 @@ def test_a_diverging_run_says_so(corpus: Path, tmp_path: Path) -> None:
     assert "training diverged in epoch 1" in line
     assert "Warning" not in output
     assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_a_feature_that_is_no_number_is_found_within_its_step(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    path.write_bytes(corpus.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["train/features"][1234, 3] = np.nan
+    line, _ = refused(
+        *("gtc", "--out", tmp_path / "run"),
+        *settings(path, "train.checkpoint_every=1 steps"),
+        ranks=4,
+        status=1,
+    )
+    assert re.search(r"diverged in epoch 1: the loss of step \d+ is nan on rank [0-3]", line)
+    # No checkpoint has what came of it.
+    for checkpoint in (tmp_path / "run/checkpoints").glob("step-*"):
+        for rank in range(4):
+            with h5py.File(checkpoint / f"rank-{rank:05}.h5") as file:
+                assert all(np.isfinite(array[:]).all() for array in file.values())
 
 
 def test_bad_arguments_are_told_once() -> None:
