@@ -128,17 +128,29 @@ class DenseExchange(NoExchange):
         group: this worker's group.
         parameters: n.
         meter: counts.
+        ordered: add in rank order, so that a slice has the bits that it has in the whole; by
+            default as the MPI library does it best.
     """
 
-    def __init__(self, group: MPI.Comm, parameters: int, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        group: MPI.Comm,
+        parameters: int,
+        meter: Meter | None = None,
+        *,
+        ordered: bool = False,
+    ) -> None:
         self._group = group
-        self._parts = RankOrderSum(group, parameters)
+        self._parts = RankOrderSum(group, parameters) if ordered else None
         self._sum = np.empty(parameters, np.float32)
         self._meter = meter or Meter()
 
     def __call__(self, gradient: Vector) -> Update:
         with self._meter.time("communicate"):
-            self._parts.gather(self._parts.scatter(gradient), self._sum)
+            if self._parts is None:
+                self._group.Allreduce(gradient, self._sum)
+            else:
+                self._parts.gather(self._parts.scatter(gradient), self._sum)
         self._meter.updates_sent += gradient.size
         self._meter.bytes_sent += gradient.nbytes if self._group.size > 1 else 0
         return DenseUpdate(self._sum)

@@ -2,7 +2,7 @@
 
 Back-propagation finishes the gradient from its end to its beginning. What is final is exchanged by
 a thread of its own, slice after slice, with the exchanges of `gtcbmuf.algorithm` as they are; so
-the result has the same bits as without.
+the result has the same bits as without (a dense one's, added in rank order).
 """
 
 from collections.abc import Callable, Sequence

@@ -184,7 +184,7 @@ def make_exchange(
             case "none":
                 return NoExchange()
             case "dense":
-                return DenseExchange(group, parameters, meter)
+                return DenseExchange(group, parameters, meter, ordered=asked.overlap)
             case "gtc":
                 return GTCExchange(group, parameters, asked.tau, meter)
 

@@ -130,12 +130,12 @@ def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure
 
     def make(comm: MPI.Comm, size: int, meter: Meter | None = None) -> Exchange:
         if kind == "dense":
-            return DenseExchange(comm, size, meter)
+            return DenseExchange(comm, size, meter, ordered=comm is not world)
         return GTCExchange(comm, size, tau, meter)
 
     blocking = make(world, SHAPE.parameters)
     overlapped = Overlapped(slices, lambda size, meter: make(PatientComm(world), size, meter))
-    alone = [make(world, end - first) for first, end in slices]
+    alone = [make(PatientComm(world), end - first) for first, end in slices]
     ready_at = np.zeros(len(slices))
     begin = 0.0
 

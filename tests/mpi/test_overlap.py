@@ -21,7 +21,7 @@ def gradient(step: int) -> np.ndarray:
 
 def make(kind: str, group: MPI.Comm, n: int, meter: Meter | None = None) -> Exchange:
     if kind == "dense":
-        return DenseExchange(group, n, meter)
+        return DenseExchange(group, n, meter, ordered=True)
     return GTCExchange(group, n, 1.5, meter)
 
 
