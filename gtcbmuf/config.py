@@ -1,6 +1,7 @@
 """The configuration of a run: typed, from a TOML file or a recipe's name, and `--set key=value`."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -41,9 +42,7 @@ class TrainConfig(Section, frozen=True):
     #: Compare a hash of the replicas at every block's end.
     verify: bool = False
     #: "500 steps", "30 minutes" or "never"; a signal asks for a checkpoint at any time.
-    checkpoint_every: Annotated[str, Meta(pattern=r"^(never|[1-9]\d{0,8} (steps|minutes))$")] = (
-        "30 minutes"
-    )
+    checkpoint_every: str = "30 minutes"
     #: Checkpoints that are kept, the newest.
     checkpoints: Count = 2
 
@@ -183,9 +182,16 @@ def load(source: str, assignments: Iterable[str] = ()) -> Config:
     for assignment in assignments:
         _assign(tree, assignment)
     try:
-        return msgspec.convert(tree, Config)
+        config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {_explain(str(error), tree)}") from None
+    every = config.train.checkpoint_every
+    if not re.fullmatch(r"never|[1-9]\d{0,8} (steps|minutes)", every):
+        raise UserError(
+            f"{source}: train.checkpoint_every = {every!r}: expected 'never', or a number of steps "
+            "or minutes such as '500 steps'"
+        )
+    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -320,3 +320,14 @@ def test_to_dict_writes_every_default_out() -> None:
     assert set(TREE) == {"train", "topology", "exchange", "block_filter", "model", "corpus"}
     assert {"train.warmup", "exchange.tau", "block_filter.residual"} <= set(PATHS)
     assert math.isfinite(TREE["train"]["learning_rate"])
+
+
+@pytest.mark.parametrize(
+    "every", ["often", "0 steps", "5", "5 steps ", "-1 minutes", "5 hours", ""]
+)
+def test_how_often_is_a_number_of_steps_or_minutes(every: str) -> None:
+    with pytest.raises(UserError, match=r"train.checkpoint_every = .*: expected 'never', or"):
+        config.load("gtc", [f"train.checkpoint_every={every!r}"])
+    for right in ("never", "1 steps", "30 minutes"):
+        loaded = config.load("gtc", [f"train.checkpoint_every={right!r}"])
+        assert loaded.train.checkpoint_every == right
