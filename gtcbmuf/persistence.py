@@ -1,5 +1,7 @@
 """Checkpoints, written and found by all ranks together; and the signals that ask for one."""
 
+import os
+import re
 import signal
 import sys
 import time
@@ -110,7 +112,8 @@ def _written(do: Callable[[], T]) -> T:
     try:
         return do()
     except (OSError, RuntimeError) as error:  # h5py raises the latter when it closes on a full disk
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        number = re.search(r"errno = (\d+)", str(error))  # in what HDF5 says
+        why = os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or error
         raise UserError(f"a checkpoint cannot be written: {why}") from None
 
 

@@ -1,8 +1,11 @@
 """What the environment of each launcher tells, and when MPI's world contradicts it."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+from launch import mpirun
 
 from gtcbmuf import launcher
 from gtcbmuf.errors import UserError
@@ -107,3 +110,47 @@ def test_a_library_that_open_mpis_mpirun_cannot_start_is_named(
 def test_open_mpi_is_left_to_the_size_check(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     started_by(monkeypatch, name, size=2, rank=0)
     launcher.check_library(OWN)
+
+
+def test_a_rank_knows_how_long_ago_it_was_started() -> None:
+    first = launcher.age()
+    assert first is not None
+    second = launcher.age()
+    assert second is not None
+    assert 0 < first <= second < first + 60
+
+
+EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
+
+
+@pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
+def test_only_ranks_that_share_cores_are_slow_to_wake_up(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, eased: bool
+) -> None:
+    slack = Path("/proc/self/timerslack_ns")
+    before = slack.read_text()
+    monkeypatch.setattr(os, "environ", {})
+    started_by(monkeypatch, PMI, size=ranks, rank=0)
+    try:
+        launcher._ease_oversubscription()
+        assert (slack.read_text() != before) is eased
+    finally:
+        slack.write_text(before)
+    assert all((variable in os.environ) is eased for variable in EASED)
+
+
+IN_TURN = """
+from gtcbmuf import launcher
+world = launcher.start()
+from gtcbmuf import kernels
+from gtcbmuf.topology import in_turn
+in_turn(world, kernels.compile_all)
+"""
+
+
+def test_ranks_that_start_at_once_fill_an_empty_cache_of_kernels(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "mpi4py", "-c", IN_TURN)
+    done = mpirun(8, *command, env={"NUMBA_CACHE_DIR": str(tmp_path)}, timeout=100)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    kernels, machine_code = list(tmp_path.rglob("*.nbi")), list(tmp_path.rglob("*.nbc"))
+    assert len(kernels) == len(machine_code) > 0
