@@ -18,6 +18,7 @@ from gtcbmuf.errors import UserError
         ("kernels", 0, "threshold and compact 8 M parameters, density 0.001"),
         ("wire", 0, "decode"),
         ("step", 0, "gtc"),
+        ("scale", 2, "threads of BLAS or Numba"),
         ("collectives", 2, "step with overlap, dense, 2 ranks on 1 hosts"),
     ],
 )
