@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.corpus import Corpus, FrameReader, Split
+from gtcbmuf.corpus import Corpus, Split
 from gtcbmuf.errors import UserError
+from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape
 from gtcbmuf.partition import share
 

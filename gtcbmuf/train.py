@@ -32,6 +32,7 @@ from gtcbmuf.collectives import PatientComm
 from gtcbmuf.config import Config
 from gtcbmuf.errors import UserError
 from gtcbmuf.meter import PARTS, Meter
+from gtcbmuf.minibatches import Minibatches
 from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.overlap import Overlapped, cut
 from gtcbmuf.persistence import Checkpoints, Poll, StopSignals
@@ -277,7 +278,7 @@ class _Run:
         self.meter = Meter()
         self.worker = make_worker(chosen, topology, self.model, shape.starts, self.meter)
         self.mlp = MLP(shape, max(chosen.train.minibatch, BATCH))
-        self.minibatches = corpus.Minibatches(
+        self.minibatches = Minibatches(
             frames.train, chosen.model.context, chosen.train.minibatch, world.size, world.rank
         )
         self.schedule = Schedule(chosen.train)

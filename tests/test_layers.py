@@ -15,22 +15,14 @@ LAYERS = (
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
-    (
-        "corpus",
-        "model",
-        "score",
-        "decode",
-        "schedule",
-        "modelfile",
-        "checkpoint",
-        "runlog",
-        "features",
-    ),
+    ("score", "modelfile"),
+    ("minibatches", "model", "decode", "schedule", "checkpoint", "runlog", "features"),
+    ("corpus",),
     ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables", "partition"),
     ("config",),
     ("errors", "__init__"),
 )
-SIDEWAYS = {("score", "corpus"), ("score", "model"), ("modelfile", "model"), ("wire", "kernels")}
+SIDEWAYS = {("wire", "kernels")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MPI_MODULES = {
     "bench",

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gtcbmuf.corpus import FrameReader, Split
+from gtcbmuf.corpus import Split
+from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
 
 Batch = tuple[NDArray[np.float32], NDArray[np.uint16]]

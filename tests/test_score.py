@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from tiny import write_corpus
 
-from gtcbmuf.corpus import FrameReader, Split, read
+from gtcbmuf.corpus import Split, read
+from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.score import BATCH, Scorer
 

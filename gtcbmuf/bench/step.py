@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.bench import Figure, figure, seconds
-from gtcbmuf.corpus import FrameReader, Frames
+from gtcbmuf.corpus import Frames
 from gtcbmuf.meter import Meter
+from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
 
 FRAMES = 256
