@@ -43,6 +43,8 @@ class TrainConfig(Section, frozen=True):
     verify: bool = False
     #: "500 steps", "30 minutes" or "never"; a signal asks for a checkpoint at any time.
     checkpoint_every: str = "30 minutes"
+    #: Minutes without a step until the job ends, and tells which rank it waited for.
+    patience: Positive = 30.0
     #: Checkpoints that are kept, the newest.
     checkpoints: Count = 2
 

@@ -14,10 +14,12 @@ class Meter:
         seconds: of each part of PARTS.
         bytes_sent: the payload that this worker handed to MPI for others, both tiers together,
             before whatever forwarding a collective does with it.
+        part: which is being timed now; nothing between them.
         updates_sent: parameters whose update was sent to the group, summed over the steps.
     """
 
     def __init__(self) -> None:
+        self.part = ""
         self.reset()
 
     def reset(self) -> None:
@@ -31,7 +33,9 @@ class Meter:
     def time(self, part: str) -> Iterator[None]:
         """Add the seconds of a `with` block to a part, but for those of blocks within it."""
         begin, before = time.perf_counter(), self._within
+        outer, self.part = self.part, part
         yield
+        self.part = outer
         seconds = time.perf_counter() - begin
         self.seconds[part] += seconds - (self._within - before)
         self._within = before + seconds

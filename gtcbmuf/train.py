@@ -41,6 +41,7 @@ from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
 from gtcbmuf.scoring import score_model
 from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
+from gtcbmuf.watchdog import Watchdog
 
 # Purposes of random streams: SeedSequence([seed, purpose, rank, epoch, ...]).
 _INITIAL, _BLOCKS, _WINDOWS = 0, 1, 2
@@ -127,7 +128,7 @@ def _stream(chosen: Config, *key: int) -> np.random.Generator:
 
 
 #: What may differ when a run goes on.
-_FREE = ("epochs", "verify", "checkpoint_every", "checkpoints")
+_FREE = ("epochs", "verify", "patience", "checkpoint_every", "checkpoints")
 
 
 def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> None:
@@ -367,6 +368,7 @@ class _Run:
     def _after(self, epoch: int, step: int) -> None:
         """Checkpoints and signals, after a step; collective."""
         done = epoch * self.minibatches.steps + step + 1
+        self.watchdog.step(done)
         received, due = self.poll(self.signals.received)
         due |= self.every is not None and done % self.every == 0
         if not received and not due:
@@ -391,8 +393,12 @@ class _Run:
 
     def epochs(self) -> None:
         """Train and evaluate, epoch after epoch; collective."""
-        for epoch in range(self.first[0], self.config.train.epochs):
-            self._epoch(epoch)
+        world = self.topology.world
+        folder, patience = self.directory.path / "alive", 60 * self.config.train.patience
+        watch = Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
+        with watch as self.watchdog:
+            for epoch in range(self.first[0], self.config.train.epochs):
+                self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> None:
         world, steps = self.topology.world, self.minibatches.steps
@@ -440,6 +446,7 @@ class _Run:
             raise self._diverged(epoch, "not all weights are finite")
         self.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
         self.schedule.end_epoch(self.fer_valid)
+        self.watchdog.step((epoch + 1) * steps)
         seconds = world.allreduce(seconds, MPI.MAX)
         bytes_sent = world.allreduce(self.meter.bytes_sent)
         updates_sent = world.allreduce(self.meter.updates_sent)

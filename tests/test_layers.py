@@ -16,7 +16,7 @@ LAYERS = (
     ("algorithm",),
     ("topology", "collectives"),
     ("score", "modelfile"),
-    ("minibatches", "model", "decode", "schedule", "checkpoint", "runlog", "features"),
+    ("minibatches", "model", "decode", "schedule", "checkpoint", "runlog", "watchdog", "features"),
     ("corpus",),
     ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables", "partition"),
     ("config",),

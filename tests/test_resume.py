@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -220,3 +221,49 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_p
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=2000", "train.patience=0.05")
+    process = subprocess.Popen(
+        [program("mpirun"), "-n", "4", program("gtcbmuf"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while len(list((out / "alive").glob("rank-*"))) < 4:
+            assert process.poll() is None
+            time.sleep(0.01)
+        victim, rank = rank_of(out)
+        os.kill(victim, signal.SIGSTOP)
+        _, error = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(ours) == 1
+    assert re.search(
+        rf"no step for \d+ s \(train.patience\): rank {rank} has not been heard", ours[0]
+    )
+
+
+def rank_of(out: Path) -> tuple[int, int]:
+    """A process of a run, and its rank."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(out) in words:
+            for variable in variables:
+                name, _, value = variable.partition(b"=")
+                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK") and value != b"0":
+                    return int(entry.name), int(value)
+    raise AssertionError("no rank is running")
