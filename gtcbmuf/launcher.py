@@ -124,8 +124,9 @@ def _ease_oversubscription() -> None:
     mpirun knows that it oversubscribes.
 
     MPICH also takes 5 MB a rank for messages under way. 4 of them are UCX's for messages within a
-    host, which MPICH never sends by way of UCX (Open MPI may). Without any such transport MPI_Init
-    takes four times as long with 128 ranks: UCX then connects them by TCP.
+    host, which MPICH does not need (Open MPI may). Not all of them are turned off: without posix
+    too, MPI_Init with 128 ranks took 28 s instead of 8 (one run each), perhaps because UCX then
+    connects them by TCP.
     """
     on_host, cores = _value(2), os.cpu_count()
     if on_host is None or cores is None or on_host <= cores:
