@@ -144,6 +144,11 @@ def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> Non
                     f"{value}; resume with the same, or take its weights alone: --resume-weights "
                     "RUN/model.h5"
                 )
+    if begun.shared["epoch"] >= chosen.train.epochs:
+        raise UserError(
+            f"{begun.path} was written in epoch {begun.shared['epoch'] + 1}; "
+            f"train.epochs = {chosen.train.epochs} is less"
+        )
     if begun.shared["corpus"] != frames.digest():
         raise UserError(f"{begun.path} was written with another corpus than {frames.path}")
 

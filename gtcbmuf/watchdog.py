@@ -17,8 +17,8 @@ from gtcbmuf.storage import replacing
 
 #: Parts of a step in which a rank waits for others.
 _WAITING = ("communicate", "filter")
-#: Seconds that a rank leaves each lower one to tell of it first.
-_PRECEDENCE = 0.02
+#: Seconds that the rank that tells of it has to end the job.
+_PRECEDENCE = 10
 
 
 class Watchdog:
@@ -36,11 +36,13 @@ class Watchdog:
     ) -> None:
         self._folder, self._rank, self._ranks = folder, rank, ranks
         self._patience, self._part = patience, part
+        self._told = folder / "told"
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.step(0)
 
     def __enter__(self) -> "Watchdog":
+        self._told.unlink(missing_ok=True)  # of an earlier job
         self._thread.start()
         return self
 
@@ -68,13 +70,25 @@ class Watchdog:
                 pass  # a full disk is no reason to end
             idle = time.monotonic() - self._since
             if idle > self._patience:
-                time.sleep(_PRECEDENCE * self._rank)
-                print(
-                    f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                if self._is_first():
+                    print(
+                        f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                else:
+                    time.sleep(_PRECEDENCE)
                 os._exit(1)  # the launcher ends the others, whatever state they are in
+
+    def _is_first(self) -> bool:
+        """Whether no other rank tells of it."""
+        try:
+            self._told.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _culprits(self) -> str:
         silent, busy = [], []

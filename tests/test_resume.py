@@ -14,6 +14,8 @@ import pytest
 from launch import clean_environment, gtcbmuf, program
 from tiny import write_corpus
 
+from gtcbmuf import checkpoint
+
 RANKS = {"sgd": 1, "sync-sgd": 4, "gtc": 4, "averaging": 4, "bmuf": 4, "gtc-bmuf": 4}
 
 
@@ -26,7 +28,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
     assignments = [
-        *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=8"),
+        *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=5"),
         *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
         *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
         *(["topology.group_size=2"] if method == "gtc-bmuf" else []),
@@ -105,7 +107,7 @@ def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that SIGUSR1 stopped."""
     out = tmp_path_factory.mktemp("stopped") / "run"
     words = command("gtc-bmuf", corpus, out, "train.epochs=200")
-    status = cut(words, 4, out, after=26, by=signal.SIGUSR1)
+    status = cut(words, 4, out, after=60, by=signal.SIGUSR1)  # in epoch 2, or later
     assert status == 75
     assert len(list((out / "checkpoints").iterdir())) == 2
     return out
@@ -122,9 +124,15 @@ def newest(out: Path) -> Path:
     return max((out / "checkpoints").iterdir())
 
 
-def test_more_epochs_may_follow(stopped: Path, corpus: Path, tmp_path: Path) -> None:
-    done = resume(stopped, tmp_path, corpus, "train.epochs=4")
+def epochs(stopped: Path, more: int) -> str:
+    """So many more than the run was stopped in."""
+    return f"train.epochs={checkpoint.read(newest(stopped)).shared['epoch'] + 1 + more}"
+
+
+def test_the_number_of_epochs_may_be_another(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+    done = resume(stopped, tmp_path, corpus, epochs(stopped, 1))
     assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "run")[-1]["epoch"] == int(epochs(stopped, 1)[13:])
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
@@ -136,11 +144,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     data = bytearray((damaged / "rank-00002.h5").read_bytes())
     data[-100] ^= 1
     (damaged / "rank-00002.h5").write_bytes(data)
-    words = command("gtc-bmuf", corpus, out, "train.epochs=4")
+    words = command("gtc-bmuf", corpus, out, epochs(stopped, 1))
     done = gtcbmuf(*words, "--resume", ranks=4)
     assert done.returncode == 0, done.stderr
     assert f"{damaged}/rank-00002.h5: damaged checkpoint" in done.stderr
-    whole = gtcbmuf(*command("gtc-bmuf", corpus, tmp_path / "whole", "train.epochs=4"), ranks=4)
+    words = command("gtc-bmuf", corpus, tmp_path / "whole", epochs(stopped, 1))
+    whole = gtcbmuf(*words, ranks=4)
     assert whole.returncode == 0
     assert summary(out) == summary(tmp_path / "whole")
 
@@ -157,12 +166,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 def test_what_cannot_go_on_is_refused_in_one_line(
     stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, says: str
 ) -> None:
-    done = resume(stopped, tmp_path, corpus, "train.epochs=4", *more, ranks=ranks)
+    done = resume(stopped, tmp_path, corpus, epochs(stopped, 1), *more, ranks=ranks)
     ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
     assert done.returncode == 2
     assert len(ours) == 1
     assert says in ours[0]
     assert "--resume-weights" in ours[0]
+
+
+def test_fewer_epochs_than_are_done_are_refused(
+    stopped: Path, corpus: Path, tmp_path: Path
+) -> None:
+    done = resume(stopped, tmp_path, corpus, "train.epochs=1")
+    assert done.returncode == 2
+    assert "train.epochs = 1 is less" in done.stderr
 
 
 def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) -> None:
@@ -173,7 +190,7 @@ def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) 
     (tmp_path / "moved").mkdir()
     shutil.copy(corpus, tmp_path / "moved/corpus.h5")
     shutil.rmtree(tmp_path / "run")
-    done = resume(stopped, tmp_path, tmp_path / "moved/corpus.h5", "train.epochs=3")
+    done = resume(stopped, tmp_path, tmp_path / "moved/corpus.h5", epochs(stopped, 0))
     assert done.returncode == 0, done.stderr
 
 
