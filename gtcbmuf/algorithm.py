@@ -291,7 +291,8 @@ class BMUF:
         self._slices = [share(model.size, leaders, leader) for leader in range(leaders)]
         self._leads = self._group.rank < leaders
         if self._leads:
-            led = model[slice(*self._slices[self._group.rank])]
+            self._led = slice(*self._slices[self._group.rank])
+            led = model[self._led]
             self._parts = RankOrderSum(topology.peers, led.size)
             self._anchor = led[self._parts.mine].copy()
             self._start = self._anchor.copy() if nesterov else self._anchor
@@ -300,7 +301,7 @@ class BMUF:
     def __call__(self, model: Vector) -> None:
         with self._meter.time("filter"):
             if self._leads:
-                self._filter(model[slice(*self._slices[self._group.rank])])
+                self._filter(model[self._led])
             self._spread(model)
 
     def _filter(self, led: Vector) -> None:
@@ -325,8 +326,7 @@ class BMUF:
             counts = [end - first for first, end in self._slices]
             self._group.Allgatherv(MPI.IN_PLACE, [model, counts])
         if self._leads and self._group.size > 1:
-            first, end = self._slices[self._group.rank]
-            self._meter.bytes_sent += 4 * (end - first)
+            self._meter.bytes_sent += model[self._led].nbytes
 
     def anchor(self, model: Vector) -> Vector:
         """W(t) of the last block on every worker, given its S(t); collective."""
@@ -334,7 +334,7 @@ class BMUF:
             return model
         anchor = np.empty_like(model)
         if self._leads:
-            self._parts.gather(self._anchor, anchor[slice(*self._slices[self._group.rank])])
+            self._parts.gather(self._anchor, anchor[self._led])
         self._spread(anchor)
         return anchor
 

@@ -1,6 +1,6 @@
 """Checkpoints of a run: a folder each, with a file a rank, so that no rank holds another's state.
 
-    checkpoints/step-00001200/rank-0000.h5 ...     what a rank's next step depends on
+    checkpoints/step-00001200/rank-00000.h5 ...    what a rank's next step depends on
     checkpoints/step-00001200/manifest.json        what all share, and the hash of every file
 
 A folder gets its name when all of it is on disk; one with another name is not whole. Nothing here
@@ -79,12 +79,9 @@ def write_rank(part: Path, rank: int, state: State, own: Mapping[str, float]) ->
         set_attributes(file, own)
         for name, array in state.items():
             file[name] = array
-    digest = hashlib.sha256()
     with path.open("rb+") as written:
         os.fsync(written.fileno())
-        while data := written.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def publish(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:

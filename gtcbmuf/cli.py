@@ -5,6 +5,8 @@ import dataclasses
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -165,13 +167,21 @@ def _add_import_options(parser: argparse.ArgumentParser) -> Any:
     return mean_of
 
 
-def _train(arguments: Any) -> None:
+@contextmanager
+def _job() -> Iterator[Any]:
+    """The world, for a body that ends on all ranks, whatever happens on one."""
     world = launcher.start()
 
     from gtcbmuf.topology import job
-    from gtcbmuf.train import train
 
     with job(world):
+        yield world
+
+
+def _train(arguments: Any) -> None:
+    with _job() as world:
+        from gtcbmuf.train import train
+
         train(
             world,
             arguments.config,
@@ -183,12 +193,9 @@ def _train(arguments: Any) -> None:
 
 
 def _score(arguments: Any) -> None:
-    world = launcher.start()
+    with _job() as world:
+        from gtcbmuf.scoring import score
 
-    from gtcbmuf.scoring import score
-    from gtcbmuf.topology import job
-
-    with job(world):
         score(
             world,
             arguments.model,
@@ -227,16 +234,12 @@ def _bench(arguments: Any) -> None:
 
     if arguments.rounds < 1:
         raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
+    module = f"gtcbmuf.bench.{arguments.part}"
     if arguments.part in ("kernels", "wire", "step"):
-        part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
-        _tell(part.figures(arguments.rounds), arguments)
+        _tell(importlib.import_module(module).figures(arguments.rounds), arguments)
         return
-    world = launcher.start()
-
-    from gtcbmuf.topology import job
-
-    with job(world):
-        part = importlib.import_module(f"gtcbmuf.bench.{arguments.part}")
+    with _job() as world:
+        part = importlib.import_module(module)
         figures = part.figures(world, arguments.rounds)
         if world.rank == 0:
             _tell(figures, arguments)

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -80,23 +81,18 @@ class Checkpoints:
         paths: list[Path] = world.bcast(checkpoint.found(self._folder) if not world.rank else None)
         for path in paths:
             try:
-                whole = on_root(world, lambda path=path: checkpoint.read(path))  # type: ignore[misc]
-                if len(whole.hashes) != world.size:
-                    raise CollectiveError(
-                        f"{path} was written by {len(whole.hashes)} workers, and this job has "
-                        f"{world.size}: start as many, or take its weights alone: "
-                        "--resume-weights RUN/model.h5"
-                    )
+                whole = on_root(world, partial(checkpoint.read, path))
             except CollectiveError as error:
-                if "damaged" not in str(error):
-                    raise
                 self._skip(error)
                 continue
-            try:
-                state, own = agree(
-                    world,
-                    lambda whole=whole: checkpoint.read_rank(whole, world.rank),  # type: ignore[misc]
+            if len(whole.hashes) != world.size:
+                raise CollectiveError(
+                    f"{path} was written by {len(whole.hashes)} workers, and this job has "
+                    f"{world.size}: start as many, or take its weights alone: "
+                    "--resume-weights RUN/model.h5"
                 )
+            try:
+                state, own = agree(world, partial(checkpoint.read_rank, whole, world.rank))
             except CollectiveError as error:
                 self._skip(error)
                 continue

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import replacing, write_json
 
 #: The files by which a run directory is known, also one of an unfinished run.
 _ALWAYS = ("environment.json", "config.toml")
@@ -75,7 +75,7 @@ class RunDirectory:
                 **facts,
             }
             environment.setdefault("resumed", []).append(again)
-            _write_json(told, environment)
+            write_json(told, environment)
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: the run there cannot go on: {error}") from None
         return directory
@@ -88,7 +88,7 @@ class RunDirectory:
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json: `facts`, and what this process sees by itself."""
-        _write_json(self.path / "environment.json", {**environment(), **facts})
+        write_json(self.path / "environment.json", {**environment(), **facts})
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -97,7 +97,7 @@ class RunDirectory:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        _write_json(self.path / "summary.json", summary)
+        write_json(self.path / "summary.json", summary)
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,6 @@ def _move_aside(path: Path) -> None:
         number += 1
     path.rename(aside)
     print(f"the earlier run in {path} is now {aside}", file=sys.stderr)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

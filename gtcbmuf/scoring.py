@@ -4,7 +4,6 @@ Utterances are dealt out over the ranks. Each goes through the network by itself
 do not depend on how many ranks there are: any number of them gives the same results.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP, Shape
 from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import write_json
 from gtcbmuf.topology import agree, in_turn, on_root
 
 #: Pairs of language weight and insertion penalty, of which the one with the fewest phone errors on
@@ -111,6 +110,7 @@ def score(
     frames = agree(world, lambda: corpus.read(path))
     parameters, shape, context = agree(world, lambda: load_model(model))
     agree(world, lambda: _check(model, shape, context, frames))
+    in_turn(world, kernels.compile_all)
     result = score_model(world, MLP(shape, BATCH), parameters, context, frames, split)
     if out is not None:
         on_root(world, lambda: _write(out, model, frames, split, result))
@@ -153,7 +153,6 @@ def score_model(
     Returns:
         The same on all workers, whatever their number.
     """
-    in_turn(world, kernels.compile_all)
     in_turn(world, decode.compile_all)
     loop = on_root(
         world,
@@ -332,8 +331,7 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -
     }
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as beside:
-            beside.write_text(json.dumps(whole, indent=2) + "\n")
+        write_json(out, whole)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error}") from None
 

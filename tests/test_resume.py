@@ -54,16 +54,21 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     ]
 
 
-def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
-    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
-    process = subprocess.Popen(
+def start(words: list[str], ranks: int, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [program("mpirun"), "-n", str(ranks), program("gtcbmuf"), *words],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         env=clean_environment(),
+        text=True,
         start_new_session=True,
     )
+
+
+def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
+    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
+    process = start(words, ranks)
     deadline = time.monotonic() + 60
     while not any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*")):
         assert process.poll() is None, process.stderr and process.stderr.read()
@@ -166,7 +171,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 def test_what_cannot_go_on_is_refused_in_one_line(
     stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, says: str
 ) -> None:
-    done = resume(stopped, tmp_path, corpus, epochs(stopped, 1), *more, ranks=ranks)
+    # A folder's name is no reason to look for another checkpoint.
+    folder = tmp_path / "damaged"
+    done = resume(stopped, folder, corpus, epochs(stopped, 1), *more, ranks=ranks)
     ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
     assert done.returncode == 2
     assert len(ours) == 1
@@ -209,15 +216,7 @@ def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
 def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=200")
-    process = subprocess.Popen(
-        [program("mpirun"), "-n", "2", program("gtcbmuf"), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=clean_environment(),
-        text=True,
-        start_new_session=True,
-    )
+    process = start(words, 2, stdout=subprocess.PIPE)
     try:
         while not (out / "checkpoints/step-00000013").exists():
             time.sleep(0.002)
@@ -243,15 +242,7 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_p
 def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=2000", "train.patience=0.05")
-    process = subprocess.Popen(
-        [program("mpirun"), "-n", "4", program("gtcbmuf"), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=clean_environment(),
-        text=True,
-        start_new_session=True,
-    )
+    process = start(words, 4)
     try:
         while len(list((out / "alive").glob("rank-*"))) < 4:
             assert process.poll() is None

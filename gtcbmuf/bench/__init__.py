@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import environment
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import replacing, write_json
 from gtcbmuf.tables import markdown
 
 
@@ -92,8 +92,7 @@ def write(path: Path, figures: Sequence[Figure]) -> None:
     whole = {"environment": environment(), "figures": [asdict(one) for one in figures]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside:
-            beside.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        write_json(path, whole)
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from None
 

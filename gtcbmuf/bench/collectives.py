@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf import wire
 from gtcbmuf.algorithm import BMUF, DenseExchange, Exchange, GTCExchange
-from gtcbmuf.bench import Figure, figure
+from gtcbmuf.bench import Figure, figure, seconds
 from gtcbmuf.collectives import MessageGather, PatientComm, RankOrderSum
 from gtcbmuf.meter import Meter
 from gtcbmuf.model import MLP, Shape, initial
@@ -55,15 +55,10 @@ def _seconds(world: MPI.Comm, candidates: Mapping[str, Callable[[], object]], ro
 
     Collective.
     """
-    taken = np.empty((rounds + 1, len(candidates)))
-    for row in taken:
-        for column, call in enumerate(candidates.values()):
-            world.Barrier()
-            begin = time.perf_counter()
-            call()
-            row[column] = time.perf_counter() - begin
-    world.Allreduce(MPI.IN_PLACE, taken, MPI.MAX)
-    return dict(zip(candidates, taken[1:].T, strict=True))
+    times = seconds(candidates, rounds=rounds, prepare=world.Barrier)
+    for taken in times.values():
+        world.Allreduce(MPI.IN_PLACE, taken, MPI.MAX)
+    return times
 
 
 def _sums(world: MPI.Comm, rounds: int, where: str) -> Figure:
