@@ -26,7 +26,7 @@ the unit of a summed gradient and the learning rate is per frame.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -34,12 +34,13 @@ from numpy.typing import NDArray
 
 from gtcbmuf import kernels, wire
 from gtcbmuf.collectives import MessageGather, RankOrderSum
+from gtcbmuf.errors import UserError
 from gtcbmuf.meter import Meter
 from gtcbmuf.partition import share
 from gtcbmuf.topology import Topology, check_replicas
 
 Vector = NDArray[np.float32]
-State = dict[str, Vector]
+State = dict[str, NDArray[Any]]
 
 
 class Update(Protocol):
@@ -169,6 +170,12 @@ class GTCUpdate:
             message.add_to(vector, scale)
 
 
+class MessageError(UserError):
+    """A worker's message cannot be what it sent: memory or a network is at fault."""
+
+    status = 1
+
+
 class GTCExchange:
     """Gradient threshold compression (Strom 2015, section 2).
 
@@ -181,6 +188,9 @@ class GTCExchange:
         parameters: n, below 2^31.
         tau: the threshold, in the unit of a summed gradient.
         meter: counts.
+
+    Raises, when called:
+        MessageError: a message cannot be read; names who sent it.
     """
 
     def __init__(
@@ -197,10 +207,13 @@ class GTCExchange:
         with self._meter.time("encode"):
             # residual += gradient; sign(residual) * tau moves from where it is reached to the words
             words = self._encoder.encode(self._residual, gradient, self._tau)
-        with self._meter.time("communicate"):
-            received, sent = self._gather(words)
-        with self._meter.time("decode"):
-            messages = [wire.parse(message, gradient.size) for message in received]
+        try:
+            with self._meter.time("communicate"):
+                received, sent = self._gather(words)
+            with self._meter.time("decode"):
+                messages = wire.parse_all(received, gradient.size)
+        except ValueError as error:
+            raise MessageError(f"a damaged message in a group of workers: {error}") from None
         self._meter.updates_sent += messages[self._group.rank].count
         self._meter.bytes_sent += 4 * sent if self._group.size > 1 else 0
         return GTCUpdate(messages)
@@ -210,12 +223,13 @@ class GTCExchange:
         self._residual[:] = 0
 
     def state(self) -> State:
-        """The residual (n,)."""
-        return {"residual": self._residual}
+        """The residual (n,), and the size of slots that messages travel in."""
+        return {"residual": self._residual, "slot": self._gather.slot}
 
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
-        self._residual[:] = state["residual"]
+        for name, array in self.state().items():
+            array[:] = state[name]
 
 
 # Tier 2

@@ -65,8 +65,9 @@ class MessageGather:
 
     def __init__(self, comm: MPI.Comm, longest: int) -> None:
         self._comm, self._longest = comm, longest
-        self._slot = 16
-        self._mine = np.zeros(max(longest + 1, self._slot), np.uint32)
+        #: (1,) words of a slot: what the next call depends on.
+        self.slot = np.array([16])
+        self._mine = np.zeros(max(longest + 1, 16), np.uint32)
         self._all = np.zeros(0, np.uint32)
 
     def __call__(self, message: Words) -> tuple[list[Words], int]:
@@ -75,7 +76,7 @@ class MessageGather:
         Raises:
             ValueError: a rank says that its message is longer than one may be.
         """
-        comm, slot = self._comm, self._slot
+        comm, slot = self._comm, int(self.slot[0])
         if self._all.size < slot * comm.size:
             self._all = np.empty(2 * slot * comm.size, np.uint32)
         self._mine[0] = message.size
@@ -86,7 +87,10 @@ class MessageGather:
         sizes = slots[:, 0].tolist()
         largest = max(sizes)
         if largest > self._longest:
-            raise ValueError(f"a message of {largest} words; expected {self._longest} at most")
+            raise ValueError(
+                f"rank {sizes.index(largest)} sent a message of {largest} words; expected "
+                f"{self._longest} at most"
+            )
         messages = [words[1 : 1 + size] for words, size in zip(slots, sizes, strict=True)]
         if largest >= slot:
             rests = np.maximum(np.array(sizes) - (slot - 1), 0)
@@ -94,7 +98,7 @@ class MessageGather:
             comm.Allgatherv(rest, [received, rests])
             parts = np.split(received, np.cumsum(rests)[:-1])
             messages = [np.concatenate(both) for both in zip(messages, parts, strict=True)]
-        self._slot = min(1 + largest + largest // 8, self._longest + 1)
+        self.slot[0] = min(1 + largest + largest // 8, self._longest + 1)
         return messages, slot + rest.size
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from gtcbmuf.algorithm import Exchange, State, Update, Vector
 from gtcbmuf.meter import Meter
 
@@ -93,11 +91,14 @@ class Overlapped:
             exchange.forget()
 
     def state(self) -> State:
-        """The state of an exchange for the whole model: a copy."""
-        states = [exchange.state() for exchange in self._exchanges]
-        return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+        """Those of the slices, by number."""
+        return {
+            f"{number}.{name}": array
+            for number, exchange in enumerate(self._exchanges)
+            for name, array in exchange.state().items()
+        }
 
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
-        for part, exchange in zip(self._slices, self._exchanges, strict=True):
-            exchange.restore({name: vector[part] for name, vector in state.items()})
+        for number, exchange in enumerate(self._exchanges):
+            exchange.restore({name: state[f"{number}.{name}"] for name in exchange.state()})

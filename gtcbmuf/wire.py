@@ -21,6 +21,7 @@ n and count decide the form and k, so that a message never exceeds n / 4 bytes (
 word) and the header.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +141,21 @@ def parse(words: Words, n: int) -> Message:
     if updates.size != count or not kernels.unpack(body, form, n, updates):
         raise WireError(f"a message of {words.size} words is none of {count} updates below {n}")
     return Message(tau, count, False, updates)
+
+
+def parse_all(messages: Sequence[Words], n: int) -> list[Message]:
+    """`parse` the messages of all ranks, in rank order.
+
+    Raises:
+        WireError: names the first rank whose message is none.
+    """
+    parsed = []
+    for rank, words in enumerate(messages):
+        try:
+            parsed.append(parse(words, n))
+        except WireError as error:
+            raise WireError(f"from rank {rank}: {error}") from None
+    return parsed
 
 
 def _form(n: int, count: int) -> int:

@@ -41,15 +41,15 @@ def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """All but what depends on the clock, and on the sizes of slots that messages travel in."""
+    """All but what depends on the clock."""
     whole: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return {k: v for k, v in whole.items() if "second" not in k and k != "bytes_sent_per_step"}
+    return {k: v for k, v in whole.items() if "second" not in k}
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: line[k] for k in ("epoch", "loss", "fer_valid", "learning_rate", "density")}
+        {k: v for k, v in line.items() if "second" not in k and k != "peak_resident_mib"}
         for line in lines
     ]
 
