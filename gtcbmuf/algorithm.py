@@ -379,9 +379,10 @@ class Verified:
         self.restore = block_filter.restore
 
     def __call__(self, model: Vector) -> None:
-        check_replicas(self._topology.group, model, "end of a block, in a group")
+        topology = self._topology
+        check_replicas(topology.world, model, "end of a block", topology.group.size)
         self._block_filter(model)
-        check_replicas(self._topology.world, model, "start of a block, in the world")
+        check_replicas(topology.world, model, "start of a block")
 
 
 # The step loop

@@ -148,15 +148,26 @@ class ReplicaError(CollectiveError):
     status = 1
 
 
-def check_replicas(comm: MPI.Comm, vector: Vector, what: str) -> None:
+def check_replicas(
+    comm: MPI.Comm, vector: Vector, what: str, group_size: int | None = None
+) -> None:
     """Compare a hash of every worker's vector; collective.
 
+    Args:
+        comm: the workers.
+        vector: this one's.
+        what: the replicas that they hold.
+        group_size: of consecutive ranks that must be equal; by default all.
+
     Raises:
-        ReplicaError: on all workers of comm, naming the ranks that differ from rank 0.
+        ReplicaError: on all workers of comm, naming the ranks that differ from the first of their
+            group.
     """
     digests = comm.allgather(hashlib.sha256(vector.data).digest())
-    differ = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    size = group_size or comm.size
+    differ = [rank for rank, digest in enumerate(digests) if digest != digests[rank // size * size]]
     if differ:
+        first = "rank 0" if size == comm.size else f"the first of their {size}"
         raise ReplicaError(
-            f"{what}: the replicas of ranks {differ} of {comm.size} differ from that of rank 0"
+            f"{what}: the replicas of ranks {differ} of {comm.size} differ from that of {first}"
         )

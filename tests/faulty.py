@@ -1,0 +1,51 @@
+"""`gtcbmuf` with a fault in one rank: python tests/faulty.py FAULT RANK ARGUMENTS
+
+The fault comes with that rank's 20th step.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+import numpy as np
+
+from gtcbmuf import algorithm, cli, launcher, wire
+
+fault, rank = sys.argv[1], int(sys.argv[2])
+sys.argv = ["gtcbmuf", *sys.argv[3:]]
+calls = 0
+
+
+def now() -> bool:
+    global calls
+    calls += 1
+    return launcher.rank() == rank and calls == 20
+
+
+def descend(self: algorithm.Descent, *arguments: Any) -> None:
+    undisturbed(self, *arguments)
+    if now():
+        match fault:
+            case "exits":
+                os._exit(0)
+            case "is killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "raises":
+                raise ArithmeticError("a fault")
+            case "flips a bit":
+                self._model.view(np.uint32)[17] ^= 1
+
+
+def encode(self: wire.Encoder, *arguments: Any) -> wire.Words:
+    words = plain(self, *arguments)
+    if fault == "sends a message out of bounds" and now():
+        words[2] = 2**31
+    return words
+
+
+undisturbed, algorithm.Descent.__call__ = algorithm.Descent.__call__, descend
+if fault.startswith("sends"):
+    algorithm.Descent.__call__ = undisturbed
+plain, wire.Encoder.encode = wire.Encoder.encode, encode
+cli.main()
