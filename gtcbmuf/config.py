@@ -1,6 +1,8 @@
 """The configuration of a run: typed, from a TOML file or a recipe's name, and `--set key=value`."""
 
 import difflib
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -62,6 +64,9 @@ class ExchangeConfig(Section, frozen=True):
     kind: Literal["none", "dense", "gtc"] = "none"
     #: GTC's threshold, in the unit of a minibatch's summed gradient.
     tau: Positive = 1.0
+    #: Share of the parameters that GTC is to send in a step: tau follows it from where it is
+    #: given. "any": tau stays.
+    density: Annotated[float, Meta(gt=1e-9, lt=1)] | Literal["any"] = "any"
     #: Exchange a layer's gradient while those below it are still being computed.
     overlap: bool = False
 
@@ -193,6 +198,11 @@ def load(source: str, assignments: Iterable[str] = ()) -> Config:
             f"{source}: train.checkpoint_every = {every!r}: expected 'never', or a number of steps "
             "or minutes such as '500 steps'"
         )
+    if config.exchange.overlap and config.exchange.density != "any":
+        raise UserError(
+            f"{source}: exchange.density = {config.exchange.density}: expected 'any' with "
+            "exchange.overlap, which exchanges each part of the model by itself"
+        )
     return config
 
 
@@ -201,6 +211,22 @@ def to_dict(config: Config) -> dict[str, Any]:
     tree = msgspec.to_builtins(config)
     assert isinstance(tree, dict)
     return tree
+
+
+def fingerprint(config: Config) -> str:
+    """16 hexadecimal digits that tell this configuration from others, wherever its corpus lies.
+
+    Keys that came later do not change it, as long as they have their defaults.
+    """
+    chosen, defaults = to_dict(config), to_dict(Config())
+    different = {
+        f"{section}.{key}": value
+        for section, keys in chosen.items()
+        for key, value in keys.items()
+        if value != defaults[section][key] and (section, key) != ("corpus", "path")
+    }
+    text = json.dumps(different, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(source: str) -> str:

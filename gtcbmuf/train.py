@@ -43,6 +43,8 @@ from gtcbmuf.scoring import score_model
 from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
 from gtcbmuf.watchdog import Watchdog
 
+#: How often an epoch's metrics tell of tau.
+_TAUS = 20
 # Purposes of random streams: SeedSequence([seed, purpose, rank, epoch, ...]).
 _INITIAL, _BLOCKS, _WINDOWS = 0, 1, 2
 
@@ -193,7 +195,8 @@ def make_exchange(
             case "dense":
                 return DenseExchange(group, parameters, meter, ordered=asked.overlap)
             case "gtc":
-                return GTCExchange(group, parameters, asked.tau, meter)
+                density = None if asked.density == "any" else asked.density
+                return GTCExchange(group, parameters, asked.tau, meter, density=density)
 
     if not asked.overlap:
         return make(topology.group, starts[-1], meter)
@@ -290,6 +293,7 @@ class _Run:
         self.schedule = Schedule(chosen.train)
         self.fer_valid = float("nan")
         self.loss = 0.0  # of this worker, in this epoch
+        self.taus: list[float] = []  # of this worker's group, in this epoch
         self.first = (0, 0)  # epoch and step to begin with
         self.epoch_seconds = self.train_seconds = self.wall_seconds = 0.0
         self.bytes_sent = self.updates_sent = 0
@@ -349,6 +353,7 @@ class _Run:
             "step": step,
             "schedule": self.schedule.state(),
             "fer_valid": self.fer_valid,
+            "taus": self.taus,
             "train_seconds": self.train_seconds,
             "wall_seconds": self.wall_seconds + time.perf_counter() - self.started,
             "bytes_sent": self.bytes_sent,
@@ -365,15 +370,21 @@ class _Run:
         self.schedule.restore(shared["schedule"])
         self.meter.restore(own)
         self.first = shared["epoch"], shared["step"]
-        self.fer_valid = shared["fer_valid"]
+        self.fer_valid, self.taus = shared["fer_valid"], shared["taus"]
         self.train_seconds, self.wall_seconds = shared["train_seconds"], shared["wall_seconds"]
         self.bytes_sent, self.updates_sent = shared["bytes_sent"], shared["updates_sent"]
         self.loss, self.epoch_seconds = own["loss"], own["epoch_seconds"]
 
     def _after(self, epoch: int, step: int) -> None:
-        """Checkpoints and signals, after a step; collective."""
-        done = epoch * self.minibatches.steps + step + 1
+        """What is noted, checkpoints and signals, after a step; collective."""
+        steps, exchange = self.minibatches.steps, self.worker.exchange
+        done = epoch * steps + step + 1
         self.watchdog.step(done)
+        if (
+            isinstance(exchange, GTCExchange)
+            and (step + 1) * _TAUS // steps > step * _TAUS // steps
+        ):
+            self.taus.append(exchange.tau)
         received, due = self.poll(self.signals.received)
         due |= self.every is not None and done % self.every == 0
         if not received and not due:
@@ -470,6 +481,7 @@ class _Run:
                 "fer_valid": self.fer_valid,
                 "learning_rate": learning_rate,
                 "density": updates_sent / (self.model.size * steps * world.size),
+                "tau": self.taus,
                 "bytes_sent_per_step": bytes_sent / (steps * world.size),
                 "frames_per_second": len(self.corpus.train) / seconds,
                 "seconds": seconds,
@@ -484,6 +496,7 @@ class _Run:
                 f"{line['frames_per_second']:,.0f} frames/s",
                 flush=True,
             )
+        self.taus = []
 
     def _diverged(self, epoch: int, how: str) -> DivergedError:
         chosen = self.config.train

@@ -118,6 +118,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_likewise() -> None:
         ("topology.group_size", "some", "'some'", "all"),
         ("exchange.kind", "[1]", "[1]", "none, dense, gtc"),
         ("exchange.tau", "1e-46", "1e-46", ">= 1e-30"),
+        ("exchange.density", "1", "1", "< 1"),
         ("block_filter.momentum", "1.0", "1.0", "auto"),
         ("block_filter.period", "0", "0", ">= 1"),
         ("model.hidden", "256", "256", "`array`"),
@@ -132,6 +133,11 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(
     message = refusal("sgd", f"{path}={value}")
     assert message.startswith(f"sgd: {path} = {shown}: ")
     assert expected in message
+
+
+def test_a_density_for_parts_of_the_model_is_refused() -> None:
+    message = refusal("gtc", "exchange.density=0.01", "exchange.overlap=true")
+    assert message.startswith("gtc: exchange.density = 0.01: expected 'any' with exchange.overlap")
 
 
 def test_a_wrong_element_is_named_with_its_place(tmp_path: Path) -> None:

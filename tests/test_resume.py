@@ -31,7 +31,7 @@ def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
         *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=5"),
         *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
         *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
-        *(["topology.group_size=2"] if method == "gtc-bmuf" else []),
+        *(["topology.group_size=2", "exchange.density=0.02"] if method == "gtc-bmuf" else []),
         *more,
     ]
     return [

@@ -125,6 +125,61 @@ def test_a_restored_exchange_goes_on_as_if_nothing_had_been(topology: Topology) 
     assert steps(after, 5, 8).tobytes() == whole[5:].tobytes()
 
 
+def noise(step: int, rank: int, n: int) -> NDArray[np.float32]:
+    return np.random.default_rng([step, rank]).standard_normal(n).astype(np.float32)
+
+
+def test_tau_follows_the_density_by_its_formula(topology: Topology) -> None:
+    density = 0.01
+    exchange = GTCExchange(topology.group, N, 3.0, density=density)
+    residuals = {rank: np.zeros(N) for rank in members(topology)}
+    tau = np.float32(3.0)
+    for step in range(50):
+        assert exchange.tau == pytest.approx(tau, rel=1e-6)
+        tau = np.float32(exchange.tau)
+        update = applied(exchange, eighths(step, WORLD.rank))
+        sent, expected = 0, np.zeros(N, np.float32)
+        for rank, residual in residuals.items():
+            residual += eighths(step, rank)
+            reached = np.abs(residual) >= tau
+            expected += np.where(reached, np.sign(residual) * tau, 0).astype(np.float32)
+            residual -= np.where(reached, np.sign(residual) * tau, 0)
+            sent += reached.sum()
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+        ratio = np.clip(sent / (N * len(residuals)) / density, 0.25, 4)
+        tau = tau * ratio ** (0.5 * np.sqrt(density))
+    check_replicas(topology.group, np.array([exchange.tau]), "tau")
+
+
+@pytest.mark.parametrize("density", [0.001, 0.01, 0.2])
+@pytest.mark.parametrize("tau", [0.5, 100.0])
+def test_the_density_is_reached_from_both_sides(density: float, tau: float) -> None:
+    exchange = GTCExchange(MPI.COMM_SELF, 20000, tau, meter := Meter(), density=density)
+    for step in range(1000):
+        exchange(noise(step, 0, 20000))
+        if step == 699:
+            meter.reset()
+    assert meter.updates_sent / (300 * 20000) == pytest.approx(density, rel=0.15)
+
+
+def test_without_gradients_tau_stays_a_number_that_can_be_sent(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, 8, 2e-30, density=0.9)
+    for _ in range(20):
+        assert not applied(exchange, np.zeros(8, np.float32)).any()
+    assert exchange.tau == pytest.approx(1e-30)
+
+
+def test_a_restored_exchange_has_its_tau(topology: Topology) -> None:
+    before, after = (GTCExchange(topology.group, N, 4.0, density=0.02) for _ in range(2))
+    for step in range(5):
+        before(noise(step, WORLD.rank, N))
+    after.restore({name: array.copy() for name, array in before.state().items()})
+    assert after.tau == before.tau != 4.0
+    for exchange in (before, after):
+        exchange(noise(5, WORLD.rank, N))
+    assert after.tau == before.tau
+
+
 def test_the_meter_counts_what_is_sent_to_others(topology: Topology) -> None:
     meter = Meter()
     alone = topology.group.size == 1
