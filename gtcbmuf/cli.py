@@ -75,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--plot", type=Path, metavar="FILE.png", help="FER over epochs")
     report.set_defaults(do=_report)
 
+    reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
+    reproduce.add_argument("study", choices=("tuning", "error-table"))
+    reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
+    reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
+    reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    reproduce.set_defaults(do=_reproduce)
+
     bench = commands.add_parser("bench", help="how near each part of a step is to its limit")
     bench.add_argument("part", choices=("kernels", "wire", "step", "collectives", "scale"))
     bench.add_argument("--rounds", type=int, default=15, help="of measuring, in turns (15)")
@@ -227,6 +234,27 @@ def _report(arguments: Any) -> None:
     print(report.table(runs))
     if arguments.plot:
         report.plot(runs, arguments.plot)
+
+
+def _reproduce(arguments: Any) -> None:
+    from gtcbmuf import error_table, reproduce
+
+    chosen = reproduce.preset(arguments.preset)
+    corpus = Path("corpus") / f"{arguments.preset}.h5"
+    reproduce.make_corpus(corpus, chosen.corpus)
+    jobs = (
+        reproduce.tuning_jobs(chosen)
+        if arguments.study == "tuning"
+        else reproduce.error_table_jobs(chosen, arguments.seeds)
+    )
+    folder = arguments.results / arguments.preset
+    file = folder / f"{arguments.study.replace('-', '_')}.csv"
+    study = reproduce.Study(jobs, corpus, Path("runs") / arguments.preset / arguments.study, file)
+    try:
+        study.run()
+    finally:
+        if arguments.study == "error-table":
+            error_table.write(study.results(), folder)
 
 
 def _bench(arguments: Any) -> None:

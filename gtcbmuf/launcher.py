@@ -5,6 +5,8 @@ All but `start` only reads the environment and /proc, before there is an MPI.
 
 import os
 import re
+import shutil
+import sys
 import time
 import warnings
 from contextlib import suppress
@@ -50,6 +52,32 @@ def name() -> str:
 def rank() -> int:
     """This process's rank according to the launcher; 0 without one."""
     return _value(1) or 0
+
+
+def mpirun(workers: int) -> list[str]:
+    """What starts so many workers on this machine, or in this Slurm allocation.
+
+    Raises:
+        UserError: there is no mpirun.
+    """
+    beside = Path(sys.executable).with_name("mpirun")
+    found = str(beside) if beside.exists() else shutil.which("mpirun")
+    if found is None:
+        raise UserError(
+            "there is no mpirun beside this Python nor on PATH; install one with scripts/setup, or "
+            "load your site's module"
+        )
+    return [found, "-n", str(workers)]
+
+
+def settings() -> dict[str, str]:
+    """What Open MPI 5 and 4 need in their environment for more ranks than cores, and for root."""
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+        **({} if os.getuid() else root),
+    }
 
 
 def start() -> "MPI.Comm":

@@ -1,5 +1,6 @@
 """Files that are never half written, and text in HDF5 that cannot crash its reader."""
 
+import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that people can read, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table whose columns are those of its first row, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 # Text has a fixed length: with a variable one it is a pointer in the file, which a flipped bit

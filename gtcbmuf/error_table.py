@@ -1,0 +1,179 @@
+"""The paper's error table from finished runs: CSV, Markdown, LaTeX and a plot."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+import msgspec
+
+from gtcbmuf.drawing import drawn
+from gtcbmuf.errors import UserError
+from gtcbmuf.results import Result
+from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.tables import markdown
+
+#: Relative error increase over one worker, in per cent (Ladkat et al. 2019, table 2); the paper
+#: gives no figure for the hybrid at 32, only that the error fell.
+PAPER = {
+    ("gtc", 32): 1.4,
+    ("gtc", 64): 2.8,
+    ("gtc", 128): 15.6,
+    ("bmuf", 32): 3.5,
+    ("bmuf", 64): 8.9,
+    ("bmuf", 128): 9.6,
+    ("gtc-bmuf", 64): 3.1,
+    ("gtc-bmuf", 128): 4.7,
+}
+_FELL = ("gtc-bmuf", 32)
+_HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of the table: a method at a number of workers, over its seeds.
+
+    Attributes:
+        fer, per: means over the seeds, on test, in per cent.
+        increase: of the mean FER over that of sgd, relative, in per cent; 0 for sgd itself.
+        deviation: standard deviation of `increase` as a difference of single runs, from the
+            samples of both; None with one seed of either.
+        paper: what the paper has.
+    """
+
+    method: str
+    workers: int
+    groups: int
+    seeds: int
+    fer: float
+    per: float
+    increase: float
+    deviation: float | None
+    paper: str
+
+
+def rows(results: Sequence[Result]) -> list[Row]:
+    """The table's rows, in the order in which methods come, and by workers; none without sgd."""
+    cells: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        cells.setdefault((result.method, result.workers), []).append(result)
+    reference = [result.fer_test for result in results if result.method == "sgd"]
+    if not reference:
+        return []
+    methods = list(dict.fromkeys(method for method, _ in cells))
+    return [
+        _row(cells[method, workers], reference)
+        for method, workers in sorted(cells, key=lambda cell: (methods.index(cell[0]), cell[1]))
+    ]
+
+
+def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
+    first, fers = runs[0], [run.fer_test for run in runs]
+    ratio = mean(fers) / mean(reference)
+    deviation = None
+    if min(len(fers), len(reference)) > 1 and first.method != "sgd":
+        relative = stdev(fers) / mean(fers), stdev(reference) / mean(reference)
+        deviation = 100 * ratio * math.hypot(*relative)
+    cell = first.method, first.workers
+    return Row(
+        method=first.method,
+        workers=first.workers,
+        groups=first.groups,
+        seeds=len(runs),
+        fer=mean(fers),
+        per=mean(run.per_test for run in runs),
+        increase=100 * (ratio - 1),
+        deviation=deviation,
+        paper="fell" if cell == _FELL else f"{PAPER[cell]:+.1f}" if cell in PAPER else "",
+    )
+
+
+def table(table_rows: Iterable[Row]) -> str:
+    """As Markdown."""
+    return markdown(_HEADERS, [_cells(row, "±") for row in table_rows])
+
+
+def latex(table_rows: Iterable[Row]) -> str:
+    """As a LaTeX tabular."""
+    lines = [" & ".join(_cells(row, r"$\pm$")) + r" \\" for row in table_rows]
+    header = " & ".join(_HEADERS).replace("%", r"\%") + r" \\"
+    begin, rule, end = r"\begin{tabular}{lrrrrrrr}", r"\hline", r"\end{tabular}"
+    return "\n".join([begin, rule, header, rule, *lines, rule, end])
+
+
+def _cells(row: Row, plus_minus: str) -> list[str]:
+    increase = "" if row.method == "sgd" else f"{row.increase:+.1f}"
+    if row.deviation is not None:
+        increase += f" {plus_minus} {row.deviation:.1f}"
+    numbers = [str(number) for number in (row.workers, row.groups, row.seeds)]
+    return [row.method, *numbers, f"{row.fer:.2f}", f"{row.per:.2f}", increase, row.paper]
+
+
+def plot(table_rows: Sequence[Row], path: Path) -> None:
+    """Relative error increase over workers, a line a method, the paper's points beside them.
+
+    Raises:
+        UserError: it cannot be drawn to that place.
+    """
+    with drawn(path, 7, 4.5) as axes:
+        methods = [m for m in dict.fromkeys(row.method for row in table_rows) if m != "sgd"]
+        for number, (method, marker) in enumerate(zip(methods, "osD^vP", strict=False)):
+            ours = [row for row in table_rows if row.method == method]
+            axes.errorbar(
+                [row.workers for row in ours],
+                [row.increase for row in ours],
+                [row.deviation or 0 for row in ours],
+                color=f"C{number}",
+                marker=marker,
+                capsize=3,
+                label=method,
+            )
+            theirs = [
+                (workers, value) for (name, workers), value in PAPER.items() if name == method
+            ]
+            if theirs:
+                axes.plot(
+                    *zip(*theirs, strict=True),
+                    color=f"C{number}",
+                    marker=marker,
+                    markerfacecolor="none",
+                    linestyle=":",
+                    label=f"{method}, paper",
+                )
+        axes.axhline(0, color="gray", linewidth=0.8)
+        axes.set(xscale="log", xlabel="workers", ylabel="increase of the error over one worker (%)")
+        axes.minorticks_off()
+        workers = sorted({row.workers for row in table_rows if row.method != "sgd"} | {32, 64, 128})
+        axes.set_xticks(workers, map(str, workers))
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+
+def write(results: Sequence[Result], folder: Path) -> None:
+    """Write error_table.csv (a row a run), .md, .tex and .png; nothing without a run of sgd.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    table_rows = rows(results)
+    if not table_rows:
+        return
+    by_cell = {(row.method, row.workers): row for row in table_rows}
+    lines = []
+    for result in results:
+        row = by_cell[result.method, result.workers]
+        added = {
+            "increase_mean": round(row.increase, 3),
+            "increase_sd": "" if row.deviation is None else round(row.deviation, 3),
+            "increase_paper": row.paper,
+        }
+        lines.append({**msgspec.structs.asdict(result), **added})
+    try:
+        write_csv(folder / "error_table.csv", lines)
+        for name, text in (("md", table(table_rows)), ("tex", latex(table_rows))):
+            with replacing(folder / f"error_table.{name}") as beside:
+                beside.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
+    plot(table_rows, folder / "error_table.png")

@@ -1,0 +1,333 @@
+"""Studies: many runs, each an own job under mpirun, of which none is done twice.
+
+A preset (gtcbmuf/presets/NAME.toml) says what they have in common, and of each cell, a method at a
+number of workers, which settings were tried for it and which were chosen:
+
+    tuning        every cell once with each of its settings; the valid set decides
+    error-table   every cell with those that were chosen, once for each seed
+
+The results are a CSV file with a row a run, written again after each; a run whose row is there with
+the same configuration is finished. Run directories and logs are kept beside each other.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from statistics import mean
+from types import FrameType
+from typing import Annotated, TextIO
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gtcbmuf import config, launcher, results
+from gtcbmuf.errors import UserError
+from gtcbmuf.results import Result
+from gtcbmuf.storage import write_csv
+
+
+class InterruptedStudyError(UserError):
+    """A signal ended a run; the same command goes on with it."""
+
+    status = 75  # EX_TEMPFAIL: to be tried again
+
+
+class UnfinishedStudyError(UserError):
+    """Some of the runs failed."""
+
+    status = 1
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """The corpus of a study, as `gtcbmuf corpus synth` makes it."""
+
+    preset: str
+    hours: float
+    seed: int
+
+
+class Cell(Struct, frozen=True, forbid_unknown_fields=True):
+    """A method at a number of workers.
+
+    Attributes:
+        method: a recipe.
+        workers: N.
+        seeds: in the error table, 0 to seeds - 1.
+        tried: lists of `section.key=value`, over what all cells have in common.
+        chosen: the number of the one that was best on the valid set.
+    """
+
+    method: str
+    workers: Annotated[int, Meta(ge=1)]
+    seeds: Annotated[int, Meta(ge=1)]
+    tried: list[list[str]]
+    chosen: int
+
+
+class Preset(Struct, frozen=True, forbid_unknown_fields=True):
+    """All studies of one size; `common` are assignments of all cells."""
+
+    corpus: Source
+    common: list[str]
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that a study wants."""
+
+    method: str
+    workers: int
+    seed: int
+    assignments: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its configuration."""
+        return config.fingerprint(config.load(self.method, self.assignments))
+
+    @property
+    def name(self) -> str:
+        """Of its run directory."""
+        return f"{self.method}-{self.workers}-{self.fingerprint[:6]}-seed{self.seed}"
+
+    def made(self, result: Result) -> bool:
+        """Whether a result is of this cell, whatever its seed."""
+        return (result.method, result.workers, result.config) == (
+            self.method,
+            self.workers,
+            self.fingerprint,
+        )
+
+    def words(self, corpus: Path, out: Path) -> list[str]:
+        """What `gtcbmuf` is to be given."""
+        settings = [f"corpus.path={corpus}", f"train.seed={self.seed}", *self.assignments]
+        pairs = [word for setting in settings for word in ("--set", setting)]
+        return ["train", self.method, *pairs, "--resume", "--out", str(out)]
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    files = resources.files("gtcbmuf").joinpath("presets").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def preset(name: str) -> Preset:
+    """Read a preset.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in preset_names():
+        raise UserError(f"--preset {name}: expected {', '.join(preset_names())}")
+    text = resources.files("gtcbmuf").joinpath("presets", f"{name}.toml").read_text()
+    return msgspec.convert(tomllib.loads(text), Preset)
+
+
+def tuning_jobs(chosen: Preset) -> list[Job]:
+    """Each cell with each of its settings."""
+    return [
+        Job(cell.method, cell.workers, 0, (*chosen.common, *settings))
+        for cell in chosen.cells
+        for settings in cell.tried
+    ]
+
+
+def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[Job]:
+    """Each cell with its best settings: all cells with seed 0, then the other seeds.
+
+    Args:
+        chosen: the preset.
+        seeds: instead of those that the preset asks for.
+    """
+    jobs = [
+        Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]))
+        for cell in chosen.cells
+        for seed in (range(cell.seeds) if seeds is None else seeds)
+    ]
+    return sorted(jobs, key=lambda job: job.seed > 0)
+
+
+class Study:
+    """Runs jobs one after the other, and keeps what came out.
+
+    Args:
+        jobs: in their order.
+        corpus: of all jobs.
+        runs: for run directories and logs.
+        results: the CSV file.
+    """
+
+    def __init__(self, jobs: Sequence[Job], corpus: Path, runs: Path, results: Path) -> None:
+        self._jobs, self._corpus, self._runs, self._path = jobs, corpus, runs, results
+
+    def results(self) -> list[Result]:
+        """Of the cells that jobs are of, in their order, with all seeds that there are."""
+        everything = results.read(self._path)
+        found = {
+            (result.method, result.workers, result.config, result.seed): result
+            for job in self._jobs
+            for result in everything
+            if job.made(result)
+        }
+        return list(found.values())
+
+    def run(self) -> None:
+        """Run what is not finished yet.
+
+        Raises:
+            InterruptedStudyError: the same command goes on.
+            UnfinishedStudyError: some jobs failed; the others are done.
+        """
+        failed = []
+        for number, job in enumerate(self._jobs):
+            done = self.results()
+            if any(job.made(result) and result.seed == job.seed for result in done):
+                continue
+            left = self._jobs[number:]
+            print(f"[{number + 1}/{len(self._jobs)}] {job.name}{_estimate(left, done)}", flush=True)
+            if (result := self._finish(job)) is None:
+                failed.append(job.name)
+                continue
+            everything = [*results.read(self._path), result]
+            write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
+            print(f"  valid FER {result.fer_valid:.2f} %, {_duration(result.seconds)}", flush=True)
+        if failed:
+            raise UnfinishedStudyError(
+                f"{len(failed)} of {len(self._jobs)} runs failed: {', '.join(failed)}; their logs "
+                f"are in {self._runs}"
+            )
+
+    def _finish(self, job: Job) -> Result | None:
+        """Run a job, or what is left of it; nothing if it failed."""
+        out = self._runs / job.name
+        log = self._runs / f"{job.name}.log"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        words = [*launcher.mpirun(job.workers), _program(), *job.words(self._corpus, out)]
+        with log.open("a", encoding="utf-8") as file, _running(words, file) as (process, signals):
+            _follow(process, out)
+        if signals:
+            raise InterruptedStudyError(f"{job.name} was stopped; the same command goes on")
+        if process.returncode:
+            lines = [line for line in log.read_text().splitlines() if line.startswith("gtcbmuf: ")]
+            why = lines[-1] if lines else f"see {log}"
+            print(f"  failed with status {process.returncode}: {why}", file=sys.stderr, flush=True)
+            return None
+        summary = json.loads((out / "summary.json").read_text())
+        environment = json.loads((out / "environment.json").read_text())
+        to_repeat = job.words(self._corpus, Path("RUN"))
+        return Result(
+            method=job.method,
+            workers=job.workers,
+            groups=summary["groups"],
+            seed=job.seed,
+            fer_valid=round(summary["fer_valid"], 4),
+            fer_test=round(summary["fer_test"], 4),
+            per_test=round(summary["per_test"], 4),
+            density=round(summary["density"], 6),
+            steps=summary["steps"],
+            seconds=round(summary["wall_seconds"], 1),
+            config=job.fingerprint,
+            commit=str(environment["commit"])[:12] + ("+" if environment["dirty"] else ""),
+            command=shlex.join(["mpirun", "-n", str(job.workers), "gtcbmuf", *to_repeat]),
+        )
+
+
+def make_corpus(path: Path, source: Source) -> None:
+    """Synthesise the corpus of a study, if it is not there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if path.exists():
+        return
+    from gtcbmuf import synth
+
+    print(f"synthesising {source.hours:g} hours of speech: {path}", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    corpus = dataclasses.replace(synth.PRESETS[source.preset], hours=source.hours)
+    synth.synthesise(corpus, path, seed=source.seed)
+
+
+@contextmanager
+def _running(words: list[str], log: TextIO) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+    """A process, and the signals that it was sent on because this one got them."""
+    signals: list[int] = []
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env={**launcher.settings(), **os.environ},
+        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through this process
+    )
+
+    def send_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        process.send_signal(number)
+
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {kind: signal.signal(kind, send_on) for kind in kinds}
+    try:
+        yield process, signals
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _program() -> str:
+    return str(Path(sys.executable).with_name("gtcbmuf"))
+
+
+def _follow(process: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait for a run; on a terminal, show how far it is."""
+    shows, begin = sys.stderr.isatty(), time.monotonic()
+    while process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+        if not shows:
+            continue
+        try:
+            lines = (out / "metrics.jsonl").read_text().splitlines()
+            last = json.loads(lines[-1])
+            where = f"{last['epoch']} epochs done, valid FER {last['fer_valid']:.2f} %"
+        except (OSError, ValueError, IndexError):
+            where = "in the first epoch"
+        print(f"\r\33[K  {_duration(time.monotonic() - begin)}, {where}", end="", file=sys.stderr)
+    if shows:
+        print("\r\33[K", end="", file=sys.stderr, flush=True)
+
+
+def _estimate(left: Sequence[Job], done: Sequence[Result]) -> str:
+    """How long the jobs that are left will take, from those that are done."""
+    if not done:
+        return ""
+
+    def seconds(job: Job) -> float:
+        alike = [r.seconds for r in done if (r.method, r.workers) == (job.method, job.workers)]
+        return mean(alike or [result.seconds for result in done])
+
+    return f"; all that is left: about {_duration(sum(map(seconds, left)))}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds) // 60
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else (f"{minutes} min {round(seconds) % 60} s")
+    )

@@ -1,0 +1,52 @@
+"""A finished run as a row of a CSV file."""
+
+import csv
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gtcbmuf.errors import UserError
+
+
+class Result(Struct, frozen=True):
+    """A finished run: a row of a results file.
+
+    Attributes:
+        fer_valid, fer_test, per_test: in per cent.
+        density: share of the parameters that were sent in a step; 0 without an exchange.
+        steps: of each worker.
+        seconds: of the run, on a machine that may have fewer cores than it had workers.
+        config: its fingerprint (`gtcbmuf.config.fingerprint`).
+        commit: of the checkout that ran it.
+        command: to repeat it.
+    """
+
+    method: str
+    workers: int
+    groups: int
+    seed: int
+    fer_valid: float
+    fer_test: float
+    per_test: float
+    density: float
+    steps: int
+    seconds: float
+    config: str
+    commit: str
+    command: str
+
+
+def read(path: Path) -> list[Result]:
+    """The rows of a results file, without columns of others; none if there is no file.
+
+    Raises:
+        UserError: it is none of ours.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return msgspec.convert(list(csv.DictReader(file)), list[Result], strict=False)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: no results of ours: {error}") from None
