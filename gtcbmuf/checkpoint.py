@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import set_attributes
+from gtcbmuf.storage import READ_ERRORS, get_attributes, get_dataset, set_attributes
 
 FORMAT = "gtcbmuf-checkpoint"
 VERSION = 1
@@ -135,8 +135,11 @@ def read(path: Path) -> Checkpoint:
         manifest = json.loads(text)
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise ValueError(f"expected format version {VERSION}")
-        return Checkpoint(path, manifest["shared"], tuple(manifest["hashes"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        shared, hashes = manifest["shared"], manifest["hashes"]
+        if not (isinstance(shared, dict) and isinstance(hashes, list)):
+            raise ValueError("expected a table that is shared, and a list of hashes")
+        return Checkpoint(path, shared, tuple(hashes))
+    except (*READ_ERRORS, AttributeError) as error:
         raise UserError(f"{path}: damaged checkpoint: {error}") from None
 
 
@@ -155,9 +158,9 @@ def read_rank(
         if digest != checkpoint.hashes[rank]:
             raise ValueError("it is not what was written")
         with h5py.File(path, "r") as file:
-            state = {name: np.asarray(dataset[()]) for name, dataset in file.items()}
-            return state, {name: value.item() for name, value in file.attrs.items()}
-    except (OSError, ValueError) as error:
+            state = {name: np.asarray(get_dataset(file, name)[:]) for name in file}
+            return state, {name: value.item() for name, value in get_attributes(file).items()}
+    except READ_ERRORS as error:
         raise UserError(f"{path}: damaged checkpoint: {error}") from None
 
 

@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import get_attributes, replacing, set_attributes, text_array
+from gtcbmuf.storage import (
+    READ_ERRORS,
+    get_attributes,
+    get_dataset,
+    replacing,
+    set_attributes,
+    text_array,
+)
 
 FORMAT = "gtcbmuf-corpus"
 VERSION = 1
@@ -219,7 +226,7 @@ def verify(path: Path) -> list[str]:
             for what, frames in (("features", split.features), ("targets", split.targets)):
                 faults += [
                     f"{name}: {what} of frames {first} to {min(first + CHUNK, len(split)) - 1}"
-                    for first in _damaged(frames, file[name][f"{what}_crc32"][:])
+                    for first in _damaged(frames, get_dataset(file, f"{name}/{what}_crc32")[:])
                 ]
     return faults or ["the checksum of the file is wrong, those of its frames are right"]
 
@@ -347,8 +354,8 @@ def read(path: Path) -> Corpus:
                 raise UserError(f"{path}: an HDF5 file, but not a corpus of ours")
             if version != VERSION:
                 raise UserError(f"{path}: corpus format {version}; this program reads {VERSION}")
-            phones = _read_text(file["phones"])
-            target_phone = file["target_phone"][:].astype(np.uint16)
+            phones = _read_text(get_dataset(file, "phones"))
+            target_phone = get_dataset(file, "target_phone")[:].astype(np.uint16)
             if not (len(target_phone) and target_phone.max() < len(phones)):
                 raise UserError(f"{path}: target_phone names a phone that is not there")
             train, valid, test = (
@@ -365,7 +372,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Whatever HDF5 and NumPy say of a file that is no corpus, or a damaged one, in one line."""
     try:
         yield
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path}: cannot be read as a corpus: {error}") from None
 
 
@@ -376,13 +383,14 @@ def _read_text(dataset: h5py.Dataset) -> tuple[str, ...]:
 
 
 def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Split:
-    features = _map(path, file[name]["features"], np.float16, 2)
-    targets = _map(path, file[name]["targets"], np.uint16, 1)
-    lengths = file[name]["lengths"][:]
+    features = _map(path, get_dataset(file, f"{name}/features"), np.float16, 2)
+    targets = _map(path, get_dataset(file, f"{name}/targets"), np.uint16, 1)
+    lengths = get_dataset(file, f"{name}/lengths")[:]
     ends = np.cumsum(lengths, dtype=np.int64)
     if not (len(ends) and len(features) == len(targets) == ends[-1] and np.all(lengths > 0)):
         raise UserError(f"{path}: {name}: features, targets and lengths differ in their frames")
-    names, speakers = _read_text(file[name]["names"]), _read_text(file[name]["speakers"])
+    names = _read_text(get_dataset(file, f"{name}/names"))
+    speakers = _read_text(get_dataset(file, f"{name}/speakers"))
     if not len(names) == len(speakers) == len(ends):
         raise UserError(f"{path}: {name}: lengths, names and speakers differ in their utterances")
     split = Split(features, targets, ends, names, speakers)

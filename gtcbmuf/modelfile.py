@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
-from gtcbmuf.storage import get_attributes, replacing, set_attributes
+from gtcbmuf.storage import READ_ERRORS, get_attributes, get_dataset, replacing, set_attributes
 
 FORMAT = "gtcbmuf-model"
 VERSION = 1
@@ -41,7 +41,7 @@ def save_model(path: Path, vector: NDArray[np.float32], shape: Shape, context: i
         "activation": shape.activation,
         "context": context,
     }
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
+    with replacing(path) as beside, h5py.File(beside, "w", libver="v110") as file:
         set_attributes(file, attributes)
         file["weights"] = vector
 
@@ -57,11 +57,11 @@ def load_model(path: Path) -> tuple[NDArray[np.float32], Shape, int]:
             attributes = get_attributes(file)
             if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
                 raise UserError(f"{path}: not a model of format version {VERSION}")
-            vector = file["weights"][:]
+            vector = get_dataset(file, "weights")[:]
             widths = tuple(int(width) for width in attributes["widths"])
             shape = Shape(widths, str(attributes["activation"]))
             context, digest = int(attributes["context"]), attributes["sha256"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path}: cannot be read as a model: {error}") from None
     if vector.shape != (shape.parameters,) or sha256(vector) != digest:
         raise UserError(f"{path}: damaged: its weights are not those that were saved")

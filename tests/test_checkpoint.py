@@ -1,8 +1,11 @@
 """Checkpoints on disk: what is written comes back, what is damaged is named."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,3 +97,33 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "step-00000001").mkdir()
     with pytest.raises(UserError, match="damaged checkpoint"):
         checkpoint.read(tmp_path / "step-00000001")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        5000 * "[",
+        "[]",
+        '{"format": "gtcbmuf-checkpoint", "version": 1, "shared": [], "hashes": []}',
+        '{"format": "gtcbmuf-checkpoint", "version": 1, "shared": {}, "hashes": 5}',
+    ],
+)
+def test_a_manifest_of_another_form_is_refused_whatever_its_hash(tmp_path: Path, text: str) -> None:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    for content in (text, json.dumps({"sha256": digest, "manifest": text})):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(UserError, match="damaged checkpoint"):
+            checkpoint.read(tmp_path)
+
+
+def test_a_rank_of_another_form_is_refused_whatever_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "rank-00000.h5"
+    for content in (None, np.zeros(3, "c8"), h5py.SoftLink("/x"), h5py.ExternalLink("x", "/")):
+        with h5py.File(path, "w") as file:
+            if content is None:
+                file.attrs["loss"] = "text of variable length"
+            else:
+                file["residual"] = content
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with pytest.raises(UserError, match=r"rank-00000.h5: damaged checkpoint"):
+            checkpoint.read_rank(checkpoint.Checkpoint(tmp_path, {}, (digest,)), 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest import mock
 
 import h5py
+import hostile
 import numpy as np
 import pytest
 from tiny import write_corpus
@@ -261,7 +262,31 @@ def test_compressed_features_are_refused(tmp_path: Path) -> None:
         features = file["train/features"][:]
         del file["train/features"]
         file.create_dataset("train/features", data=features, compression="gzip")
-    assert "not a contiguous 2-D array" in refusal(path)
+    assert "train/features is not contiguous" in refusal(path)
+
+
+@pytest.mark.parametrize("link", [h5py.SoftLink("/valid"), h5py.ExternalLink("other.h5", "/train")])
+def test_links_to_elsewhere_are_not_followed(tmp_path: Path, link: object) -> None:
+    write_splits(tmp_path / "corpus.h5")
+    write_splits(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "corpus.h5", "r+") as file:
+        del file["train"]
+        file["train"] = link
+    assert "train/features is not in it" in refusal(tmp_path / "corpus.h5")
+
+
+def test_attributes_that_hdf5_cannot_go_through_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    write_splits(path)
+    content = bytearray(path.read_bytes())
+    places = hostile.structures(bytes(content))
+    [(begin, end)] = [(begin, end) for begin, end in places if b"preset" in content[begin:end]]
+    content[content.index(b"preset", begin) - 6] ^= 255  # the size of its name
+    path.write_bytes(content)
+    refusal(path)
+    content[end : end + 4] = hostile.checksum(bytes(content[begin:end])).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert "attribute" in refusal(path)
 
 
 def test_the_page_names_what_is_in_the_file(tmp_path: Path) -> None:

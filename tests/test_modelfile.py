@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import h5py
+import hostile
 import numpy as np
 import pytest
 
@@ -74,6 +75,13 @@ def test_every_flipped_byte_of_the_weights_is_found(path: Path) -> None:
         assert "damaged" in refusal(path)
 
 
+def test_a_flipped_bit_is_found_wherever_it_matters(path: Path) -> None:
+    size = path.stat().st_size
+    found, harmless, missed = hostile.flip_every_byte(path, lambda: hostile.read_model(path))
+    assert (missed, found + harmless) == (0, size)
+    assert found > VECTOR.nbytes
+
+
 def test_a_model_cut_short_anywhere_is_refused(path: Path) -> None:
     raw = path.read_bytes()
     for length in [*range(0, len(raw), 101), len(raw) - 1]:
@@ -105,8 +113,9 @@ def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
         ("widths", [6, 5, 5], "damaged"),
         ("widths", 6, "cannot be read"),
         ("context", "three", "cannot be read"),
-        ("sha256", "0" * 64, "damaged"),
-        ("activation", "tanh", "tanh"),
+        ("sha256", np.bytes_("0" * 64), "damaged"),
+        ("activation", np.bytes_("tanh"), "tanh"),
+        ("activation", "sigmoid", "neither numbers nor text of fixed length"),
     ],
 )
 def test_an_attribute_that_contradicts_the_weights_is_refused(
@@ -115,6 +124,27 @@ def test_an_attribute_that_contradicts_the_weights_is_refused(
     with h5py.File(path, "r+") as file:
         file.attrs[key] = value
     assert words in refusal(path)
+
+
+def test_no_memory_is_made_for_weights_that_the_file_does_not_have(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_dataset("weights", (2**50,), np.float32)
+    assert "weights is not contiguous" in refusal(path)  # HDF5 gave it no place yet
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_dataset("weights", (2**50,), np.float32, external=[("x", 0, 2**52)])
+    assert "weights is not contiguous" in refusal(path)
+
+    save_model(path, VECTOR, SHAPE, 3)
+    content = bytearray(path.read_bytes())
+    length, size = VECTOR.size.to_bytes(8, "little"), VECTOR.nbytes.to_bytes(8, "little")
+    for begin, end in hostile.structures(bytes(content)):
+        changed = content[begin:end].replace(length, (2**40).to_bytes(8, "little"))
+        content[begin:end] = changed.replace(size, (2**42).to_bytes(8, "little"))
+        content[end : end + 4] = hostile.checksum(bytes(content[begin:end])).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert "cannot be read as a model" in refusal(path)
 
 
 def test_weights_of_another_type_or_place_are_refused(path: Path) -> None:
