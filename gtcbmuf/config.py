@@ -20,6 +20,8 @@ Count = Annotated[int, Meta(ge=1, lt=2**31)]
 Positive = Annotated[float, Meta(ge=1e-30, lt=1e9)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
+_LONGEST = 1 << 14  # characters: the time that tomllib takes can grow with their square
+
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the configuration file."""
@@ -182,7 +184,7 @@ def load(source: str, assignments: Iterable[str] = ()) -> Config:
     """
     text = _read(source)
     try:
-        tree = tomllib.loads(text)
+        tree = _parse(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source}: not a TOML file: {error}") from None
     _check_keys(tree, source)
@@ -233,13 +235,20 @@ def _read(source: str) -> str:
     if source in recipe_names():
         return resources.files("gtcbmuf").joinpath("recipes", f"{source}.toml").read_text()
     try:
-        return Path(source).read_text(encoding="utf-8")
+        with Path(source).open(encoding="utf-8") as file:
+            return file.read(_LONGEST + 1)
     except FileNotFoundError:
         raise UserError(
             f"{source}: neither a file nor a recipe; the recipes are {', '.join(recipe_names())}"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be read as a configuration: {error}") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text) > _LONGEST:
+        raise ValueError(f"more than {_LONGEST} characters")
+    return tomllib.loads(text)
 
 
 def _fields(struct: type[Struct]) -> dict[str, Any]:
@@ -269,9 +278,11 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
         raise UserError(f"--set {assignment}: expected section.key=value")
+    if assignment != assignment.encode(errors="replace").decode():  # bytes of no text
+        raise UserError(f"--set {assignment!r}: expected UTF-8")
     _check_keys({section: {key: None}}, "--set")
     try:
-        [parsed] = tomllib.loads(f"value = {value}").values()
+        [parsed] = _parse(f"value = {value}").values()
     except (ValueError, RecursionError):
         parsed = value.strip()  # a bare word: --set exchange.kind=gtc
     table = tree.setdefault(section, {})
@@ -288,7 +299,14 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
     value: Any = tree
     for key in path.partition("[")[0].split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return f"{path} = {value!r}: {what[0].lower()}{what[1:]}{_choices(path)}"
+    return f"{path} = {_shown(value)}: {what[0].lower()}{what[1:]}{_choices(path)}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # 5,000 digits, 5,000 tables in one another
+        return "..."
 
 
 def _choices(path: str) -> str:

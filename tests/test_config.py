@@ -160,6 +160,29 @@ def test_a_source_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(str(tmp_path / "binary.toml"))
 
 
+def test_a_value_that_python_cannot_show_is_refused(tmp_path: Path) -> None:
+    digits = "0x" + 5000 * "f"
+    source = write(tmp_path, f"[train]\nepochs = {digits}")
+    assert refusal(source) == f"{source}: train.epochs = ...: expected `int` <= 2147483647"
+    assert refusal("sgd", f"train.epochs={digits}").startswith("sgd: train.epochs = ...: ")
+    source = write(tmp_path, "train.epochs" + 4000 * ".x" + "= 1")  # tables in one another
+    assert refusal(source).startswith(f"{source}: train.epochs = ")
+
+
+def test_no_more_is_read_than_a_configuration_has(tmp_path: Path) -> None:
+    long = "train.epochs" + 20_000 * ".x" + "= 1"  # tomllib would take seconds
+    assert "not a TOML file: more than 16384 characters" in refusal(write(tmp_path, long))
+    assert "not a TOML file: more than 16384 characters" in refusal("/dev/zero")
+    assert "train.epochs = 'x" in refusal("sgd", "train.epochs=" + 20_000 * "x")
+
+
+@pytest.mark.parametrize(
+    "assignment", ["train.schedule=\udc80", "corpus.path=\udc80", "\udc80.x=1"]
+)
+def test_an_assignment_of_bytes_that_are_no_text_is_refused(assignment: str) -> None:
+    assert refusal("sgd", assignment) == f"--set {assignment!r}: expected UTF-8"
+
+
 def test_assignments_take_toml_values_and_bare_words() -> None:
     chosen = config.load(
         "gtc-bmuf",
