@@ -9,6 +9,7 @@ import glob
 import gzip
 import importlib.util
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -169,7 +170,7 @@ def _check_place(table: Path, name: str, place: str) -> None:
         )
     else:
         path = Path(cast(re.Match[str], _PLACE.fullmatch(place))[1])
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's raises if the name is too long
         raise UserError(f"{where}: no such file; expected a matrix there")
 
 
@@ -284,7 +285,9 @@ def _read_name(file: BinaryIO) -> bytes:
 def _read_vector(file: io.BufferedReader) -> NDArray[np.int32]:
     """Read a vector as Kaldi's BasicVectorHolder writes it."""
     if file.peek(1)[:1] != b"\0":
-        line = file.readline()
+        line = file.readline(_LONGEST)  # no more: a gzipped line can be a thousand times its file
+        if len(line) == _LONGEST:
+            raise ValueError("this is no vector of int32")
         if not line.endswith(b"\n"):
             raise EOFError
         return np.array([int(word) for word in line.split()], np.int32)

@@ -447,6 +447,18 @@ def test_damaged_files(directory: Directory) -> None:
     directory.fails("feats.scp: cannot be read")
 
 
+def test_a_line_that_never_ends_is_not_read_to_its_end(directory: Directory) -> None:
+    directory.write()
+    with gzip.open(directory.path / "ali.1.gz", "wb", 1) as archive:
+        archive.write(b"s00-0 " + b"1 " * (1 << 23))
+    directory.fails("ali.1.gz: at or after s00-0: .*this is no vector of int32")
+
+
+def test_a_place_that_is_too_long_for_a_file(directory: Directory) -> None:
+    directory.feats.write_text(f"s00-0 {'x' * 5000}:12\n")
+    directory.fails("s00-0: 'x.*no such file; expected a matrix there")
+
+
 def test_two_alignments_of_an_utterance(directory: Directory) -> None:
     directory.write()
     (directory.path / "ali.3").write_text("s00-0 1 2 3\n")
