@@ -139,7 +139,7 @@ def read(path: Path) -> Checkpoint:
         if not (isinstance(shared, dict) and isinstance(hashes, list)):
             raise ValueError("expected a table that is shared, and a list of hashes")
         return Checkpoint(path, shared, tuple(hashes))
-    except (*READ_ERRORS, AttributeError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path}: damaged checkpoint: {error}") from None
 
 

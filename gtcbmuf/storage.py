@@ -48,8 +48,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-#: What HDF5 and NumPy raise of a file that is damaged, or another than expected.
-READ_ERRORS = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError)
+#: What is raised of a file that is damaged, or another than expected, by HDF5, NumPy, and readers
+#: that find values of another type.
+READ_ERRORS = (
+    *(OSError, RuntimeError, LookupError, AttributeError),
+    *(TypeError, ValueError, ArithmeticError),
+)
 
 _PLAIN = "biufS"  # kinds of NumPy's types: numbers, and text of fixed length
 

@@ -116,14 +116,27 @@ def test_a_manifest_of_another_form_is_refused_whatever_its_hash(tmp_path: Path,
             checkpoint.read(tmp_path)
 
 
-def test_a_rank_of_another_form_is_refused_whatever_its_hash(tmp_path: Path) -> None:
-    path = tmp_path / "rank-00000.h5"
-    for content in (None, np.zeros(3, "c8"), h5py.SoftLink("/x"), h5py.ExternalLink("x", "/")):
-        with h5py.File(path, "w") as file:
-            if content is None:
-                file.attrs["loss"] = "text of variable length"
-            else:
-                file["residual"] = content
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with pytest.raises(UserError, match=r"rank-00000.h5: damaged checkpoint"):
-            checkpoint.read_rank(checkpoint.Checkpoint(tmp_path, {}, (digest,)), 0)
+@pytest.mark.parametrize("loss", ["of variable length", np.bytes_("text"), h5py.Empty("f8")])
+def test_numbers_of_another_form_are_refused_whatever_the_hash(
+    tmp_path: Path, loss: object
+) -> None:
+    with h5py.File(tmp_path / "rank-00000.h5", "w") as file:
+        file.attrs["loss"] = loss
+    refuse_rank(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(3, "c8"), h5py.SoftLink("/x"), h5py.ExternalLink("x", "/"), h5py.Empty("f4")]
+)
+def test_arrays_of_another_form_are_refused_whatever_the_hash(
+    tmp_path: Path, array: object
+) -> None:
+    with h5py.File(tmp_path / "rank-00000.h5", "w") as file:
+        file["residual"] = array
+    refuse_rank(tmp_path)
+
+
+def refuse_rank(folder: Path) -> None:
+    digest = hashlib.sha256((folder / "rank-00000.h5").read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=r"rank-00000.h5: damaged checkpoint"):
+        checkpoint.read_rank(checkpoint.Checkpoint(folder, {}, (digest,)), 0)
