@@ -45,7 +45,11 @@ def read(path: Path) -> list[Result]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return msgspec.convert(list(csv.DictReader(file)), list[Result], strict=False)
+            reader = csv.DictReader(file)
+            missing = set(Result.__struct_fields__) - set(reader.fieldnames or ())
+            if missing:
+                raise ValueError(f"no column {sorted(missing)[0]}")
+            return msgspec.convert(list(reader), list[Result], strict=False)
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:

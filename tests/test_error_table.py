@@ -1,0 +1,115 @@
+"""The error table against its formulas, from results that are written by hand."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from gtcbmuf import error_table, results
+from gtcbmuf.errors import UserError
+from gtcbmuf.results import Result
+from gtcbmuf.storage import write_csv
+
+
+def result(method: str, workers: int, seed: int, fer: float, groups: int = 1) -> Result:
+    return Result(
+        method=method,
+        workers=workers,
+        groups=groups,
+        seed=seed,
+        fer_valid=fer + 1,
+        fer_test=fer,
+        per_test=fer / 2,
+        density=0.01,
+        steps=100,
+        seconds=12.5,
+        config="0123456789abcdef",
+        commit="c0ffee",
+        command=f"mpirun -n {workers} gtcbmuf train {method} --set 'model.hidden=[3, 4]'",
+    )
+
+
+HEADER = ",".join(Result.__struct_fields__)
+ROW = "\nsgd,1,1,0,40,40,20,0,1,1,c,c,c\nsgd,one" + 11 * ","
+RESULTS = [
+    *(result("sgd", 1, seed, fer) for seed, fer in enumerate([40.0, 40.4, 39.6])),
+    result("gtc", 64, 0, 44.0),
+    result("gtc-bmuf", 64, 0, 40.0, groups=8),
+    result("gtc-bmuf", 64, 1, 41.0, groups=8),
+    result("gtc-bmuf", 32, 0, 38.0, groups=4),
+    result("gtc", 8, 0, 40.2),
+]
+
+
+def test_rows_are_means_and_increases_over_the_mean_of_sgd() -> None:
+    rows = error_table.rows(RESULTS)
+    cells = [(row.method, row.workers) for row in rows]
+    assert cells == [("sgd", 1), ("gtc", 8), ("gtc", 64), ("gtc-bmuf", 32), ("gtc-bmuf", 64)]
+    by_cell = dict(zip(cells, rows, strict=True))
+    assert by_cell["sgd", 1].increase == pytest.approx(0)
+    assert by_cell["gtc", 64].increase == pytest.approx(10)
+    assert by_cell["gtc", 64].deviation is None  # one seed
+    hybrid = by_cell["gtc-bmuf", 64]
+    assert (hybrid.seeds, hybrid.groups, hybrid.fer, hybrid.per) == (2, 8, 40.5, 20.25)
+    assert hybrid.increase == pytest.approx(1.25)
+    # The quotient of two independent means: relative deviations add in squares.
+    spread = math.sqrt((0.5**0.5 / 40.5) ** 2 + (0.4 / 40) ** 2)
+    assert hybrid.deviation == pytest.approx(100 * 40.5 / 40 * spread)
+    assert [row.paper for row in rows] == ["", "", "+2.8", "fell", "+3.1"]
+
+
+def test_without_sgd_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    error_table.write(RESULTS[3:], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_markdown_and_latex_have_the_same_cells() -> None:
+    rows = error_table.rows(RESULTS)
+    markdown = error_table.table(rows).splitlines()
+    assert (
+        "| gtc-bmuf |      64 |      8 |     2 | 40.50 | 20.25 | +1.2 ± 2.0 |    +3.1 |" in markdown
+    )
+    latex = error_table.latex(rows)
+    assert r"gtc-bmuf & 64 & 8 & 2 & 40.50 & 20.25 & +1.2 $\pm$ 2.0 & +3.1 \\" in latex
+    assert latex.startswith(r"\begin{tabular}{lrrrrrrr}")
+    assert latex.count(r"\\") == 1 + len(rows)
+
+
+def test_everything_is_written_and_can_be_read_again(tmp_path: Path) -> None:
+    error_table.write(RESULTS, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"error_table.{ending}" for ending in ("csv", "md", "tex", "png")
+    }
+    assert (tmp_path / "error_table.png").read_bytes().startswith(b"\x89PNG")
+    assert results.read(tmp_path / "error_table.csv") == RESULTS
+    with (tmp_path / "error_table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["increase_mean"] for line in lines][3:5] == ["10.0", "1.25"]
+    assert [line["increase_sd"] for line in lines][3] == ""
+    assert [line["increase_paper"] for line in lines][4:7] == ["+3.1", "+3.1", "fell"]
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written to"):
+        error_table.write(RESULTS, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "method,workers\nsgd,1\n", '"', "\0", f"{HEADER}\nsgd,1\n", f"{HEADER}{ROW}x\n"]
+)
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "error_table.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match="no results of ours"):
+        results.read(path)
+
+
+def test_no_file_has_no_results(tmp_path: Path) -> None:
+    assert results.read(tmp_path / "none.csv") == []
+
+
+def test_a_table_has_the_columns_of_its_first_row(tmp_path: Path) -> None:
+    write_csv(tmp_path / "new/table.csv", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
+    assert (tmp_path / "new/table.csv").read_text() == 'a,b\n1,"x, y"\n2,\n'
