@@ -301,7 +301,8 @@ class BMUF:
                  = W(t) + eta * Delta(t)                 Nesterov block momentum (NBM)
 
     and every worker goes on from S(t). Under a constant G(t) the anchor moves by zeta / (1 - eta)
-    G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1.
+    G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1; the first blocks can be
+    averaged so.
 
     The leaders do this together, each for a part of the model; or, sharded, all workers do.
 
@@ -313,6 +314,7 @@ class BMUF:
         nesterov: NBM instead of CBM.
         sharded: rank j of every group is the leader for the j-th of M slices of the model: each
             host's links carry as much, but through M workers at a time. The bits are the same.
+        averaged: how many blocks, from the first, are plainly averaged.
         meter: counts.
 
     Raises:
@@ -328,6 +330,7 @@ class BMUF:
         learning_rate: float = 1.0,
         nesterov: bool = False,
         sharded: bool = False,
+        averaged: int = 0,
         meter: Meter | None = None,
     ) -> None:
         check_replicas(topology.world, model, "start of the first block")
@@ -335,6 +338,8 @@ class BMUF:
         self._eta = np.float32(1 - 1 / topology.groups if momentum is None else momentum)
         self._zeta = np.float32(learning_rate)
         self._nesterov = nesterov
+        self._averaged = averaged
+        self._blocks = np.zeros(1, np.int64)  # so many are done
         self._meter = meter or Meter()
         # Slices of the model that have a leader of their own in the group: (first, end).
         leaders = self._group.size if sharded else 1
@@ -353,17 +358,20 @@ class BMUF:
             if self._leads:
                 self._filter(model[self._led])
             self._spread(model)
+            self._blocks += 1
 
     def _filter(self, led: Vector) -> None:
+        averages = self._blocks[0] < self._averaged
+        eta, zeta = (0, 1) if averages else (self._eta, self._zeta)
         change = self._parts.scatter(led)
         change /= np.float32(self._groups)  # A(t)
         change -= self._start  # G(t)
-        change *= self._zeta
-        self._delta *= self._eta
+        change *= zeta
+        self._delta *= eta
         self._delta += change
         self._anchor += self._delta
         if self._nesterov:
-            np.multiply(self._delta, self._eta, out=self._start)
+            np.multiply(self._delta, eta, out=self._start)
             self._start += self._anchor
         self._parts.gather(self._start, led)
         self._meter.bytes_sent += led.nbytes if self._groups > 1 else 0
@@ -389,10 +397,11 @@ class BMUF:
         return anchor
 
     def state(self) -> State:
-        """Anchor, start and Delta of the part that this worker filters; nothing if it has none."""
+        """Blocks (1,); with anchor, start and Delta of the part that this worker filters."""
         if not self._leads:
-            return {}
-        return {"anchor": self._anchor, "start": self._start, "delta": self._delta}
+            return {"blocks": self._blocks}
+        filtered = {"anchor": self._anchor, "start": self._start, "delta": self._delta}
+        return {"blocks": self._blocks, **filtered}
 
     def restore(self, state: State) -> None:
         """Go on from a `state`."""

@@ -24,7 +24,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.storage import READ_ERRORS, get_attributes, get_dataset, set_attributes
 
 FORMAT = "gtcbmuf-checkpoint"
-VERSION = 1
+VERSION = 2
 _MANIFEST = "manifest.json"
 
 #: Arrays by their names.

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(do=_report)
 
     reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    reproduce.add_argument("study", choices=("tuning", "error-table"))
+    reproduce.add_argument("study", choices=("tuning", "choices", "error-table"))
     reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
     reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
     reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
@@ -237,24 +237,9 @@ def _report(arguments: Any) -> None:
 
 
 def _reproduce(arguments: Any) -> None:
-    from gtcbmuf import error_table, reproduce
+    from gtcbmuf import reproduce
 
-    chosen = reproduce.preset(arguments.preset)
-    corpus = Path("corpus") / f"{arguments.preset}.h5"
-    reproduce.make_corpus(corpus, chosen.corpus)
-    jobs = (
-        reproduce.tuning_jobs(chosen)
-        if arguments.study == "tuning"
-        else reproduce.error_table_jobs(chosen, arguments.seeds)
-    )
-    folder = arguments.results / arguments.preset
-    file = folder / f"{arguments.study.replace('-', '_')}.csv"
-    study = reproduce.Study(jobs, corpus, Path("runs") / arguments.preset / arguments.study, file)
-    try:
-        study.run()
-    finally:
-        if arguments.study == "error-table":
-            error_table.write(study.results(), folder)
+    reproduce.reproduce(arguments.study, arguments.preset, arguments.seeds, arguments.results)
 
 
 def _bench(arguments: Any) -> None:

@@ -87,6 +87,8 @@ class BlockFilterConfig(Section, frozen=True):
     nesterov: bool = False
     #: Each worker of a group leads for a slice of the model, instead of one for all of it.
     sharded: bool = False
+    #: Blocks, from the first, that are plainly averaged.
+    averaged_blocks: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     #: What becomes of the workers' residuals at a block's end.
     residual: Literal["keep", "clear"] = "keep"
     #: What becomes of the workers' local momentum at a block's end.

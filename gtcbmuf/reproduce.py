@@ -4,6 +4,7 @@ A preset (gtcbmuf/presets/NAME.toml) says what they have in common, and of each 
 number of workers, which settings were tried for it and which were chosen:
 
     tuning        every cell once with each of its settings; the valid set decides
+    choices       what the paper leaves open: one cell with one thing or another
     error-table   every cell with those that were chosen, once for each seed
 
 The results are a CSV file with a row a run, written again after each; a run whose row is there with
@@ -24,17 +25,50 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from types import FrameType
 from typing import Annotated, TextIO
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gtcbmuf import config, launcher, results
+from gtcbmuf import config, error_table, launcher, results
 from gtcbmuf.errors import UserError
 from gtcbmuf.results import Result
-from gtcbmuf.storage import write_csv
+from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.tables import markdown
+
+
+def reproduce(study: str, name: str, seeds: Sequence[int] | None, results_folder: Path) -> None:
+    """Run what is left of a study, and write what came out.
+
+    Args:
+        study: tuning, choices or error-table.
+        name: of the preset.
+        seeds: of an error table, instead of those that the preset asks for.
+        results_folder: for a folder of the preset's name.
+
+    Raises:
+        UserError: there is no such preset, a run failed or was interrupted, or a file is at fault.
+    """
+    chosen = preset(name)
+    corpus, folder = Path("corpus") / f"{name}.h5", results_folder / name
+    make_corpus(corpus, chosen.corpus)
+    jobs = {
+        "tuning": tuning_jobs(chosen),
+        "choices": choices_jobs(chosen),
+        "error-table": error_table_jobs(chosen, seeds),
+    }[study]
+    file = folder / f"{study.replace('-', '_')}.csv"
+    runs = Study(jobs, corpus, Path("runs") / name / study, file)
+    try:
+        runs.run()
+    finally:
+        if study == "error-table":
+            error_table.write(runs.results(), folder)
+        elif study == "choices":
+            with replacing(folder / "choices.md") as beside:
+                beside.write_text(compared(chosen, runs.results()) + "\n", encoding="utf-8")
 
 
 class InterruptedStudyError(UserError):
@@ -63,24 +97,32 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         method: a recipe.
         workers: N.
-        seeds: in the error table, 0 to seeds - 1.
         tried: lists of `section.key=value`, over what all cells have in common.
         chosen: the number of the one that was best on the valid set.
+        seeds: that the study takes, 0 to seeds - 1.
     """
 
     method: str
     workers: Annotated[int, Meta(ge=1)]
-    seeds: Annotated[int, Meta(ge=1)]
     tried: list[list[str]]
-    chosen: int
+    chosen: int = 0
+    seeds: Annotated[int, Meta(ge=1)] = 1
 
 
 class Preset(Struct, frozen=True, forbid_unknown_fields=True):
-    """All studies of one size; `common` are assignments of all cells."""
+    """All studies of one size.
+
+    Attributes:
+        corpus: of all runs.
+        common: assignments of all runs.
+        cells: of the error table.
+        choices: cells whose settings are compared with the first of them.
+    """
 
     corpus: Source
     common: list[str]
     cells: list[Cell]
+    choices: list[Cell]
 
 
 @dataclass(frozen=True)
@@ -144,6 +186,16 @@ def tuning_jobs(chosen: Preset) -> list[Job]:
     ]
 
 
+def choices_jobs(chosen: Preset) -> list[Job]:
+    """Each choice with each of its settings, once for each seed."""
+    return [
+        Job(cell.method, cell.workers, seed, (*chosen.common, *settings))
+        for cell in chosen.choices
+        for seed in range(cell.seeds)
+        for settings in cell.tried
+    ]
+
+
 def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[Job]:
     """Each cell with its best settings: all cells with seed 0, then the other seeds.
 
@@ -157,6 +209,30 @@ def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list
         for seed in (range(cell.seeds) if seeds is None else seeds)
     ]
     return sorted(jobs, key=lambda job: job.seed > 0)
+
+
+def compared(chosen: Preset, found: Sequence[Result]) -> str:
+    """A Markdown table of the choices that have results: valid FERs, and against the first."""
+    rows = []
+    for cell in chosen.choices:
+        first = None
+        for settings in cell.tried:
+            job = Job(cell.method, cell.workers, 0, (*chosen.common, *settings))
+            errors = [result.fer_valid for result in found if job.made(result)]
+            if not errors:
+                continue
+            first = first or mean(errors)
+            different = [word for word in settings if word not in cell.tried[0]]
+            rows.append(
+                [
+                    ", ".join(different) or "as in the error table",
+                    f"{cell.method} {cell.workers}",
+                    str(len(errors)),
+                    f"{mean(errors):.2f}" + (f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""),
+                    f"{100 * (mean(errors) / first - 1):+.1f}",
+                ]
+            )
+    return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
 
 
 class Study:

@@ -223,6 +223,7 @@ def make_block_filter(
             learning_rate=asked.learning_rate,
             nesterov=asked.nesterov,
             sharded=asked.sharded,
+            averaged=asked.averaged_blocks,
             meter=meter,
         )
     return Verified(block_filter, topology) if chosen.train.verify else block_filter

@@ -104,8 +104,8 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     [
         5000 * "[",
         "[]",
-        '{"format": "gtcbmuf-checkpoint", "version": 1, "shared": [], "hashes": []}',
-        '{"format": "gtcbmuf-checkpoint", "version": 1, "shared": {}, "hashes": 5}',
+        '{"format": "gtcbmuf-checkpoint", "version": 2, "shared": [], "hashes": []}',
+        '{"format": "gtcbmuf-checkpoint", "version": 2, "shared": {}, "hashes": 5}',
     ],
 )
 def test_a_manifest_of_another_form_is_refused_whatever_its_hash(tmp_path: Path, text: str) -> None:

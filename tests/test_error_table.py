@@ -12,7 +12,9 @@ from gtcbmuf.results import Result
 from gtcbmuf.storage import write_csv
 
 
-def result(method: str, workers: int, seed: int, fer: float, groups: int = 1) -> Result:
+def result(
+    method: str, workers: int, seed: int, fer: float, groups: int = 1, config: str = "0123abcd"
+) -> Result:
     return Result(
         method=method,
         workers=workers,
@@ -24,7 +26,7 @@ def result(method: str, workers: int, seed: int, fer: float, groups: int = 1) ->
         density=0.01,
         steps=100,
         seconds=12.5,
-        config="0123456789abcdef",
+        config=config,
         commit="c0ffee",
         command=f"mpirun -n {workers} gtcbmuf train {method} --set 'model.hidden=[3, 4]'",
     )
