@@ -254,6 +254,15 @@ class GTCExchange:
         tau = self.tau * ratio ** (GAIN * math.sqrt(density))
         self._tau[0] = min(max(tau, 1e-30), 1e30)
 
+    def flush(self) -> Update:
+        """Exchange all that has not been sent yet, densely; collective in the group."""
+        everything = np.empty_like(self._residual)
+        with self._meter.time("communicate"):
+            self._group.Allreduce(self._residual, everything)
+        self._meter.bytes_sent += everything.nbytes if self._group.size > 1 else 0
+        self.forget()
+        return DenseUpdate(everything)
+
     def forget(self) -> None:
         """residual = 0."""
         self._residual[:] = 0
@@ -476,6 +485,8 @@ class Worker:
         block_filter: tier 2.
         period: K, steps per block.
         descent: applies updates to the model.
+        flush: at a block's end, gives an update to apply before the filter, such as what an
+            exchange has not sent yet.
         forgetting: what forgets at a block's end, such as the descent (its momentum) or the
             exchange (its residual). The paper is silent; `gtcbmuf train` resets the momentum.
         meter: counts; the one that the two tiers were given.
@@ -486,6 +497,7 @@ class Worker:
     block_filter: BlockFilter
     period: int
     descent: Descent
+    flush: Callable[[], Update] | None = None
     forgetting: Sequence[Exchange | Descent] = ()
     meter: Meter = field(default_factory=Meter)
 
@@ -515,6 +527,8 @@ class Worker:
             with self.meter.time("decode"):
                 self.descent(update, learning_rate(step))
             if (step + 1) % self.period == 0 or step + 1 == steps:
+                if self.flush is not None:
+                    self.descent(self.flush(), learning_rate(step))
                 self.block_filter(self.model)  # tier 2
                 for tier in self.forgetting:
                     tier.forget()

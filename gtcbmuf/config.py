@@ -90,7 +90,7 @@ class BlockFilterConfig(Section, frozen=True):
     #: Blocks, from the first, that are plainly averaged.
     averaged_blocks: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     #: What becomes of the workers' residuals at a block's end.
-    residual: Literal["keep", "clear"] = "keep"
+    residual: Literal["keep", "clear", "flush"] = "keep"
     #: What becomes of the workers' local momentum at a block's end.
     local_momentum: Literal["reset", "keep"] = "reset"
 

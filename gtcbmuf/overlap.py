@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gtcbmuf.algorithm import Exchange, State, Update, Vector
+from gtcbmuf.algorithm import Exchange, GTCExchange, State, Update, Vector
 from gtcbmuf.meter import Meter
 
 #: Parameters that are worth an exchange of their own.
@@ -84,6 +84,12 @@ class Overlapped:
         self._meter.bytes_sent += self._beside.bytes_sent
         self._beside.reset()
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
+
+    def flush(self) -> Update:
+        """Exchange all that GTC has not sent yet, densely; collective in the group."""
+        gtc = [exchange for exchange in self._exchanges if isinstance(exchange, GTCExchange)]
+        flushed = [exchange.flush() for exchange in gtc]
+        return SlicedUpdate(list(zip(self._slices, flushed, strict=True)))
 
     def forget(self) -> None:
         """Drop what has not been sent yet."""

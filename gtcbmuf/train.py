@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gtcbmuf.algorithm import (
     GTCExchange,
     NoExchange,
     NoFilter,
+    Update,
     Verified,
     Worker,
 )
@@ -243,18 +245,23 @@ def make_worker(
     meter = meter or Meter()
     exchange = make_exchange(chosen, topology, starts, meter)
     descent = Descent(model, chosen.train.momentum)
+    flush: Callable[[], Update] | None = None
     forgetting: list[Exchange | Descent] = []
     if chosen.block_filter.kind != "none":
         if chosen.block_filter.local_momentum == "reset":
             forgetting.append(descent)
         if chosen.block_filter.residual == "clear":
             forgetting.append(exchange)
+        if chosen.block_filter.residual == "flush" and chosen.exchange.kind == "gtc":
+            assert isinstance(exchange, GTCExchange | Overlapped)
+            flush = exchange.flush
     return Worker(
         model,
         exchange,
         make_block_filter(chosen, topology, model, meter),
         chosen.block_filter.period,
         descent,
+        flush,
         forgetting,
         meter,
     )

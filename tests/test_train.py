@@ -186,14 +186,18 @@ def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> No
     assert "phones that are not known" in scored.stderr
 
 
-@pytest.mark.parametrize("nesterov", ["true", "false"])
+@pytest.mark.parametrize(
+    ("nesterov", "residual", "overlap"),
+    [("true", "flush", "false"), ("false", "flush", "true"), ("false", "clear", "false")],
+)
 def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
-    nesterov: str, corpus: Path, tmp_path: Path
+    nesterov: str, residual: str, overlap: str, corpus: Path, tmp_path: Path
 ) -> None:
     more = ("train.momentum=0.5", "train.warmup=0.5", "train.verify=true")
     summary = train(
         *("gtc-bmuf", corpus, tmp_path / "run", "topology.group_size=2", *more),
-        *(f"block_filter.nesterov={nesterov}", "block_filter.residual=clear"),
+        *(f"block_filter.nesterov={nesterov}", f"block_filter.residual={residual}"),
+        *(f"exchange.overlap={overlap}", "block_filter.averaged_blocks=3"),
         *("block_filter.local_momentum=keep", "model.activation=sigmoid", "exchange.tau=0.5"),
         ranks=4,
     )

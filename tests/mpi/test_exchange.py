@@ -106,6 +106,19 @@ def test_gtc_sends_at_most_one_tau_a_step(topology: Topology) -> None:
     np.testing.assert_array_equal(exchange.state()["residual"], [9, -9, 0.5, -0.5])
 
 
+def test_flush_sends_all_that_is_left(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 0.75, meter := Meter())
+    applied_sum, given = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    for step in range(5):
+        applied_sum += applied(exchange, eighths(step, WORLD.rank))
+        given += eighths(step, WORLD.rank)
+    meter.reset()
+    exchange.flush().add_to(applied_sum, 1.0)
+    np.testing.assert_array_equal(applied_sum, topology.group.allreduce(given))
+    assert not exchange.state()["residual"].any()
+    assert meter.bytes_sent == (4 * N if topology.group.size > 1 else 0)
+
+
 def test_forget_drops_the_residual(topology: Topology) -> None:
     exchange = GTCExchange(topology.group, N, 1.0)
     applied(exchange, np.full(N, 0.75, np.float32))

@@ -122,6 +122,20 @@ def test_gtc_with_a_tiny_tau_in_a_long_run_is_near_dense() -> None:
     topology.free()
 
 
+def test_gtc_that_is_flushed_at_every_step_is_sync_sgd() -> None:
+    topology = Topology(WORLD, WORLD.size)
+    model, dense_model = start(), start()
+    gtc = GTCExchange(topology.group, model.size, 0.1)
+    worker = Worker(model, gtc, NoFilter(), 1, Descent(model), gtc.flush)
+    worker.run(STEPS, gradients(model, mine()), rate)
+    dense = DenseExchange(topology.group, model.size)
+    worker = Worker(dense_model, dense, NoFilter(), 1, Descent(dense_model))
+    worker.run(STEPS, gradients(dense_model, mine()), rate)
+    np.testing.assert_allclose(model, dense_model, rtol=1e-3, atol=1e-5)
+    assert np.abs(model - start()).max() > 1e-3
+    topology.free()
+
+
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
 @pytest.mark.parametrize("period", [1, 7, 1000])
 def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov: bool) -> None:
@@ -169,7 +183,7 @@ def test_what_forgets_at_a_blocks_end_and_what_does_not() -> None:
         exchange = GTCExchange(topology.group, model.size, 1.0)
         descent = Descent(model, 0.9)
         forgetting = (exchange, descent) if forget else ()
-        worker = Worker(model, exchange, NoFilter(), 4, descent, forgetting)
+        worker = Worker(model, exchange, NoFilter(), 4, descent, forgetting=forgetting)
         worker.run(4, lambda _: small, rate)
         return exchange, descent
 
