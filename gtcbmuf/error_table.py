@@ -106,6 +106,8 @@ def _cells(row: Row, plus_minus: str) -> list[str]:
     increase = "" if row.method == "sgd" else f"{row.increase:+.1f}"
     if row.deviation is not None:
         increase += f" {plus_minus} {row.deviation:.1f}"
+    if math.isnan(row.fer):
+        increase = "diverged"
     numbers = [str(number) for number in (row.workers, row.groups, row.seeds)]
     return [row.method, *numbers, f"{row.fer:.2f}", f"{row.per:.2f}", increase, row.paper]
 

@@ -13,6 +13,7 @@ the same configuration is finished. Run directories and logs are kept beside eac
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import signal
@@ -23,6 +24,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
@@ -134,10 +136,15 @@ class Job:
     seed: int
     assignments: tuple[str, ...]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of its configuration."""
-        return config.fingerprint(config.load(self.method, self.assignments))
+        return config.fingerprint(self.config)
+
+    @cached_property
+    def config(self) -> config.Config:
+        """The recipe with the assignments."""
+        return config.load(self.method, self.assignments)
 
     @property
     def name(self) -> str:
@@ -212,7 +219,10 @@ def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list
 
 
 def compared(chosen: Preset, found: Sequence[Result]) -> str:
-    """A Markdown table of the choices that have results: valid FERs, and against the first."""
+    """A Markdown table of the choices that have results: valid FERs, and against the first.
+
+    The first of a cell is shown with all its settings, the others with what they have instead.
+    """
     rows = []
     for cell in chosen.choices:
         first = None
@@ -225,7 +235,7 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
             different = [word for word in settings if word not in cell.tried[0]]
             rows.append(
                 [
-                    ", ".join(different) or "as in the error table",
+                    ", ".join(different or settings),
                     f"{cell.method} {cell.workers}",
                     str(len(errors)),
                     f"{mean(errors):.2f}" + (f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""),
@@ -269,16 +279,17 @@ class Study:
         failed = []
         for number, job in enumerate(self._jobs):
             done = self.results()
-            if any(job.made(result) and result.seed == job.seed for result in done):
+            left = [job for job in self._jobs[number:] if not _is_done(job, done)]
+            if job not in left:
                 continue
-            left = self._jobs[number:]
             print(f"[{number + 1}/{len(self._jobs)}] {job.name}{_estimate(left, done)}", flush=True)
             if (result := self._finish(job)) is None:
                 failed.append(job.name)
                 continue
             everything = [*results.read(self._path), result]
             write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
-            print(f"  valid FER {result.fer_valid:.2f} %, {_duration(result.seconds)}", flush=True)
+            valid = "diverged" if math.isnan(result.fer_valid) else f"{result.fer_valid:.2f} %"
+            print(f"  valid FER {valid}, {_duration(result.seconds)}", flush=True)
         if failed:
             raise UnfinishedStudyError(
                 f"{len(failed)} of {len(self._jobs)} runs failed: {', '.join(failed)}; their logs "
@@ -286,7 +297,8 @@ class Study:
             )
 
     def _finish(self, job: Job) -> Result | None:
-        """Run a job, or what is left of it; nothing if it failed."""
+        """Run a job, or what is left of it; nothing if it failed. To diverge is a result."""
+        begin = time.monotonic()
         out = self._runs / job.name
         log = self._runs / f"{job.name}.log"
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -295,24 +307,28 @@ class Study:
             _follow(process, out)
         if signals:
             raise InterruptedStudyError(f"{job.name} was stopped; the same command goes on")
+        summary = dict.fromkeys(("fer_valid", "fer_test", "per_test", "density"), math.nan)
+        summary |= {"steps": 0, "wall_seconds": time.monotonic() - begin}
         if process.returncode:
             lines = [line for line in log.read_text().splitlines() if line.startswith("gtcbmuf: ")]
             why = lines[-1] if lines else f"see {log}"
-            print(f"  failed with status {process.returncode}: {why}", file=sys.stderr, flush=True)
-            return None
-        summary = json.loads((out / "summary.json").read_text())
+            print(f"  ended with status {process.returncode}: {why}", file=sys.stderr, flush=True)
+            if "training diverged" not in why:
+                return None
+        else:
+            summary = json.loads((out / "summary.json").read_text())
         environment = json.loads((out / "environment.json").read_text())
         to_repeat = job.words(self._corpus, Path("RUN"))
         return Result(
             method=job.method,
             workers=job.workers,
-            groups=summary["groups"],
+            groups=job.workers // config.group_size(job.config, job.workers),
             seed=job.seed,
             fer_valid=round(summary["fer_valid"], 4),
             fer_test=round(summary["fer_test"], 4),
             per_test=round(summary["per_test"], 4),
             density=round(summary["density"], 6),
-            steps=summary["steps"],
+            steps=int(summary["steps"]),
             seconds=round(summary["wall_seconds"], 1),
             config=job.fingerprint,
             commit=str(environment["commit"])[:12] + ("+" if environment["dirty"] else ""),
@@ -388,6 +404,10 @@ def _follow(process: subprocess.Popen[bytes], out: Path) -> None:
         print("\r\33[K", end="", file=sys.stderr, flush=True)
 
 
+def _is_done(job: Job, done: Sequence[Result]) -> bool:
+    return any(job.made(result) and result.seed == job.seed for result in done)
+
+
 def _estimate(left: Sequence[Job], done: Sequence[Result]) -> str:
     """How long the jobs that are left will take, from those that are done."""
     if not done:
@@ -402,8 +422,6 @@ def _estimate(left: Sequence[Job], done: Sequence[Result]) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds) // 60
-    return (
-        f"{minutes // 60} h {minutes % 60} min"
-        if minutes >= 60
-        else (f"{minutes} min {round(seconds) % 60} s")
-    )
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {round(seconds) % 60} s"

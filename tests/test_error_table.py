@@ -61,6 +61,11 @@ def test_rows_are_means_and_increases_over_the_mean_of_sgd() -> None:
     assert [row.paper for row in rows] == ["", "", "+2.8", "fell", "+3.1"]
 
 
+def test_what_diverged_is_said_so() -> None:
+    rows = error_table.rows([*RESULTS, result("sync-sgd", 64, 0, math.nan)])
+    assert error_table.table(rows).splitlines()[-1].split()[13] == "diverged"
+
+
 def test_without_sgd_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     error_table.write(RESULTS[3:], tmp_path)
     assert not list(tmp_path.iterdir())
