@@ -3,7 +3,7 @@
 A preset (gtcbmuf/presets/NAME.toml) says what they have in common, and of each cell, a method at a
 number of workers, which settings were tried for it and which were chosen:
 
-    tuning        every cell once with each of its settings; the valid set decides
+    tuning        every cell with each of its settings, with seed 0; the valid set decides
     choices       what the paper leaves open: one cell with one thing or another
     error-table   every cell with those that were chosen, once for each seed
 
@@ -101,7 +101,7 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         workers: N.
         tried: lists of `section.key=value`, over what all cells have in common.
         chosen: the number of the one that was best on the valid set.
-        seeds: that the study takes, 0 to seeds - 1.
+        seeds: how many the study takes.
     """
 
     method: str
@@ -204,7 +204,9 @@ def choices_jobs(chosen: Preset) -> list[Job]:
 
 
 def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[Job]:
-    """Each cell with its best settings: all cells with seed 0, then the other seeds.
+    """Each cell with its best settings: all cells with seed 1, then the other seeds.
+
+    Not with seed 0, which they were chosen with: a lucky run would be chosen, and published too.
 
     Args:
         chosen: the preset.
@@ -213,9 +215,9 @@ def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list
     jobs = [
         Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]))
         for cell in chosen.cells
-        for seed in (range(cell.seeds) if seeds is None else seeds)
+        for seed in (range(1, cell.seeds + 1) if seeds is None else seeds)
     ]
-    return sorted(jobs, key=lambda job: job.seed > 0)
+    return sorted(jobs, key=lambda job: job.seed > 1)
 
 
 def compared(chosen: Preset, found: Sequence[Result]) -> str:
