@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gtcbmuf import __version__, launcher
 from gtcbmuf.errors import UserError
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -336,8 +336,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit status 2 if the user can mend what stopped it."""
     # One BLAS thread a rank unless told otherwise: more are several times slower where ranks
     # share cores. Read when NumPy is loaded, so set before that.
+    threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
     for variable in _THREADS:
-        os.environ.setdefault(variable, "1")
+        os.environ.setdefault(variable, threads)
     # Looking for garbage among all that imports make takes a tenth of the start.
     gc.set_threshold(100_000)
     parsed = _parser().parse_args(arguments)

@@ -38,15 +38,29 @@ SLACK_PER_RANK = 32_000
 def _value(kind: int) -> int | None:
     for variables in _LAUNCHERS.values():
         if variables[0] in os.environ:
-            number = re.match(r"\d+", os.environ.get(variables[kind], ""))  # Slurm: "4(x2)"
-            return int(number[0]) if number else None
+            return _number(variables[kind])
     return None
+
+
+def _number(variable: str) -> int | None:
+    number = re.match(r"\d+", os.environ.get(variable, ""))  # Slurm: "4(x2)"
+    return int(number[0]) if number else None
+
+
+def _on_host() -> int | None:
+    """Processes on this host; srun is asked last, as with --mpi=pmi2 PMI does not tell."""
+    told = (_number(variables[2]) for variables in _LAUNCHERS.values())
+    return next((number for number in told if number is not None), None)
 
 
 def name() -> str:
     """What started this process."""
     found = (name for name, variables in _LAUNCHERS.items() if variables[0] in os.environ)
-    return next(found, "none")
+    launcher = next(found, "none")
+    if launcher != "srun":
+        return launcher
+    kind = os.environ.get("SLURM_MPI_TYPE", "pmix" if "PMIX_RANK" in os.environ else "none")
+    return f"srun --mpi={kind}"
 
 
 def rank() -> int:
@@ -156,7 +170,7 @@ def _ease_oversubscription() -> None:
     too, MPI_Init with 128 ranks took 28 s instead of 8 (one run each), perhaps because UCX then
     connects them by TCP.
     """
-    on_host, cores = _value(2), os.cpu_count()
+    on_host, cores = _on_host(), os.cpu_count()
     if on_host is None or cores is None or on_host <= cores:
         return
     os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")

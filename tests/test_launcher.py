@@ -12,11 +12,12 @@ from gtcbmuf.errors import UserError
 
 OPEN_MPI = "Open MPI's mpirun"
 PMI = "a PMI launcher (MPICH's mpirun, srun)"
+SRUN = "srun --mpi=none"
 # Size, rank and ranks on this host, as each of them sets them.
 VARIABLES = {
     OPEN_MPI: ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     PMI: ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
-    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
+    SRUN: ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
 }
 every_launcher = pytest.mark.parametrize("name", VARIABLES)
 
@@ -60,6 +61,14 @@ def test_singletons_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
     assert "mpirun" in message
 
 
+def test_sruns_kind_of_mpi_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    started_by(monkeypatch, SRUN, size=4, rank=2)
+    monkeypatch.setenv("PMIX_RANK", "2")
+    assert launcher.name() == "srun --mpi=pmix"
+    monkeypatch.setenv("SLURM_MPI_TYPE", "pmix_v4")
+    assert launcher.name() == "srun --mpi=pmix_v4"
+
+
 @every_launcher
 def test_one_process_under_a_launcher_is_no_fault(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -70,7 +79,7 @@ def test_one_process_under_a_launcher_is_no_fault(
 
 @pytest.mark.parametrize("name", [OPEN_MPI, PMI])
 def test_mpirun_in_a_slurm_job_counts_not_srun(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    started_by(monkeypatch, "srun", size=1, rank=0)
+    started_by(monkeypatch, SRUN, size=1, rank=0)
     started_by(monkeypatch, name, size=8, rank=5)
     assert launcher.name() == name
     assert launcher.rank() == 5
@@ -123,14 +132,16 @@ def test_a_rank_knows_how_long_ago_it_was_started() -> None:
 EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
 
 
+@pytest.mark.parametrize("variable", ["MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"])
 @pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
 def test_only_ranks_that_share_cores_are_slow_to_wake_up(
-    monkeypatch: pytest.MonkeyPatch, ranks: int, eased: bool
+    monkeypatch: pytest.MonkeyPatch, variable: str, ranks: int, eased: bool
 ) -> None:
     slack = Path("/proc/self/timerslack_ns")
     before = slack.read_text()
     monkeypatch.setattr(os, "environ", {})
     started_by(monkeypatch, PMI, size=ranks, rank=0)
+    monkeypatch.setenv(variable, os.environ.pop("MPI_LOCALNRANKS"))
     try:
         launcher._ease_oversubscription()
         assert (slack.read_text() != before) is eased
