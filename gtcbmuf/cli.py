@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--resume-weights", type=Path, metavar="MODEL.h5", help="start with these weights, no more"
     )
+    train.add_argument(
+        "--scratch", type=Path, metavar="DIR", help="on a disk of each host: copy the corpus there"
+    )
     train.set_defaults(do=_train)
 
     score = commands.add_parser("score", help="frame and phone error rates of a model")
@@ -196,6 +199,7 @@ def _train(arguments: Any) -> None:
             arguments.out,
             resume=arguments.resume,
             weights=arguments.resume_weights,
+            scratch=arguments.scratch,
         )
 
 

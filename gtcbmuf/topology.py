@@ -126,16 +126,22 @@ def job(world: MPI.Comm) -> Iterator[None]:
         world.Abort(1)
 
 
+def is_first_of_host(world: MPI.Comm) -> bool:
+    """Whether no lower rank shares this one's host; collective."""
+    host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
+    first: bool = host.rank == 0
+    host.Free()
+    return first
+
+
 def in_turn(world: MPI.Comm, do: Callable[[], None]) -> None:
     """Do something on rank 0, then on one rank of every host, then on all the others.
 
     For what fills a cache that is not safe for several writers: whether hosts share its folder
     or not, each host's processors have one writer.
     """
-    host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
-    first_of_host = host.rank == 0
-    host.Free()
-    turns = 0 if world.rank == 0 else 1 if first_of_host else 2
+    first = is_first_of_host(world)
+    turns = 0 if world.rank == 0 else 1 if first else 2
     for turn in range(3):
         if turn == turns:
             do()

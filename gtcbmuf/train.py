@@ -42,6 +42,7 @@ from gtcbmuf.runlog import RunDirectory
 from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
 from gtcbmuf.scoring import score_model
+from gtcbmuf.staging import staged
 from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
 from gtcbmuf.watchdog import Watchdog
 
@@ -71,6 +72,7 @@ def train(
     *,
     resume: bool = False,
     weights: Path | None = None,
+    scratch: Path | None = None,
 ) -> None:
     """Train once, on all ranks of `world`; collective.
 
@@ -81,6 +83,7 @@ def train(
         out: the run directory; by default one under runs/ that names method, workers and seed.
         resume: go on from the last checkpoint in the run directory; a run without one begins.
         weights: a saved model to begin with, instead of random weights.
+        scratch: a folder on a disk of each host; the corpus is copied there and read from there.
 
     Raises:
         CollectiveError: on all ranks alike, before anything was trained or written: the
@@ -90,14 +93,18 @@ def train(
     """
     settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
     method, resolved, group_size = settings
-    frames = agree(world, lambda: corpus.read(Path(resolved.corpus.path)))
-    shape = agree(world, lambda: _shape(resolved, frames))
-    initial_model = agree(world, lambda: _initial(resolved, shape, weights))
     out = out or Path("runs") / f"{method}-{world.size}-seed{resolved.train.seed}"
     if resume and on_root(world, lambda: (out / "summary.json").exists()):
         if world.rank == 0:
             print(f"{out}: this run is finished already", flush=True)
         return
+    path = Path(resolved.corpus.path)
+    if scratch:
+        path = on_root(world, lambda: corpus.read(path).path)  # worth copying
+        path = staged(world, path, scratch)
+    frames = agree(world, lambda: corpus.read(path))
+    shape = agree(world, lambda: _shape(resolved, frames))
+    initial_model = agree(world, lambda: _initial(resolved, shape, weights))
     checkpoints = Checkpoints(world, out / "checkpoints", resolved.train.checkpoints)
     begun = checkpoints.load() if resume else None
     if begun:

@@ -12,7 +12,7 @@ LAYERS = (
     ("reproduce",),
     ("error_table", "report", "describe", "synth", "kaldi", "audio", "forward", "bench"),
     ("train",),
-    ("scoring", "importing", "persistence"),
+    ("scoring", "importing", "persistence", "staging"),
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
@@ -42,6 +42,7 @@ MPI_MODULES = {
     "persistence",
     "train",
     "scoring",
+    "staging",
     "algorithm",
     "topology",
 }
