@@ -1,0 +1,274 @@
+"""The job files on a real Slurm, whose nodes `scripts/slurm` emulates."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from launch import ROOT, clean_environment, gtcbmuf, run
+from tiny import write_corpus
+
+from gtcbmuf import checkpoint
+
+SCRIPT = ROOT / "scripts/slurm"
+
+
+def until(condition: Callable[[], object], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.1)
+
+
+def processes(word: str) -> list[int]:
+    """Of those that have a word in their command or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                os.fsencode(word)
+                in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            pass  # it has ended meanwhile
+    return [process for process in found if process != os.getpid()]
+
+
+def start(*words: str) -> tuple[subprocess.Popen[str], Path]:
+    """A cluster that stays until its script ends, and its folder."""
+    process = subprocess.Popen(
+        [str(SCRIPT), *words, "sh", "-c", "echo $SLURM_CONF; exec sleep 1000"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=clean_environment(),
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    conf = process.stdout.readline().strip()
+    assert conf, "no cluster"
+    return process, Path(conf).parent
+
+
+def test_a_cluster_has_nodes_with_names_and_disks_of_their_own() -> None:
+    script = "srun -N2 --ntasks-per-node=1 sh -c 'hostname; touch $TMPDIR/$(hostname); ls $TMPDIR'"
+    done = run(SCRIPT, "2", "4", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["n1", "n1", "n2", "n2"]
+
+
+def test_the_commands_status_is_the_scripts() -> None:
+    assert run(SCRIPT, "1", "1", "sh", "-c", "exit 7").returncode == 7
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_it_ends_nothing_is_left_behind(how: signal.Signals) -> None:
+    process, folder = start("2", "2")
+    assert len(processes(str(folder))) > 4  # a daemon for each node, and more
+    process.send_signal(how)
+    process.wait(timeout=60)
+    until(lambda: not processes(str(folder)))
+    assert folder.exists() is (how == signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["2", "4"], "expected NODES CPUS COMMAND"),
+        (["0", "4", "true"], "NODES 0, CPUS 4: expected numbers"),
+        (["2", "four", "true"], "NODES 2, CPUS four: expected numbers"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(words: list[str], says: str) -> None:
+    done = run(SCRIPT, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"scripts/slurm: {says}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_slurm_its_packages_are_named(tmp_path: Path) -> None:
+    script = SCRIPT.read_text().replace(":/usr/sbin", "")
+    (tmp_path / "slurm").write_text(script)
+    done = run("/bin/bash", tmp_path / "slurm", "1", "1", "true", env={"PATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert "apt-get install" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+class Cluster:
+    """An emulated cluster; jobs are submitted from the checkout and write to `folder`."""
+
+    def __init__(self, conf: Path, tmpdir: Path, folder: Path) -> None:
+        self.folder = folder
+        self.env = {
+            "SLURM_CONF": str(conf),
+            "TMPDIR": str(tmpdir),
+            "GTCBMUF_VENV": sys.prefix,
+            "NUMBA_CACHE_DIR": str(folder / "numba"),
+        }
+
+    def command(self, *words: str | Path, **env: str) -> str:
+        done = run(*words, env={**self.env, **env})
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def sbatch(self, *words: str | Path, **env: str) -> str:
+        """Submit; return the job's number."""
+        output = f"--output={self.folder}/%j.log"
+        return self.command("sbatch", "--parsable", output, *words, **env)
+
+    def show(self, job: str) -> dict[str, str]:
+        words = self.command("scontrol", "--oneliner", "show", "job", job).split()
+        return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+    def end(self, job: str) -> dict[str, str]:
+        """Wait for a job's end; what Slurm tells of it."""
+        until(lambda: self.show(job)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"))
+        return self.show(job)
+
+    def log(self, job: str) -> str:
+        path = self.folder / f"{job}.log"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("jobs")
+    write_corpus(folder / "corpus.h5", train_frames=4000)
+    process, own = start("2", "8")
+    try:
+        cluster = Cluster(own / "slurm.conf", own / "tmp", folder)
+        compile_all = "from gtcbmuf import kernels; kernels.compile_all()"
+        cluster.command(sys.executable, "-c", compile_all)
+        yield cluster
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+    assert not processes(str(own))
+
+
+def train(cluster: Cluster, out: Path, *settings: str) -> list[str]:
+    """Arguments of a run of 4 workers in 2 groups."""
+    assignments = [
+        *(f"corpus.path={cluster.folder}/corpus.h5", "model.hidden=[40]", "model.context=1"),
+        *("topology.group_size=2", "exchange.tau=1", "block_filter.period=7", *settings),
+    ]
+    words = (word for one in assignments for word in ("--set", one))
+    return ["gtc-bmuf", *words, "--out", str(out)]
+
+
+NODES = ("--nodes=2", "--ntasks-per-node=2")
+JOB = ROOT / "jobs/train.sbatch"
+
+
+def weights(out: Path) -> str:
+    return str(json.loads((out / "summary.json").read_text())["weights_sha256"])
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_a_run_ends_with_the_bits_that_it_has_under_mpirun(
+    cluster: Cluster, tmp_path: Path, launcher: str
+) -> None:
+    words = train(cluster, tmp_path / "run")
+    job = cluster.sbatch(*NODES, JOB, *words, LAUNCHER=launcher)
+    assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
+    told = json.loads((tmp_path / "run/environment.json").read_text())
+    assert told["host_of_rank"] == ["n1", "n1", "n2", "n2"]
+    disks = [Path(f"{cluster.env['TMPDIR']}.{node}") for node in ("n1", "n2")]
+    assert not [file for disk in disks for file in disk.iterdir()]
+
+    done = gtcbmuf("train", *train(cluster, tmp_path / "alone"), ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
+
+
+def endless(cluster: Cluster, out: Path, config: Path) -> list[str]:
+    """Arguments of a run that goes on until another number of epochs is written to `config`."""
+    write_epochs(config, 1_000_000)
+    settings = ("train.schedule=constant", "train.checkpoint_every=never")
+    return [str(config), *train(cluster, out, *settings)[1:]]
+
+
+def write_epochs(config: Path, number: int) -> None:
+    recipe = (ROOT / "gtcbmuf/recipes/gtc-bmuf.toml").read_text()
+    config.write_text(recipe.replace("epochs = 5", f"epochs = {number}"))
+
+
+def epochs_done(out: Path) -> int:
+    """Of the only checkpoint of a run."""
+    [path] = (out / "checkpoints").iterdir()
+    return int(checkpoint.read(path).shared["epoch"])
+
+
+def test_a_run_is_requeued_before_its_time_is_up_and_ends_with_the_same_bits(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    out, config = tmp_path / "run", tmp_path / "config.toml"
+    words = endless(cluster, out, config)
+    job = cluster.sbatch(*NODES, "--time=1", "--signal=B:USR1@60", JOB, *words)
+    until(lambda: cluster.show(job)["Restarts"] == "1")
+    assert "stopped by SIGUSR1" in cluster.log(job)
+    write_epochs(config, epochs_done(out) + 2)
+    # Slurm leaves the nodes two minutes to come to rest.
+    until(lambda: cluster.show(job)["Reason"] == "BeginTime")
+    cluster.command("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now")
+    assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
+    assert "resumed from" in cluster.log(job)
+
+    done = gtcbmuf("train", *words[:-1], tmp_path / "whole", ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+def test_scancel_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    job = cluster.sbatch(*NODES, JOB, *endless(cluster, out, tmp_path / "config.toml"))
+    until(lambda: "epoch" in cluster.log(job))
+    cluster.command("scancel", job)
+    told = cluster.end(job)
+    assert (told["JobState"], told["Restarts"]) == ("CANCELLED", "0")
+    assert "stopped by SIGTERM" in cluster.log(job)
+    assert epochs_done(out) >= 1
+
+
+def test_a_rank_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    job = cluster.sbatch(*NODES, JOB, *endless(cluster, out, tmp_path / "config.toml"))
+    until(lambda: "epoch" in cluster.log(job))
+    [rank] = [
+        process
+        for process in processes(str(out))
+        if b"SLURM_PROCID=3\0" in Path(f"/proc/{process}/environ").read_bytes()
+    ]
+    os.kill(rank, signal.SIGKILL)
+    assert cluster.end(job)["JobState"] == "FAILED"
+    assert "task 3: Killed" in cluster.log(job)
+
+
+def test_a_run_that_diverges_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    shutil.copy(cluster.folder / "corpus.h5", tmp_path)
+    with h5py.File(tmp_path / "corpus.h5", "r+") as file:
+        file["train/features"][1234, 3] = np.nan
+    words = train(cluster, tmp_path / "run", f"corpus.path={tmp_path}/corpus.h5")
+    job = cluster.sbatch(*NODES, JOB, *words)
+    assert cluster.end(job)["JobState"] == "FAILED"
+    assert "gtcbmuf: training diverged" in cluster.log(job)
+
+
+def test_ranks_that_would_each_train_alone_are_refused(cluster: Cluster, tmp_path: Path) -> None:
+    job = cluster.sbatch(*NODES, JOB, *train(cluster, tmp_path / "run"), SRUN_MPI="none")
+    told = cluster.end(job)
+    assert (told["JobState"], told["ExitCode"]) == ("FAILED", "2:0")
+    [line] = [line for line in cluster.log(job).splitlines() if line.startswith("gtcbmuf: ")]
+    assert "srun --mpi=none started 4 processes, but MPI sees a world of 1" in line
+    assert not (tmp_path / "run").exists()
