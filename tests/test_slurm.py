@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,7 +108,7 @@ def test_without_slurm_its_packages_are_named(tmp_path: Path) -> None:
 
 
 class Cluster:
-    """An emulated cluster; jobs are submitted from the checkout and write to `folder`."""
+    """An emulated cluster, and a checkout in which the jobs' heads are edited for it."""
 
     def __init__(self, conf: Path, tmpdir: Path, folder: Path) -> None:
         self.folder = folder
@@ -116,16 +118,19 @@ class Cluster:
             "GTCBMUF_VENV": sys.prefix,
             "NUMBA_CACHE_DIR": str(folder / "numba"),
         }
+        (folder / "scripts").symlink_to(ROOT / "scripts")
+        shutil.copytree(ROOT / "jobs", folder / "jobs")
+        for file in (folder / "jobs").iterdir():
+            edit(file, {"--ntasks-per-node=16": "--ntasks-per-node=2", "task=16": "task=2"})
 
     def command(self, *words: str | Path, **env: str) -> str:
-        done = run(*words, env={**self.env, **env})
+        done = run(*words, env={**self.env, **env}, cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def sbatch(self, *words: str | Path, **env: str) -> str:
         """Submit; return the job's number."""
-        output = f"--output={self.folder}/%j.log"
-        return self.command("sbatch", "--parsable", output, *words, **env)
+        return self.command("sbatch", "--parsable", *words, **env)
 
     def show(self, job: str) -> dict[str, str]:
         words = self.command("scontrol", "--oneliner", "show", "job", job).split()
@@ -137,13 +142,20 @@ class Cluster:
         return self.show(job)
 
     def log(self, job: str) -> str:
-        path = self.folder / f"{job}.log"
-        return path.read_text() if path.exists() else ""
+        return "".join(path.read_text() for path in self.folder.glob(f"*-{job}.log"))
+
+
+def edit(file: Path, changes: dict[str, str]) -> None:
+    """As a user does."""
+    text = file.read_text()
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    file.write_text(text)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("jobs")
+    folder = tmp_path_factory.mktemp("checkout")
     write_corpus(folder / "corpus.h5", train_frames=4000)
     process, own = start("2", "8")
     try:
@@ -159,16 +171,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def train(cluster: Cluster, out: Path, *settings: str) -> list[str]:
     """Arguments of a run of 4 workers in 2 groups."""
-    assignments = [
-        *(f"corpus.path={cluster.folder}/corpus.h5", "model.hidden=[40]", "model.context=1"),
-        *("topology.group_size=2", "exchange.tau=1", "block_filter.period=7", *settings),
-    ]
-    words = (word for one in assignments for word in ("--set", one))
-    return ["gtc-bmuf", *words, "--out", str(out)]
+    chosen = ("topology.group_size=2", "exchange.tau=1", "block_filter.period=7", *settings)
+    return ["gtc-bmuf", *small(cluster, *chosen), "--out", str(out)]
 
 
-NODES = ("--nodes=2", "--ntasks-per-node=2")
-JOB = ROOT / "jobs/train.sbatch"
+def small(cluster: Cluster, *settings: str) -> list[str]:
+    """What makes a run short."""
+    first = (f"corpus.path={cluster.folder}/corpus.h5", "model.hidden=[40]", "model.context=1")
+    return [word for one in (*first, *settings) for word in ("--set", one)]
+
+
+JOB = "jobs/train.sbatch"
 
 
 def weights(out: Path) -> str:
@@ -180,7 +193,7 @@ def test_a_run_ends_with_the_bits_that_it_has_under_mpirun(
     cluster: Cluster, tmp_path: Path, launcher: str
 ) -> None:
     words = train(cluster, tmp_path / "run")
-    job = cluster.sbatch(*NODES, JOB, *words, LAUNCHER=launcher)
+    job = cluster.sbatch(JOB, *words, LAUNCHER=launcher)
     assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
     told = json.loads((tmp_path / "run/environment.json").read_text())
     assert told["host_of_rank"] == ["n1", "n1", "n2", "n2"]
@@ -215,7 +228,7 @@ def test_a_run_is_requeued_before_its_time_is_up_and_ends_with_the_same_bits(
 ) -> None:
     out, config = tmp_path / "run", tmp_path / "config.toml"
     words = endless(cluster, out, config)
-    job = cluster.sbatch(*NODES, "--time=1", "--signal=B:USR1@60", JOB, *words)
+    job = cluster.sbatch("--time=1", "--signal=B:USR1@60", JOB, *words)
     until(lambda: cluster.show(job)["Restarts"] == "1")
     assert "stopped by SIGUSR1" in cluster.log(job)
     write_epochs(config, epochs_done(out) + 2)
@@ -232,7 +245,7 @@ def test_a_run_is_requeued_before_its_time_is_up_and_ends_with_the_same_bits(
 
 def test_scancel_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    job = cluster.sbatch(*NODES, JOB, *endless(cluster, out, tmp_path / "config.toml"))
+    job = cluster.sbatch(JOB, *endless(cluster, out, tmp_path / "config.toml"))
     until(lambda: "epoch" in cluster.log(job))
     cluster.command("scancel", job)
     told = cluster.end(job)
@@ -243,7 +256,7 @@ def test_scancel_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_rank_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    job = cluster.sbatch(*NODES, JOB, *endless(cluster, out, tmp_path / "config.toml"))
+    job = cluster.sbatch(JOB, *endless(cluster, out, tmp_path / "config.toml"))
     until(lambda: "epoch" in cluster.log(job))
     [rank] = [
         process
@@ -260,15 +273,56 @@ def test_a_run_that_diverges_fails_the_job(cluster: Cluster, tmp_path: Path) -> 
     with h5py.File(tmp_path / "corpus.h5", "r+") as file:
         file["train/features"][1234, 3] = np.nan
     words = train(cluster, tmp_path / "run", f"corpus.path={tmp_path}/corpus.h5")
-    job = cluster.sbatch(*NODES, JOB, *words)
+    job = cluster.sbatch(JOB, *words)
     assert cluster.end(job)["JobState"] == "FAILED"
     assert "gtcbmuf: training diverged" in cluster.log(job)
 
 
 def test_ranks_that_would_each_train_alone_are_refused(cluster: Cluster, tmp_path: Path) -> None:
-    job = cluster.sbatch(*NODES, JOB, *train(cluster, tmp_path / "run"), SRUN_MPI="none")
+    job = cluster.sbatch(JOB, *train(cluster, tmp_path / "run"), SRUN_MPI="none")
     told = cluster.end(job)
     assert (told["JobState"], told["ExitCode"]) == ("FAILED", "2:0")
     [line] = [line for line in cluster.log(job).splitlines() if line.startswith("gtcbmuf: ")]
     assert "srun --mpi=none started 4 processes, but MPI sees a world of 1" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_the_array_is_as_long_as_the_list_of_its_runs() -> None:
+    runs = run("bash", ROOT / "jobs/array.sbatch").stdout.splitlines()
+    assert f"#SBATCH --array=0-{len(runs) - 1}\n" in (ROOT / "jobs/array.sbatch").read_text()
+    assert len(set(runs)) == len(runs)
+    assert {"sgd 1 0", "gtc 8 0", "gtc-bmuf 32 2"} < set(runs)
+
+
+def test_an_array_makes_every_run_of_its_list(cluster: Cluster) -> None:
+    edit(
+        cluster.folder / "jobs/array.sbatch",
+        {
+            "--array=0-29": "--array=0-2%1",
+            "methods=(gtc bmuf gtc-bmuf)": "methods=(gtc gtc-bmuf)",
+            "workers=(8 16 32)": "workers=(4)",
+            "seeds=(0 1 2)": "seeds=(5)",
+        },
+    )
+    job = cluster.sbatch("jobs/array.sbatch", *small(cluster))
+    runs = cluster.folder / "runs/table"
+    names = ["sgd-1-seed5", "gtc-4-seed5", "gtc-bmuf-4-seed5"]
+    for index, name in enumerate(names):
+        assert cluster.end(f"{job}_{index}")["JobState"] == "COMPLETED"
+        assert f"-> runs/table/{name}\n" in cluster.log(f"{job}_{index}")
+        config = tomllib.loads((runs / name / "config.toml").read_text())
+        assert config["train"]["seed"] == 5
+    done = gtcbmuf("report", *(runs / name for name in names))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_a_chain_makes_a_corpus_a_run_and_a_report(cluster: Cluster) -> None:
+    edit(cluster.folder / "jobs/chain", {"preset=medium": "preset=tiny", "medium.h5": "tiny.h5"})
+    settings = ("--set", "model.hidden=[40]", "--set", "topology.group_size=2")
+    told = cluster.command("jobs/chain", "gtc-bmuf", *settings, "--set", "train.epochs=1")
+    for job in re.findall(r"\b\d+\b", told.partition(":")[0]):
+        assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
+    report = cluster.folder / told.partition(": ")[2].split()[0]
+    assert "| gtc-bmuf" in report.read_text()
+    assert (cluster.folder / "runs/chain/fer.png").exists()

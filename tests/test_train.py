@@ -285,6 +285,12 @@ def test_a_feature_that_is_no_number_is_found_within_its_step(corpus: Path, tmp_
                 assert all(np.isfinite(array[:]).all() for array in file.values())
 
 
+def test_a_scratch_folder_that_cannot_be_made_is_told_once(corpus: Path, tmp_path: Path) -> None:
+    words = ("--scratch", corpus, "--out", tmp_path / "run")
+    line, _ = refused("gtc", *words, *settings(corpus), ranks=2)
+    assert f"--scratch {corpus}: {corpus} cannot be copied there on " in line
+
+
 def test_bad_arguments_are_told_once() -> None:
     line, _ = refused("gtc", "--sett", "x", ranks=4)
     assert "unrecognized arguments" in line
