@@ -117,12 +117,14 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         corpus: of all runs.
         common: assignments of all runs.
+        tuning: those of the tuning beyond that, such as fewer epochs.
         cells: of the error table.
         choices: cells whose settings are compared with the first of them.
     """
 
     corpus: Source
     common: list[str]
+    tuning: list[str]
     cells: list[Cell]
     choices: list[Cell]
 
@@ -187,7 +189,7 @@ def preset(name: str) -> Preset:
 def tuning_jobs(chosen: Preset) -> list[Job]:
     """Each cell with each of its settings."""
     return [
-        Job(cell.method, cell.workers, 0, (*chosen.common, *settings))
+        Job(cell.method, cell.workers, 0, (*chosen.common, *chosen.tuning, *settings))
         for cell in chosen.cells
         for settings in cell.tried
     ]

@@ -1,0 +1,201 @@
+"""Studies: which runs they want, that none is done twice, and that they can be interrupted."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from launch import ROOT, clean_environment, run
+from test_error_table import result
+from tiny import write_corpus
+
+from gtcbmuf import config, reproduce, results
+from gtcbmuf.errors import UserError
+from gtcbmuf.reproduce import Cell, Job, Preset, Source
+
+STUDYING = Path(__file__).parent / "studying.py"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "corpus.h5"
+    write_corpus(path)
+    return path
+
+
+def start(corpus: Path, folder: Path, epochs: int) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, STUDYING, corpus, folder, str(epochs), timeout=100)
+
+
+def test_what_failed_is_tried_again_and_what_is_done_is_not(corpus: Path, tmp_path: Path) -> None:
+    done = start(corpus, tmp_path, 2)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "['sgd', 'sync-sgd', 'gtc']"
+    assert "ended with status 1: gtcbmuf: training diverged" in done.stderr
+    assert "ended with status 2: gtcbmuf: topology.group_size = 3" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("gtcbmuf: 1 of 4 runs failed: gtc-bmuf-2-")
+    assert len(list((tmp_path / "runs").glob("*.log"))) == 4
+
+    first = results.read(tmp_path / "results.csv")
+    cells = [(row.method, row.workers, row.seed) for row in first]
+    assert cells == [("sgd", 1, 0), ("sync-sgd", 2, 0), ("gtc", 2, 1)]
+    assert first[0].density == 0 < first[2].density
+    assert math.isnan(first[1].fer_test)  # it diverged
+    [summary] = (tmp_path / "runs").glob("sgd-*/summary.json")
+    before = summary.stat().st_mtime_ns
+    again = start(corpus, tmp_path, 2)
+    assert again.returncode == 1
+    assert again.stdout.count("seed") == 1  # only the one that failed
+    assert str(results.read(tmp_path / "results.csv")) == str(first)
+    assert summary.stat().st_mtime_ns == before
+
+    other = start(corpus, tmp_path, 1)  # another configuration
+    assert other.stdout.count("valid FER") == 3
+    assert len(results.read(tmp_path / "results.csv")) == 6
+
+
+def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> None:
+    start(corpus, tmp_path, 1)
+    row = results.read(tmp_path / "results.csv")[2]
+    words = row.command.replace("--out RUN", f"--out {tmp_path}/again")
+    done = run("bash", "-c", f". scripts/environment && {words}")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "again/summary.json").read_text())
+    assert round(summary["fer_test"], 4) == row.fer_test
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_the_same_command_goes_on(
+    kind: int, corpus: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, str(STUDYING), str(corpus), str(tmp_path), "1000"]
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        text=True,
+        cwd=ROOT,
+    )
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(kind)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert error.splitlines()[-1].endswith("was stopped; the same command goes on")
+    assert "Traceback" not in error
+    assert not results.read(tmp_path / "results.csv")
+    [log] = (tmp_path / "runs").glob("sgd-*.log")
+    assert not any(log.stem in line for line in processes())
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while "resumed from" not in log.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+def processes() -> list[str]:
+    return subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout.splitlines()
+
+
+PRESET = Preset(
+    corpus=Source("tiny", 0.1, 0),
+    common=["train.epochs=3"],
+    tuning=["train.epochs=1"],
+    cells=[
+        Cell("sgd", 1, [["train.learning_rate=1e-3"], ["train.learning_rate=2e-3"]], 1, seeds=3),
+        Cell("gtc", 8, [["exchange.tau=1"]]),
+    ],
+    choices=[Cell("gtc", 8, [["exchange.tau=1"], ["exchange.tau=1", "train.momentum=0.5"]])],
+)
+
+
+def test_tuning_tries_every_setting_once() -> None:
+    jobs = reproduce.tuning_jobs(PRESET)
+    assert [(job.method, job.workers, job.seed, job.assignments[-1]) for job in jobs] == [
+        ("sgd", 1, 0, "train.learning_rate=1e-3"),
+        ("sgd", 1, 0, "train.learning_rate=2e-3"),
+        ("gtc", 8, 0, "exchange.tau=1"),
+    ]
+    assert all(job.config.train.epochs == 1 for job in jobs)
+
+
+def test_the_table_has_one_seed_of_every_cell_before_the_others() -> None:
+    jobs = reproduce.error_table_jobs(PRESET)
+    cells = [(job.method, job.seed, job.assignments[-1]) for job in jobs]
+    assert cells == [
+        ("sgd", 1, "train.learning_rate=2e-3"),
+        ("gtc", 1, "exchange.tau=1"),
+        ("sgd", 2, "train.learning_rate=2e-3"),
+        ("sgd", 3, "train.learning_rate=2e-3"),
+    ]
+    assert all(job.config.train.epochs == 3 for job in jobs)
+    assert [job.seed for job in reproduce.error_table_jobs(PRESET, [5, 6])] == [5, 6, 5, 6]
+
+
+def test_choices_are_compared_with_the_first() -> None:
+    jobs = reproduce.choices_jobs(PRESET)
+    found = [
+        result("gtc", 8, seed, fer, config=job.fingerprint)
+        for job, fers in zip(jobs, ([40.0], [42.0, 44.0]), strict=True)
+        for seed, fer in enumerate(fers)
+    ]
+    lines = reproduce.compared(PRESET, found).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells == [
+        ["exchange.tau=1", "gtc 8", "1", "41.00", "+0.0"],
+        ["train.momentum=0.5", "gtc 8", "2", "44.00 ± 1.41", "+7.3"],
+    ]
+    assert len(reproduce.compared(PRESET, []).splitlines()) == 2
+
+
+def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
+    def fingerprint(*assignments: str) -> str:
+        return Job("gtc", 2, 0, assignments).fingerprint
+
+    assert fingerprint() == fingerprint("corpus.path=elsewhere.h5") == fingerprint("exchange.tau=4")
+    others = [fingerprint(word) for word in ("exchange.tau=5", "train.seed=1", "model.hidden=[9]")]
+    assert len({fingerprint(), *others}) == 4
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(UserError, match=r"--preset big: expected .*quick"):
+        reproduce.preset("big")
+
+
+@pytest.mark.parametrize("name", reproduce.preset_names())
+def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name: str) -> None:
+    preset = reproduce.preset(name)
+    assert len({len(cell.tried) for cell in preset.cells}) == 1  # the same effort for each
+    for cell in preset.cells:
+        for settings in cell.tried:
+            chosen = config.load(cell.method, [*preset.common, *settings])
+            assert config.group_size(chosen, cell.workers) <= cell.workers
+    folder = ROOT / "results" / name
+    tuned = results.read(folder / "tuning.csv")
+    jobs = iter(reproduce.tuning_jobs(preset))
+    for cell in preset.cells:
+        rows = [
+            next((row for row in tuned if job.made(row)), None)
+            for job in islice(jobs, len(cell.tried))
+        ]
+        if None in rows:  # not tuned yet, and so not published
+            assert not (folder / "error_table.csv").exists()
+            continue
+        errors = [row.fer_valid for row in rows if row]
+        best = min(error for error in errors if not math.isnan(error))
+        assert errors[cell.chosen] == best, (cell.method, cell.workers, errors)
