@@ -10,14 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gtcbmuf import __version__, launcher
+from gtcbmuf import __version__, launcher, slurm
 from gtcbmuf.errors import UserError
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, from one rank."""
+    """A parser whose errors are one line, from one rank; an unknown option gets the known ones."""
+
+    def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        parsed, unknown = super().parse_known_args(*arguments)
+        if unknown:
+            known = ", ".join(
+                option for option in self._option_string_actions if option.startswith("--")
+            )
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; the options are {known}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         if launcher.rank() == 0:
@@ -31,17 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a model, alone or under mpirun or srun")
-    train.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="override a key of the configuration; may be repeated",
-    )
-    train.add_argument(
-        "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
-    )
+    _add_run(train)
     train.add_argument(
         "--resume",
         action="store_true",
@@ -54,6 +53,18 @@ def _parser() -> argparse.ArgumentParser:
         "--scratch", type=Path, metavar="DIR", help="on a disk of each host: copy the corpus there"
     )
     train.set_defaults(do=_train)
+
+    submit = commands.add_parser("submit", help="a training run as a Slurm job: jobs/train.sbatch")
+    _add_run(submit)
+    submit.add_argument(
+        "--dry-run", action="store_true", help="show the job's text, submit nothing"
+    )
+    of_sbatch = submit.add_argument_group(
+        "options of sbatch, in place of those in jobs/train.sbatch"
+    )
+    for name in slurm.OPTIONS:
+        of_sbatch.add_argument(f"--{name}", metavar="VALUE")
+    submit.set_defaults(do=_submit)
 
     score = commands.add_parser("score", help="frame and phone error rates of a model")
     score.add_argument("model", type=Path, metavar="MODEL.h5")
@@ -151,6 +162,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what says which run it is."""
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key of the configuration; may be repeated",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
+    )
+
+
 def _add_import_options(parser: argparse.ArgumentParser) -> Any:
     """Add what all imports have; return a group for what `--normalise` excludes."""
     for split in ("valid", "test"):
@@ -201,6 +227,17 @@ def _train(arguments: Any) -> None:
             weights=arguments.resume_weights,
             scratch=arguments.scratch,
         )
+
+
+def _submit(arguments: Any) -> None:
+    given = ((name, getattr(arguments, name.replace("-", "_"))) for name in slurm.OPTIONS)
+    options = {name: value for name, value in given if value is not None}
+    job = slurm.job(arguments.config, arguments.set, arguments.out, options)
+    if arguments.dry_run:
+        print(job.text, flush=True)
+        print(f"# {slurm.check(job)}")
+    else:
+        print(slurm.submit(job))
 
 
 def _score(arguments: Any) -> None:

@@ -133,6 +133,11 @@ def method_name(config: Config) -> str:
     return f"{tier1}-{tier2}" if tier1 else tier2
 
 
+def run_name(config: Config, workers: int) -> str:
+    """What a run is called whose directory was given no name."""
+    return f"{method_name(config)}-{workers}-seed{config.train.seed}"
+
+
 def group_size(config: Config, workers: int) -> int:
     """M for a world of `workers` ranks.
 

@@ -93,7 +93,7 @@ def train(
     """
     settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
     method, resolved, group_size = settings
-    out = out or Path("runs") / f"{method}-{world.size}-seed{resolved.train.seed}"
+    out = out or Path("runs") / config.run_name(resolved, world.size)
     if resume and on_root(world, lambda: (out / "summary.json").exists()):
         if world.rank == 0:
             print(f"{out}: this run is finished already", flush=True)

@@ -10,7 +10,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("reproduce",),
-    ("error_table", "report", "describe", "synth", "kaldi", "audio", "forward", "bench"),
+    ("error_table", "report", "slurm", "describe", "synth", "kaldi", "audio", "forward", "bench"),
     ("train",),
     ("scoring", "importing", "persistence", "staging"),
     ("overlap",),

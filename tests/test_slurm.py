@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from launch import ROOT, clean_environment, gtcbmuf, run
+from launch import ROOT, clean_environment, gtcbmuf, program, run
 from tiny import write_corpus
 
 from gtcbmuf import checkpoint
@@ -285,6 +285,30 @@ def test_ranks_that_would_each_train_alone_are_refused(cluster: Cluster, tmp_pat
     [line] = [line for line in cluster.log(job).splitlines() if line.startswith("gtcbmuf: ")]
     assert "srun --mpi=none started 4 processes, but MPI sees a world of 1" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_submitted_runs_to_its_end(cluster: Cluster) -> None:
+    out = cluster.folder / "a run's place"
+    words = ("submit", *train(cluster, out), "--time", "5", "--job-name", "submitted")
+    shown = cluster.command(program("gtcbmuf"), *words, "--dry-run")
+    assert re.search(r"^# sbatch: Job \d+ to start at .* on nodes n\[1-2\]", shown, re.MULTILINE)
+    told = cluster.command(program("gtcbmuf"), *words)
+    found = re.match(rf"job (\d+): 2 x 2 workers -> {out}\n", told)
+    assert found
+    assert f"tail -F submitted-{found[1]}.log" in told
+    ended = cluster.end(found[1])
+    assert (ended["JobState"], ended["TimeLimit"]) == ("COMPLETED", "00:05:00")
+    assert weights(out)
+
+
+def test_what_slurm_would_not_take_is_refused_in_one_line(cluster: Cluster) -> None:
+    for more in (["--nodes", "3"], ["--partition", "other"], ["--nodes", "3", "--dry-run"]):
+        done = run(
+            *(program("gtcbmuf"), "submit", "gtc", *more), env=cluster.env, cwd=cluster.folder
+        )
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert line.startswith("gtcbmuf: Slurm does not take this job: ")
 
 
 def test_the_array_is_as_long_as_the_list_of_its_runs() -> None:

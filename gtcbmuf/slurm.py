@@ -1,0 +1,170 @@
+"""A training run as a Slurm job: jobs/train.sbatch, filled in and handed to sbatch."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtcbmuf import config
+from gtcbmuf.errors import UserError
+
+#: What is filled in. It is the user's own, with the modules and the environment of the site.
+TEMPLATE = Path("jobs/train.sbatch")
+#: Options of sbatch that a job's text may be given.
+OPTIONS = (
+    "account",
+    "partition",
+    "qos",
+    "reservation",
+    "constraint",
+    "nodes",
+    "ntasks-per-node",
+    "cpus-per-task",
+    "mem",
+    "time",
+    "job-name",
+    "output",
+    "dependency",
+    "mail-user",
+    "mail-type",
+)
+_LINE = re.compile(r"(##?)SBATCH --([a-z-]+)(?:=(\S*))?$")
+_TRAIN = 'gtcbmuf train "$@"'
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run that can be submitted.
+
+    Attributes:
+        text: as sbatch takes it.
+        out: the run directory.
+    """
+
+    text: str
+    out: Path
+
+
+def job(
+    source: str, assignments: Sequence[str], out: Path | None, options: Mapping[str, str]
+) -> Job:
+    """Make a job of jobs/train.sbatch in this folder.
+
+    Args:
+        source, assignments: the configuration, as `gtcbmuf.config.load` takes them.
+        out: the run directory; by default as `gtcbmuf.train.train` has it.
+        options: of sbatch, among `OPTIONS`.
+
+    Raises:
+        UserError: the configuration, an option or the number of workers cannot be, or the file is
+            not there.
+    """
+    chosen = config.load(source, assignments)
+    try:
+        template = TEMPLATE.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise UserError(f"{TEMPLATE} cannot be read here; submit from the checkout") from None
+    nodes, per_node = layout(fill(template, options, []))
+    config.group_size(chosen, nodes * per_node)
+    out = out or Path("runs") / config.run_name(chosen, nodes * per_node)
+    assigned = [word for assignment in assignments for word in ("--set", assignment)]
+    return Job(fill(template, options, [source, *assigned, "--out", str(out)]), out)
+
+
+def check(job: Job) -> str:
+    """What `sbatch --test-only` says of a job, where there is a Slurm.
+
+    Raises:
+        UserError: Slurm would not take it.
+    """
+    if shutil.which("sbatch") is None:
+        return "there is no sbatch here that could be asked about this job"
+    return _sbatch(job, "--test-only").stderr.strip()
+
+
+def submit(job: Job) -> str:
+    """Submit a job; tell its number and how to follow it.
+
+    Raises:
+        UserError: there is no Slurm, or it does not take the job.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError("there is no sbatch on PATH; --dry-run shows the job's text")
+    check(job)
+    number = _sbatch(job, "--parsable").stdout.strip().partition(";")[0]
+    nodes, per_node = layout(job.text)
+    return (
+        f"job {number}: {nodes} x {per_node} workers -> {job.out}\n"
+        f"to follow it: tail -F {shlex.quote(log(job.text, number))}; squeue --job {number}\n"
+        f"to stop it with a checkpoint: scancel {number}; the same command goes on"
+    )
+
+
+def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) -> str:
+    """The text of a job: a template with other options, and with what `gtcbmuf train` gets.
+
+    Args:
+        template: as jobs/train.sbatch.
+        options: of sbatch, among `OPTIONS`; in place of the template's, also of those that ##
+            keeps from Slurm.
+        arguments: of `gtcbmuf train`, in place of "$@".
+
+    Raises:
+        UserError: a value that a line of the text cannot hold, or a template without "$@".
+    """
+    for name, value in options.items():
+        if not re.fullmatch(r"[^\s\"'\\#]+", value):
+            raise UserError(f"--{name} {value!r}: expected a word without blanks, quotes, \\ and #")
+    if _TRAIN not in template:
+        raise UserError(f"{TEMPLATE}: has no {_TRAIN!r} to be filled in")
+    lines, left = [], dict(options)
+    for line in template.splitlines():
+        found = _LINE.match(line)
+        if found and found[2] in options:
+            if found[2] in left:
+                lines.append(f"#SBATCH --{found[2]}={left.pop(found[2])}")
+        else:
+            lines.append(line)
+    lines[1:1] = [f"#SBATCH --{name}={value}" for name, value in left.items()]
+    text = "\n".join(lines) + "\n"
+    return text.replace(_TRAIN, f"gtcbmuf train {shlex.join(arguments)}")
+
+
+def option(text: str, name: str) -> str | None:
+    """What a job's text says of an option."""
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found and found[1] == "#" and found[2] == name:
+            return found[3]
+    return None
+
+
+def layout(text: str) -> tuple[int, int]:
+    """Nodes, and workers of each, that a job's text asks for.
+
+    Raises:
+        UserError: one of them is no number.
+    """
+    numbers = []
+    for name in ("nodes", "ntasks-per-node"):
+        value = option(text, name) or ""
+        if not re.fullmatch(r"[1-9]\d{0,6}", value):
+            raise UserError(f"--{name} {value}: expected a number")
+        numbers.append(int(value))
+    return numbers[0], numbers[1]
+
+
+def _sbatch(job: Job, *options: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(["sbatch", *options], input=job.text, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"Slurm does not take this job: {done.stderr.strip()}")
+    return done
+
+
+def log(text: str, number: str) -> str:
+    """The file that the job with that number and text writes to."""
+    pattern = option(text, "output") or "slurm-%j.out"
+    return pattern.replace("%x", option(text, "job-name") or "sbatch").replace("%j", number)

@@ -1,0 +1,111 @@
+"""The text of a Slurm job: what is filled in, and what is refused before Slurm is asked."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from launch import ROOT, gtcbmuf
+
+from gtcbmuf import slurm
+from gtcbmuf.errors import UserError
+
+TEMPLATE = (ROOT / slurm.TEMPLATE).read_text()
+HEAD = [line for line in TEMPLATE.splitlines() if line.startswith("#SBATCH")]
+
+
+def options(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("#SBATCH")]
+
+
+def test_a_job_with_no_options_of_its_own_is_the_file_with_its_arguments() -> None:
+    text = slurm.fill(TEMPLATE, {}, ["gtc", "--set", "train.seed=1"])
+    assert text == TEMPLATE.replace('gtcbmuf train "$@"', "gtcbmuf train gtc --set train.seed=1")
+    assert text != TEMPLATE
+
+
+def test_options_take_the_place_of_the_files_own() -> None:
+    text = slurm.fill(TEMPLATE, {"nodes": "4", "account": "speech", "qos": "high"}, ["gtc"])
+    expected = [line.replace("--nodes=2", "--nodes=4") for line in HEAD]
+    assert sorted(options(text)) == sorted(
+        [*expected, "#SBATCH --account=speech", "#SBATCH --qos=high"]
+    )
+    assert "##SBATCH --account" not in text
+    assert "##SBATCH --partition" in text
+    # sbatch reads no option behind the first command.
+    commands = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert max(map(text.index, options(text))) < text.index(commands[0])
+    assert slurm.layout(text) == (4, 16)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
+def test_a_shell_gives_train_the_arguments_that_were_given(arguments: list[str]) -> None:
+    text = slurm.fill('#!/bin/bash\ngtcbmuf train "$@"\n', {}, arguments)
+    command = text.replace("gtcbmuf train", "printf '%s\\0' -")
+    done = subprocess.run(["bash", "-c", os.fsencode(command)], capture_output=True, check=True)
+    assert done.stdout.split(b"\0") == [b"-", *(word.encode() for word in arguments), b""]
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a\n#SBATCH --uid=0", "'a'", '"', "a\\", "a#b", "\t"])
+def test_a_value_that_would_be_more_than_a_word_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match=r"--account .*: expected a word"):
+        slurm.fill(TEMPLATE, {"account": value}, [])
+
+
+def test_a_file_without_a_place_for_arguments_is_refused() -> None:
+    with pytest.raises(UserError, match="has no"):
+        slurm.fill("#!/bin/bash\ntrue\n", {}, [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("%x-%j.log", "run-12.log"), ("/logs/%j", "/logs/12"), ("x", "x")]
+)
+def test_the_log_is_where_slurm_will_write_it(pattern: str, name: str) -> None:
+    text = slurm.fill(TEMPLATE, {"output": pattern, "job-name": "run"}, [])
+    assert slurm.log(text, "12") == name
+
+
+NO_SLURM = {"PATH": "/nowhere"}
+
+
+def test_a_dry_run_shows_the_text_and_submits_nothing(tmp_path: Path) -> None:
+    words = ("gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--nodes", "4", "--dry-run")
+    done = gtcbmuf("submit", *words, env=NO_SLURM)
+    assert done.returncode == 0, done.stderr
+    expected = ["gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--out", "runs/gtc-bmuf-64-seed0"]
+    text, _, verdict = done.stdout.rpartition("\n# ")
+    assert text == slurm.fill(TEMPLATE, {"nodes": "4"}, expected)
+    assert verdict == "there is no sbatch here that could be asked about this job\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["gtc", "--nodse", "4"], "--nodse 4; the options are"),
+        (["gtc", "--nodes", "four"], "--nodes four: expected a number"),
+        (["gtc", "--time", "4 h"], "--time '4 h': expected a word without blanks"),
+        (["gtc-bmuf", "--set", "topology.group_size=5"], "does not divide the 32 workers"),
+        (["nope"], "nope: neither a file nor a recipe"),
+        (["gtc"], "there is no sbatch on PATH"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(words: list[str], says: str) -> None:
+    done = gtcbmuf("submit", *words, env=NO_SLURM)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("gtcbmuf: ")
+    assert says in line
+
+
+def test_a_misspelt_option_lists_the_valid_ones() -> None:
+    done = gtcbmuf("submit", "gtc", "--partitoin=main")
+    for name in (*slurm.OPTIONS, "set", "out", "dry-run"):
+        assert f"--{name}" in done.stderr
+
+
+def test_elsewhere_than_in_the_checkout_there_is_nothing_to_submit(tmp_path: Path) -> None:
+    done = gtcbmuf("submit", "gtc", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "jobs/train.sbatch cannot be read here; submit from the checkout" in done.stderr
