@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         of_sbatch.add_argument(f"--{name}", metavar="VALUE")
     submit.set_defaults(do=_submit)
 
+    topology = commands.add_parser(
+        "topology", help="which workers form which group on which hosts; under mpirun or srun"
+    )
+    _add_config(topology)
+    topology.set_defaults(do=_topology)
+
     score = commands.add_parser("score", help="frame and phone error rates of a model")
     score.add_argument("model", type=Path, metavar="MODEL.h5")
     score.add_argument("corpus", type=Path, metavar="CORPUS.h5")
@@ -162,8 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    """Add what says which run it is."""
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a run is configured."""
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
     parser.add_argument(
         "--set",
@@ -172,6 +178,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration; may be repeated",
     )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what says which run it is."""
+    _add_config(parser)
     parser.add_argument(
         "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
     )
@@ -238,6 +249,17 @@ def _submit(arguments: Any) -> None:
         print(f"# {slurm.check(job)}")
     else:
         print(slurm.submit(job))
+
+
+def _topology(arguments: Any) -> None:
+    with _job() as world:
+        from gtcbmuf.topology import describe, host_of_rank
+        from gtcbmuf.train import formed
+
+        world, _, _, group_size = formed(world, arguments.config, arguments.set)
+        hosts = host_of_rank(world)
+        if world.rank == 0:
+            print(describe(hosts, group_size))
 
 
 def _score(arguments: Any) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -56,8 +56,8 @@ class TrainConfig(Section, frozen=True):
 class TopologyConfig(Section, frozen=True):
     """How the workers form groups."""
 
-    #: Workers per group (M), or "all" for one group.
-    group_size: Count | Literal["all"] = "all"
+    #: Workers per group (M), "all" for one group, or "node": those of a host are a group.
+    group_size: Count | Literal["all", "node"] = "all"
 
 
 class ExchangeConfig(Section, frozen=True):
@@ -138,16 +138,30 @@ def run_name(config: Config, workers: int) -> str:
     return f"{method_name(config)}-{workers}-seed{config.train.seed}"
 
 
-def group_size(config: Config, workers: int) -> int:
+def group_size(config: Config, workers: int, of_hosts: Sequence[int] = ()) -> int:
     """M for a world of `workers` ranks.
 
+    Args:
+        config: of the run.
+        workers: of the run, N.
+        of_hosts: how many of them each host has; by default one has all.
+
     Raises:
-        UserError: the group size does not divide the workers, or the two tiers leave some
-            workers unconnected.
+        UserError: the group size does not divide the workers, hosts that are to be groups have
+            different numbers of them, or the two tiers leave some workers unconnected.
     """
     size = config.topology.group_size
     if size == "all":
         size = workers
+    if size == "node":
+        numbers = sorted(set(of_hosts)) or [workers]
+        if len(numbers) > 1:
+            raise UserError(
+                f'topology.group_size = "node" wants as many workers on each node; there are '
+                f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}; start them evenly (Slurm: "
+                "--ntasks-per-node), or give a number"
+            )
+        [size] = numbers
     if workers % size:
         divisors = [str(m) for m in range(1, workers + 1) if workers % m == 0]
         raise UserError(

@@ -68,7 +68,7 @@ def job(
     except (OSError, ValueError):
         raise UserError(f"{TEMPLATE} cannot be read here; submit from the checkout") from None
     nodes, per_node = layout(fill(template, options, []))
-    config.group_size(chosen, nodes * per_node)
+    config.group_size(chosen, nodes * per_node, [per_node] * nodes)
     out = out or Path("runs") / config.run_name(chosen, nodes * per_node)
     assigned = [word for assignment in assignments for word in ("--set", assignment)]
     return Job(fill(template, options, [source, *assigned, "--out", str(out)]), out)

@@ -7,7 +7,7 @@ import hashlib
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
+from gtcbmuf.tables import markdown
 
 #: Seconds that a rank leaves each lower one to end the job.
 _PRECEDENCE = 0.02
@@ -124,6 +125,55 @@ def job(world: MPI.Comm) -> Iterator[None]:
         traceback.print_exc()
         sys.stderr.flush()
         world.Abort(1)
+
+
+def host_of_rank(world: MPI.Comm) -> list[str]:
+    """The name of each rank's host; collective."""
+    return world.allgather(MPI.Get_processor_name())
+
+
+def by_host(world: MPI.Comm, hosts: Sequence[str]) -> MPI.Comm:
+    """The same workers, numbered so that those of a host follow each other; collective.
+
+    Rank 0 stays so, and so does the order of a host's ranks. `hosts` are those of each rank.
+    """
+    order = sorted(range(world.size), key=lambda rank: (hosts.index(hosts[rank]), rank))
+    return world.Split(0, order.index(world.rank))
+
+
+def describe(hosts: Sequence[str], group_size: int) -> str:
+    """Which workers form which group, on which hosts: a table.
+
+    Args:
+        hosts: of each rank.
+        group_size: M.
+    """
+    rows: list[list[str]] = []
+    spanning = 0
+    for first in range(0, len(hosts), group_size):
+        ranks: dict[str, list[int]] = {}
+        for rank in range(first, first + group_size):
+            ranks.setdefault(hosts[rank], []).append(rank)
+        spanning += len(ranks) > 1
+        cells = (f"{host}: {_numbers(some)}" for host, some in ranks.items())
+        rows.append([str(len(rows)), str(first), ", ".join(cells)])
+    text = (
+        f"workers: {len(hosts)}; hosts: {len(set(hosts))}; groups: {len(rows)} of {group_size}\n\n"
+        + markdown(["group", "leader", "workers"], rows)
+    )
+    if spanning:
+        text += (
+            f"\n\n{spanning} of {len(rows)} groups span hosts: their gradients cross the network "
+            'at every step; topology.group_size = "node" makes each host a group'
+        )
+    return text
+
+
+def _numbers(ranks: Sequence[int]) -> str:
+    """In few characters: 0-7, or 0 2 4 6."""
+    if len(ranks) > 1 and ranks[-1] - ranks[0] == len(ranks) - 1:
+        return f"{ranks[0]}-{ranks[-1]}"
+    return " ".join(map(str, ranks))
 
 
 def is_first_of_host(world: MPI.Comm) -> bool:

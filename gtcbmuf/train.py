@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,15 @@ from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
 from gtcbmuf.scoring import score_model
 from gtcbmuf.staging import staged
-from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
+from gtcbmuf.topology import (
+    CollectiveError,
+    Topology,
+    agree,
+    by_host,
+    host_of_rank,
+    in_turn,
+    on_root,
+)
 from gtcbmuf.watchdog import Watchdog
 
 #: How often an epoch's metrics tell of tau.
@@ -91,8 +100,7 @@ def train(
         DivergedError: on any rank.
         InterruptedRunError: on all ranks alike.
     """
-    settings = on_root(world, lambda: _resolved(config.load(source, assignments), world.size))
-    method, resolved, group_size = settings
+    world, method, resolved, group_size = formed(world, source, assignments)
     out = out or Path("runs") / config.run_name(resolved, world.size)
     if resume and on_root(world, lambda: (out / "summary.json").exists()):
         if world.rank == 0:
@@ -164,9 +172,29 @@ def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> Non
         raise UserError(f"{begun.path} was written with another corpus than {frames.path}")
 
 
-def _resolved(chosen: Config, workers: int) -> tuple[str, Config, int]:
-    """Method, the configuration with "all" and "auto" as numbers, and M."""
-    group_size = config.group_size(chosen, workers)
+def formed(
+    world: MPI.Comm, source: str, assignments: list[str]
+) -> tuple[MPI.Comm, str, Config, int]:
+    """The workers in the order in which they form groups, method, configuration, M; collective.
+
+    In the configuration all words that stand for numbers are numbers.
+
+    Raises:
+        CollectiveError: on all ranks alike: the configuration is at fault.
+    """
+    hosts = host_of_rank(world)
+
+    def resolved() -> tuple[bool, str, Config, int]:
+        chosen = config.load(source, assignments)
+        return (chosen.topology.group_size == "node", *_resolved(chosen, hosts))
+
+    node_is_group, method, chosen, group_size = on_root(world, resolved)
+    return by_host(world, hosts) if node_is_group else world, method, chosen, group_size
+
+
+def _resolved(chosen: Config, hosts: list[str]) -> tuple[str, Config, int]:
+    workers = len(hosts)
+    group_size = config.group_size(chosen, workers, list(Counter(hosts).values()))
     groups = workers // group_size
     momentum = chosen.block_filter.momentum
     resolved = msgspec.structs.replace(
@@ -328,6 +356,7 @@ class _Run:
             "launcher": launcher.name(),
             "hosts": {host: {"cores": cores} for host, cores in hosts},
             "host_of_rank": [host for host, _ in hosts],
+            "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
         }
         if begun:
             whole, state, own = begun

@@ -256,6 +256,16 @@ def test_group_size_lists_the_divisors() -> None:
     assert str(caught.value).endswith("possible here: 1, 2, 3, 4, 6, 12")
 
 
+def test_a_node_is_a_group() -> None:
+    chosen = two_tiers("gtc", "bmuf", "node")
+    assert config.group_size(chosen, 12, [4, 4, 4]) == 4
+    assert config.group_size(chosen, 12, [12]) == 12
+    assert config.group_size(chosen, 3, [1, 1, 1]) == 1
+    assert config.group_size(chosen, 12) == 12
+    with pytest.raises(UserError, match="there are 3 and 5; start them evenly"):
+        config.group_size(chosen, 11, [5, 3, 3])
+
+
 # Near misses are likelier than noise to reach the code behind the first check.
 SECTIONS = st.one_of(st.sampled_from(list(TREE)), st.text(max_size=8))
 KEYS = st.one_of(st.sampled_from([path.partition(".")[2] for path in PATHS]), st.text(max_size=8))

@@ -311,6 +311,43 @@ def test_what_slurm_would_not_take_is_refused_in_one_line(cluster: Cluster) -> N
         assert line.startswith("gtcbmuf: Slurm does not take this job: ")
 
 
+def test_nodes_are_groups_however_the_ranks_were_dealt_out(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    node = "topology.group_size=node"
+    cyclic = {"SLURM_DISTRIBUTION": "cyclic", "SRUN_MPI": "pmi2"}
+    words = ("gtc-bmuf", *small(cluster), "--set", node, "--out", str(tmp_path / "run"))
+    job = cluster.sbatch("--ntasks-per-node=4", JOB, *words, **cyclic)
+    assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
+    told = json.loads((tmp_path / "run/environment.json").read_text())
+    assert told["host_of_rank"] == 4 * ["n1"] + 4 * ["n2"]
+    assert told["group_of_rank"] == 4 * [0] + 4 * [1]
+    words = ("gtc-bmuf", *small(cluster), "--set", "topology.group_size=4")
+    done = gtcbmuf("train", *words, "--out", tmp_path / "alone", ranks=8)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
+
+
+def test_the_map_of_groups_is_drawn(cluster: Cluster) -> None:
+    srun = ("srun", "--mpi=pmi2", "-N2", "--ntasks-per-node=2", "--distribution=cyclic")
+    words = (*srun, program("gtcbmuf"), "topology", "gtc-bmuf", "--set")
+    drawn = cluster.command(*words, "topology.group_size=node")
+    assert "workers: 4; hosts: 2; groups: 2 of 2\n" in drawn
+    assert "| 0     |      0 | n1: 0-1 |\n| 1     |      2 | n2: 2-3 |" in drawn
+    drawn = cluster.command(*words, "topology.group_size=2")
+    assert "| 1     |      2 | n1: 2, n2: 3 |" in drawn
+    assert "2 of 2 groups span hosts" in drawn
+
+
+def test_uneven_nodes_are_refused_in_one_line(cluster: Cluster) -> None:
+    srun = ("srun", "--mpi=pmi2", "-N2", "-n3", program("gtcbmuf"), "topology", "gtc-bmuf")
+    words = (*srun, "--set", "topology.group_size=node")
+    done = run(*words, env=cluster.env, cwd=cluster.folder)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert "there are 1 and 2; start them evenly" in line
+
+
 def test_the_array_is_as_long_as_the_list_of_its_runs() -> None:
     runs = run("bash", ROOT / "jobs/array.sbatch").stdout.splitlines()
     assert f"#SBATCH --array=0-{len(runs) - 1}\n" in (ROOT / "jobs/array.sbatch").read_text()

@@ -12,6 +12,7 @@ from gtcbmuf.topology import (
     ReplicaError,
     Topology,
     agree,
+    by_host,
     check_replicas,
     in_turn,
     on_root,
@@ -33,6 +34,14 @@ def test_peers_have_the_same_rank_in_every_group(topology: Topology) -> None:
     same = list(range(WORLD.rank % size, WORLD.size, size))
     assert topology.peers.allgather(WORLD.rank) == same
     assert topology.peers.rank == WORLD.rank // size
+
+
+def test_workers_of_a_host_follow_each_other_whatever_the_launcher_did() -> None:
+    hosts = [f"host{rank % 3}" for rank in range(WORLD.size)]
+    ordered = by_host(WORLD, hosts)
+    ranks = ordered.allgather(WORLD.rank)
+    assert ranks == [rank for first in range(3) for rank in range(first, WORLD.size, 3)]
+    ordered.Free()
 
 
 def test_a_group_size_that_does_not_divide() -> None:
