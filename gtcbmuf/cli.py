@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(topology)
     topology.set_defaults(do=_topology)
 
+    doctor = commands.add_parser(
+        "doctor", help="what would slow a job down or stop it here; under mpirun or srun"
+    )
+    doctor.add_argument("--corpus", type=Path, metavar="FILE.h5", help="to be read from every host")
+    doctor.set_defaults(do=_doctor)
+
     score = commands.add_parser("score", help="frame and phone error rates of a model")
     score.add_argument("model", type=Path, metavar="MODEL.h5")
     score.add_argument("corpus", type=Path, metavar="CORPUS.h5")
@@ -260,6 +266,15 @@ def _topology(arguments: Any) -> None:
         hosts = host_of_rank(world)
         if world.rank == 0:
             print(describe(hosts, group_size))
+
+
+def _doctor(arguments: Any) -> None:
+    with _job() as world:
+        from gtcbmuf import doctor
+
+        found = doctor.findings(world, arguments.corpus)
+        if world.rank == 0:
+            print(doctor.report(found))
 
 
 def _score(arguments: Any) -> None:

@@ -57,10 +57,12 @@ def name() -> str:
     """What started this process."""
     found = (name for name, variables in _LAUNCHERS.items() if variables[0] in os.environ)
     launcher = next(found, "none")
-    if launcher != "srun":
+    inner = any(variable in os.environ for variable in ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"))
+    if inner or "SLURM_STEP_NUM_TASKS" not in os.environ:
         return launcher
-    kind = os.environ.get("SLURM_MPI_TYPE", "pmix" if "PMIX_RANK" in os.environ else "none")
-    return f"srun --mpi={kind}"
+    told = {"PMI_SIZE": "pmi2", "PMIX_RANK": "pmix"}  # where srun was given no --mpi
+    default = next((kind for variable, kind in told.items() if variable in os.environ), "none")
+    return f"srun --mpi={os.environ.get('SLURM_MPI_TYPE', default)}"
 
 
 def rank() -> int:

@@ -63,6 +63,9 @@ def test_singletons_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
 
 def test_sruns_kind_of_mpi_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     started_by(monkeypatch, SRUN, size=4, rank=2)
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert launcher.name() == "srun --mpi=pmi2"
+    monkeypatch.delenv("PMI_SIZE")
     monkeypatch.setenv("PMIX_RANK", "2")
     assert launcher.name() == "srun --mpi=pmix"
     monkeypatch.setenv("SLURM_MPI_TYPE", "pmix_v4")

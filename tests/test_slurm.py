@@ -339,6 +339,21 @@ def test_the_map_of_groups_is_drawn(cluster: Cluster) -> None:
     assert "2 of 2 groups span hosts" in drawn
 
 
+def test_the_doctor_looks_at_every_node(cluster: Cluster) -> None:
+    srun = ("srun", "--mpi=pmi2", "-N2", "--ntasks-per-node=2", program("gtcbmuf"))
+    told = cluster.command(*srun, "doctor", "--corpus", "corpus.h5")
+    assert "srun --mpi=pmi2: 4 ranks, which see each other" in told
+    for what in ("host n1", "host n2", "within a host", "across hosts"):
+        assert re.search(rf"^(ok  |look)  {what} ", told, re.MULTILINE)
+    assert "corpus.h5: can be read on every host" in told
+    # A file on one node's disk.
+    cluster.command("cp", "corpus.h5", f"{cluster.env['TMPDIR']}.n1/corpus.h5")
+    told = cluster.command(*srun, "doctor", "--corpus", f"{cluster.env['TMPDIR']}/corpus.h5")
+    Path(f"{cluster.env['TMPDIR']}.n1/corpus.h5").unlink()
+    assert re.search("^look  corpus .* on n2: .*no such file", told, re.MULTILINE)
+    assert "on n1:" not in told
+
+
 def test_uneven_nodes_are_refused_in_one_line(cluster: Cluster) -> None:
     srun = ("srun", "--mpi=pmi2", "-N2", "-n3", program("gtcbmuf"), "topology", "gtc-bmuf")
     words = (*srun, "--set", "topology.group_size=node")
