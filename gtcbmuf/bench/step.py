@@ -139,7 +139,7 @@ class _Worker:
         tau = float(np.abs(gradient).mean()) / DENSITY
         exchange = GTCExchange(MPI.COMM_SELF, shape.parameters, tau, meter := Meter())
         residual = stream.random(shape.parameters, np.float32) * np.float32(tau)
-        exchange.restore({"residual": np.copysign(residual, gradient)})
+        exchange.restore({**exchange.state(), "residual": np.copysign(residual, gradient)})
         descent = Descent(self._model)
         self._worker = Worker(self._model, exchange, NoFilter(), 1, descent, meter=meter)
         self._steps = 0
