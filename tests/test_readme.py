@@ -55,3 +55,13 @@ def test_help_needs_no_mpi() -> None:
     done = gtcbmuf("train", "--help", env={"MPI4PY_LIBMPI": "/nowhere"})
     assert done.returncode == 0
     assert "--set" in done.stdout
+
+
+def test_the_error_table_is_that_of_the_results() -> None:
+    from gtcbmuf import error_table, results
+
+    [shown] = re.findall(
+        r"<!-- error table quick -->\n(.*?)\n<!-- end of error table quick -->", README, re.DOTALL
+    )
+    found = results.read(ROOT / "results/quick/error_table.csv")
+    assert shown == error_table.table(error_table.rows(found))
