@@ -89,8 +89,10 @@ def mpirun(workers: int) -> list[str]:
 def settings() -> dict[str, str]:
     """What Open MPI 5 and 4 need in their environment for more ranks than cores, and for root."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    # In a Slurm job this would put all ranks on the first node.
+    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     return {
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        **({} if "SLURM_JOB_ID" in os.environ else crowded),
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         **({} if os.getuid() else root),
     }

@@ -1,11 +1,12 @@
 """What the environment of each launcher tells, and when MPI's world contradicts it."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from launch import mpirun
+from launch import ROOT, mpirun
 
 from gtcbmuf import launcher
 from gtcbmuf.errors import UserError
@@ -168,3 +169,25 @@ def test_ranks_that_start_at_once_fill_an_empty_cache_of_kernels(tmp_path: Path)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     kernels, machine_code = list(tmp_path.rglob("*.nbi")), list(tmp_path.rglob("*.nbc"))
     assert len(kernels) == len(machine_code) > 0
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_studies_start_open_mpi_as_scripts_environment_does(
+    job: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", "1")
+    settings = launcher.settings()
+    names = [name for name in os.environ if not name.startswith(("OMPI_", "PRTE_"))]
+    script = f". {ROOT}/scripts/environment && env"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={name: os.environ[name] for name in names},
+        capture_output=True,
+        text=True,
+    )
+    exported = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert settings.items() <= exported.items()
+    assert ("PRTE_MCA_rmaps_default_mapping_policy" in settings) is not job
+    assert ("PRTE_MCA_rmaps_default_mapping_policy" in exported) is not job
