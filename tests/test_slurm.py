@@ -232,9 +232,10 @@ def test_a_run_is_requeued_before_its_time_is_up_and_ends_with_the_same_bits(
     until(lambda: cluster.show(job)["Restarts"] == "1")
     assert "stopped by SIGUSR1" in cluster.log(job)
     write_epochs(config, epochs_done(out) + 2)
-    # Slurm leaves the nodes two minutes to come to rest.
+    # Slurm waits for two minutes; not at all would be too short: the nodes would take the job for
+    # the one that has just been killed, as they tell them apart by the second.
     until(lambda: cluster.show(job)["Reason"] == "BeginTime")
-    cluster.command("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now")
+    cluster.command("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now+3")
     assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
     assert "resumed from" in cluster.log(job)
 
