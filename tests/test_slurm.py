@@ -54,6 +54,8 @@ def start(*words: str) -> tuple[subprocess.Popen[str], Path]:
         env=clean_environment(),
         text=True,
         start_new_session=True,
+        # What starts the tests in the background may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     conf = process.stdout.readline().strip()

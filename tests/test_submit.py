@@ -43,7 +43,7 @@ def test_options_take_the_place_of_the_files_own() -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
 def test_a_shell_gives_train_the_arguments_that_were_given(arguments: list[str]) -> None:
     text = slurm.fill('#!/bin/bash\ngtcbmuf train "$@"\n', {}, arguments)
-    command = text.replace("gtcbmuf train", "printf '%s\\0' -")
+    command = text.replace("gtcbmuf train", "printf '%s\\0' -", 1)
     done = subprocess.run(["bash", "-c", os.fsencode(command)], capture_output=True, check=True)
     assert done.stdout.split(b"\0") == [b"-", *(word.encode() for word in arguments), b""]
 
