@@ -106,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
     reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
     reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    reproduce.add_argument(
+        "--slurm", action="store_true", help="submit the runs as arrays of jobs/train.sbatch"
+    )
+    reproduce.add_argument(
+        "--dry-run", action="store_true", help="with --slurm: show the jobs, submit nothing"
+    )
     reproduce.set_defaults(do=_reproduce)
 
     bench = commands.add_parser("bench", help="how near each part of a step is to its limit")
@@ -317,7 +323,15 @@ def _report(arguments: Any) -> None:
 def _reproduce(arguments: Any) -> None:
     from gtcbmuf import reproduce
 
-    reproduce.reproduce(arguments.study, arguments.preset, arguments.seeds, arguments.results)
+    if arguments.dry_run and not arguments.slurm:
+        raise UserError("--dry-run: only with --slurm")
+    reproduce.reproduce(
+        arguments.study,
+        arguments.preset,
+        arguments.seeds,
+        arguments.results,
+        by="nobody" if arguments.dry_run else "slurm" if arguments.slurm else "mpirun",
+    )
 
 
 def _bench(arguments: Any) -> None:

@@ -8,7 +8,8 @@ number of workers, which settings were tried for it and which were chosen:
     error-table   every cell with those that were chosen, once for each seed
 
 The results are a CSV file with a row a run, written again after each; a run whose row is there with
-the same configuration is finished. Run directories and logs are kept beside each other.
+the same configuration is finished. Run directories and logs are kept beside each other. Slurm can
+do the running: an array of jobs for each number of workers.
 """
 
 import dataclasses
@@ -29,19 +30,26 @@ from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gtcbmuf import config, error_table, launcher, results
+from gtcbmuf import config, error_table, launcher, results, slurm
 from gtcbmuf.errors import UserError
 from gtcbmuf.results import Result
 from gtcbmuf.storage import replacing, write_csv
 from gtcbmuf.tables import markdown
 
 
-def reproduce(study: str, name: str, seeds: Sequence[int] | None, results_folder: Path) -> None:
+def reproduce(
+    study: str,
+    name: str,
+    seeds: Sequence[int] | None,
+    results_folder: Path,
+    *,
+    by: Literal["mpirun", "slurm", "nobody"] = "mpirun",
+) -> None:
     """Run what is left of a study, and write what came out.
 
     Args:
@@ -49,13 +57,15 @@ def reproduce(study: str, name: str, seeds: Sequence[int] | None, results_folder
         name: of the preset.
         seeds: of an error table, instead of those that the preset asks for.
         results_folder: for a folder of the preset's name.
+        by: mpirun, one run after the other; or Slurm, which is given what is left, and the same
+            call later finds what its jobs have ended with. By nobody, what Slurm would be given is
+            shown.
 
     Raises:
         UserError: there is no such preset, a run failed or was interrupted, or a file is at fault.
     """
     chosen = preset(name)
     corpus, folder = Path("corpus") / f"{name}.h5", results_folder / name
-    make_corpus(corpus, chosen.corpus)
     jobs = {
         "tuning": tuning_jobs(chosen),
         "choices": choices_jobs(chosen),
@@ -64,7 +74,14 @@ def reproduce(study: str, name: str, seeds: Sequence[int] | None, results_folder
     file = folder / f"{study.replace('-', '_')}.csv"
     runs = Study(jobs, corpus, Path("runs") / name / study, file)
     try:
-        runs.run()
+        if by == "mpirun":
+            make_corpus(corpus, chosen.corpus)
+            runs.run()
+        elif by == "slurm":
+            runs.submit(f"{name}-{study}", chosen.corpus)
+        else:
+            print("\n".join(runs.arrays(f"{name}-{study}")), end="")
+            return
     finally:
         if study == "error-table":
             error_table.write(runs.results(), folder)
@@ -165,7 +182,7 @@ class Job:
         """What `gtcbmuf` is to be given."""
         settings = [f"corpus.path={corpus}", f"train.seed={self.seed}", *self.assignments]
         pairs = [word for setting in settings for word in ("--set", setting)]
-        return ["train", self.method, *pairs, "--resume", "--out", str(out)]
+        return ["train", self.method, *pairs, "--out", str(out)]
 
 
 def preset_names() -> list[str]:
@@ -280,18 +297,16 @@ class Study:
             InterruptedStudyError: the same command goes on.
             UnfinishedStudyError: some jobs failed; the others are done.
         """
+        self.collect()
         failed = []
-        for number, job in enumerate(self._jobs):
-            done = self.results()
-            left = [job for job in self._jobs[number:] if not _is_done(job, done)]
-            if job not in left:
-                continue
-            print(f"[{number + 1}/{len(self._jobs)}] {job.name}{_estimate(left, done)}", flush=True)
+        for job in self.left():
+            left, done = [one for one in self.left() if one.name not in failed], self.results()
+            number = self._jobs.index(job) + 1
+            print(f"[{number}/{len(self._jobs)}] {job.name}{_estimate(left, done)}", flush=True)
             if (result := self._finish(job)) is None:
                 failed.append(job.name)
                 continue
-            everything = [*results.read(self._path), result]
-            write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
+            self._add([result])
             valid = "diverged" if math.isnan(result.fer_valid) else f"{result.fer_valid:.2f} %"
             print(f"  valid FER {valid}, {_duration(result.seconds)}", flush=True)
         if failed:
@@ -300,27 +315,104 @@ class Study:
                 f"are in {self._runs}"
             )
 
+    def submit(self, name: str, source: Source) -> None:
+        """Give Slurm what is left, unless it has it already.
+
+        Args:
+            name: of the jobs; those that Slurm has are known by it.
+            source: of the corpus, which a job before the others makes if it is not there.
+
+        Raises:
+            UserError: Slurm does not take a job.
+        """
+        self.collect()
+        left, jobs = self.left(), slurm.queued(name)
+        if left and not jobs:
+            self._runs.mkdir(parents=True, exist_ok=True)
+            texts = self.arrays(name)
+            made = None
+            if not self._corpus.exists():
+                words = ("--preset", source.preset, "--hours", source.hours, "--seed", source.seed)
+                made = slurm.enqueue_corpus(["synth", *map(str, words), "--out", str(self._corpus)])
+            jobs = [slurm.enqueue(text, after=made) for text in texts]
+        print(f"{len(self._jobs) - len(left)} of {len(self._jobs)} runs are finished")
+        if left:
+            print(f"jobs {', '.join(jobs)}: {len(left)} runs, whose logs are in {self._runs}")
+            print(
+                f"to follow them: squeue --me --name {name}; when they are done: the same command"
+            )
+
+    def arrays(self, name: str) -> list[str]:
+        """Texts of Slurm jobs for the runs that are left: an array for each number of workers.
+
+        Raises:
+            UserError: jobs/train.sbatch cannot be filled in.
+        """
+        template, left = slurm.read(), self.left()
+        return [
+            slurm.array(
+                template,
+                name,
+                workers,
+                {
+                    self._log(job): job.words(self._corpus, self._out(job))[1:]
+                    for job in left
+                    if job.workers == workers
+                },
+            )
+            for workers in sorted({job.workers for job in left})
+        ]
+
+    def collect(self) -> None:
+        """Take up results of runs that have finished, whoever ran them."""
+        self._add([result for job in self.left() if (result := self._result(job)) is not None])
+
+    def left(self) -> list[Job]:
+        """What has no result yet."""
+        done = self.results()
+        return [
+            job
+            for job in self._jobs
+            if not any(job.made(result) and result.seed == job.seed for result in done)
+        ]
+
+    def _add(self, found: Sequence[Result]) -> None:
+        everything = [*results.read(self._path), *found]
+        if found:
+            write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
+
+    def _out(self, job: Job) -> Path:
+        return self._runs / job.name
+
+    def _log(self, job: Job) -> Path:
+        return self._runs / f"{job.name}.log"
+
     def _finish(self, job: Job) -> Result | None:
-        """Run a job, or what is left of it; nothing if it failed. To diverge is a result."""
-        begin = time.monotonic()
-        out = self._runs / job.name
-        log = self._runs / f"{job.name}.log"
+        """Run a job, or what is left of it; nothing if it failed."""
+        out, path = self._out(job), self._log(job)
         out.parent.mkdir(parents=True, exist_ok=True)
-        words = [*launcher.mpirun(job.workers), _program(), *job.words(self._corpus, out)]
-        with log.open("a", encoding="utf-8") as file, _running(words, file) as (process, signals):
+        mpirun, words = launcher.mpirun(job.workers), job.words(self._corpus, out)
+        words = [*mpirun, _program(), *words, "--resume"]
+        with path.open("a", encoding="utf-8") as log, _running(words, log) as (process, signals):
             _follow(process, out)
         if signals:
             raise InterruptedStudyError(f"{job.name} was stopped; the same command goes on")
-        summary = dict.fromkeys(("fer_valid", "fer_test", "per_test", "density"), math.nan)
-        summary |= {"steps": 0, "wall_seconds": time.monotonic() - begin}
         if process.returncode:
-            lines = [line for line in log.read_text().splitlines() if line.startswith("gtcbmuf: ")]
-            why = lines[-1] if lines else f"see {log}"
+            why = _complaint(path) or f"see {path}"
             print(f"  ended with status {process.returncode}: {why}", file=sys.stderr, flush=True)
-            if "training diverged" not in why:
-                return None
-        else:
+        return self._result(job)
+
+    def _result(self, job: Job) -> Result | None:
+        """What a run has ended with; nothing if it has not. To diverge is a result."""
+        out, log = self._out(job), self._log(job)
+        if (out / "summary.json").exists():
             summary = json.loads((out / "summary.json").read_text())
+        elif "training diverged" in _complaint(log):
+            summary = dict.fromkeys(("fer_valid", "fer_test", "per_test", "density"), math.nan)
+            begin, end = (out / "environment.json").stat().st_mtime, log.stat().st_mtime
+            summary |= {"steps": 0, "wall_seconds": end - begin}
+        else:
+            return None
         environment = json.loads((out / "environment.json").read_text())
         to_repeat = job.words(self._corpus, Path("RUN"))
         return Result(
@@ -408,8 +500,12 @@ def _follow(process: subprocess.Popen[bytes], out: Path) -> None:
         print("\r\33[K", end="", file=sys.stderr, flush=True)
 
 
-def _is_done(job: Job, done: Sequence[Result]) -> bool:
-    return any(job.made(result) and result.seed == job.seed for result in done)
+def _complaint(log: Path) -> str:
+    """The last line of ours in a log, if there is one."""
+    if not log.exists():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("gtcbmuf: ")), "")
 
 
 def _estimate(left: Sequence[Job], done: Sequence[Result]) -> str:

@@ -1,4 +1,4 @@
-"""A training run as a Slurm job: jobs/train.sbatch, filled in and handed to sbatch."""
+"""Training runs as Slurm jobs: jobs/train.sbatch, filled in and handed to sbatch."""
 
 import re
 import shlex
@@ -13,6 +13,8 @@ from gtcbmuf.errors import UserError
 
 #: What is filled in. It is the user's own, with the modules and the environment of the site.
 TEMPLATE = Path("jobs/train.sbatch")
+#: Makes a corpus.
+CORPUS = Path("jobs/corpus.sbatch")
 #: Options of sbatch that a job's text may be given.
 OPTIONS = (
     "account",
@@ -63,15 +65,24 @@ def job(
             not there.
     """
     chosen = config.load(source, assignments)
-    try:
-        template = TEMPLATE.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise UserError(f"{TEMPLATE} cannot be read here; submit from the checkout") from None
+    template = read()
     nodes, per_node = layout(fill(template, options, []))
     config.group_size(chosen, nodes * per_node, [per_node] * nodes)
     out = out or Path("runs") / config.run_name(chosen, nodes * per_node)
     assigned = [word for assignment in assignments for word in ("--set", assignment)]
     return Job(fill(template, options, [source, *assigned, "--out", str(out)]), out)
+
+
+def read(path: Path = TEMPLATE) -> str:
+    """The text of a job of this checkout.
+
+    Raises:
+        UserError: it is not there.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise UserError(f"{path} cannot be read here; submit from the checkout") from None
 
 
 def check(job: Job) -> str:
@@ -82,7 +93,7 @@ def check(job: Job) -> str:
     """
     if shutil.which("sbatch") is None:
         return "there is no sbatch here that could be asked about this job"
-    return _sbatch(job, "--test-only").stderr.strip()
+    return _sbatch(job.text, "--test-only").stderr.strip()
 
 
 def submit(job: Job) -> str:
@@ -91,16 +102,87 @@ def submit(job: Job) -> str:
     Raises:
         UserError: there is no Slurm, or it does not take the job.
     """
-    if shutil.which("sbatch") is None:
-        raise UserError("there is no sbatch on PATH; --dry-run shows the job's text")
     check(job)
-    number = _sbatch(job, "--parsable").stdout.strip().partition(";")[0]
+    number = enqueue(job.text)
     nodes, per_node = layout(job.text)
     return (
         f"job {number}: {nodes} x {per_node} workers -> {job.out}\n"
         f"to follow it: tail -F {shlex.quote(log(job.text, number))}; squeue --job {number}\n"
         f"to stop it with a checkpoint: scancel {number}; the same command goes on"
     )
+
+
+def enqueue(text: str, after: str | None = None) -> str:
+    """Hand a job to sbatch; return its number.
+
+    Args:
+        text: of the job.
+        after: the number of a job that must have succeeded before.
+
+    Raises:
+        UserError: there is no Slurm, or it does not take the job.
+    """
+    waits = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
+    return _number(_sbatch(text, *waits, "--parsable"))
+
+
+def enqueue_corpus(arguments: Sequence[str]) -> str:
+    """Hand jobs/corpus.sbatch to sbatch, with what `gtcbmuf corpus` gets; return its number.
+
+    Raises:
+        UserError: there is no Slurm, or it does not take the job.
+    """
+    read(CORPUS)
+    return _number(_sbatch("", "--parsable", str(CORPUS), *arguments))
+
+
+def queued(name: str) -> list[str]:
+    """The numbers of the user's jobs of that name that are waiting or running.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    words = ["squeue", "--me", "--noheader", f"--name={name}", "--format=%i"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(
+            "there is no squeue on PATH; --dry-run shows what Slurm would get"
+        ) from None
+    if done.returncode:
+        raise UserError(f"squeue: {done.stderr.strip()}")
+    return done.stdout.split()
+
+
+def array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[str]]) -> str:
+    """The text of an array of runs with the same number of workers.
+
+    Args:
+        template: as jobs/train.sbatch. Its nodes have place for as many workers as it says.
+        name: of the job.
+        workers: N.
+        runs: the log of each run, and what `gtcbmuf train` gets.
+
+    Raises:
+        UserError: the template cannot be filled in.
+    """
+    _, most = layout(template)
+    nodes = -(-workers // most)
+    options = {
+        "array": f"0-{len(runs) - 1}",
+        "nodes": str(nodes),
+        "ntasks-per-node": str(-(-workers // nodes)),
+        "job-name": name,
+        "output": f"{next(iter(runs)).parent}/%x-%A_%a.log",
+    }
+    lines = _with_options(template, options)
+    cases = [
+        f"    {number}) exec >>{shlex.quote(str(log))} 2>&1; set -- {shlex.join(arguments)} ;;"
+        for number, (log, arguments) in enumerate(runs.items())
+    ]
+    begin = next(n for n, line in enumerate(lines) if line and not line.startswith("#"))
+    chosen = [f"GTCBMUF_WORKERS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
+    return "\n".join([*lines[:begin], *chosen, *lines[begin:]]) + "\n"
 
 
 def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) -> str:
@@ -115,11 +197,21 @@ def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) ->
     Raises:
         UserError: a value that a line of the text cannot hold, or a template without "$@".
     """
+    if _TRAIN not in template:
+        raise UserError(f"{TEMPLATE}: has no {_TRAIN!r} to be filled in")
+    text = "\n".join(_with_options(template, options)) + "\n"
+    return text.replace(_TRAIN, f"gtcbmuf train {shlex.join(arguments)}")
+
+
+def _with_options(template: str, options: Mapping[str, str]) -> list[str]:
+    """The lines of a job's text with other options; as `fill` has them.
+
+    Raises:
+        UserError: a value that a line of the text cannot hold.
+    """
     for name, value in options.items():
         if not re.fullmatch(r"[^\s\"'\\#]+", value):
             raise UserError(f"--{name} {value!r}: expected a word without blanks, quotes, \\ and #")
-    if _TRAIN not in template:
-        raise UserError(f"{TEMPLATE}: has no {_TRAIN!r} to be filled in")
     lines, left = [], dict(options)
     for line in template.splitlines():
         found = _LINE.match(line)
@@ -129,8 +221,7 @@ def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) ->
         else:
             lines.append(line)
     lines[1:1] = [f"#SBATCH --{name}={value}" for name, value in left.items()]
-    text = "\n".join(lines) + "\n"
-    return text.replace(_TRAIN, f"gtcbmuf train {shlex.join(arguments)}")
+    return lines
 
 
 def option(text: str, name: str) -> str | None:
@@ -157,8 +248,14 @@ def layout(text: str) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _sbatch(job: Job, *options: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["sbatch", *options], input=job.text, capture_output=True, text=True)
+def _number(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout.strip().partition(";")[0]
+
+
+def _sbatch(text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("sbatch") is None:
+        raise UserError("there is no sbatch on PATH; --dry-run shows the jobs")
+    done = subprocess.run(["sbatch", *options], input=text, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"Slurm does not take this job: {done.stderr.strip()}")
     return done

@@ -1,10 +1,10 @@
-"""A study of four jobs on a tiny corpus: python tests/studying.py CORPUS FOLDER EPOCHS"""
+"""A study of four jobs on a tiny corpus: python tests/studying.py CORPUS FOLDER EPOCHS [slurm]"""
 
 import sys
 from pathlib import Path
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.reproduce import Job, Study
+from gtcbmuf.reproduce import Job, Source, Study
 
 corpus, folder, epochs = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 common = (f"train.epochs={epochs}", "model.hidden=[24]", "train.checkpoint_every=10 steps")
@@ -16,7 +16,10 @@ jobs = [
 ]
 study = Study(jobs, corpus, folder / "runs", folder / "results.csv")
 try:
-    study.run()
+    if sys.argv[4:] == ["slurm"]:
+        study.submit("a-study", Source("tiny", 0.1, 0))
+    else:
+        study.run()
 except UserError as error:
     print(f"gtcbmuf: {error}", file=sys.stderr)
     raise SystemExit(error.status) from None

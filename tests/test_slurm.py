@@ -1,6 +1,7 @@
 """The job files on a real Slurm, whose nodes `scripts/slurm` emulates."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from launch import ROOT, clean_environment, gtcbmuf, program, run
 from tiny import write_corpus
 
-from gtcbmuf import checkpoint
+from gtcbmuf import checkpoint, results
 
 SCRIPT = ROOT / "scripts/slurm"
 
@@ -122,8 +123,9 @@ class Cluster:
         }
         (folder / "scripts").symlink_to(ROOT / "scripts")
         shutil.copytree(ROOT / "jobs", folder / "jobs")
+        small = {"--ntasks-per-node=16": "--ntasks-per-node=2", "task=16": "task=2"}
         for file in (folder / "jobs").iterdir():
-            edit(file, {"--ntasks-per-node=16": "--ntasks-per-node=2", "task=16": "task=2"})
+            edit(file, {**small, "--wait=30": "--wait=3"})
 
     def command(self, *words: str | Path, **env: str) -> str:
         done = run(*words, env={**self.env, **env}, cwd=self.folder)
@@ -405,3 +407,32 @@ def test_a_chain_makes_a_corpus_a_run_and_a_report(cluster: Cluster) -> None:
     report = cluster.folder / told.partition(": ")[2].split()[0]
     assert "| gtc-bmuf" in report.read_text()
     assert (cluster.folder / "runs/chain/fer.png").exists()
+
+
+def test_slurm_is_given_a_study_once_and_its_results_are_taken_up(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    words = (sys.executable, ROOT / "tests/studying.py", tmp_path / "made.h5", tmp_path, "1")
+
+    def jobs() -> list[str]:
+        return cluster.command("squeue", "--noheader", "--array", "--name=a-study").splitlines()
+
+    told = cluster.command(*words, "slurm")
+    assert told.startswith("0 of 4 runs are finished\n")
+    assert re.search(r"^jobs \d+, \d+: 4 runs, whose logs", told, re.MULTILINE)
+    assert len(jobs()) == 4  # which wait for the corpus
+    cluster.command(*words, "slurm")
+    assert len(jobs()) == 4
+    until(lambda: not jobs())
+    told = cluster.command(*words, "slurm")
+    assert told.startswith("3 of 4 runs are finished\n")
+    assert told.endswith("['sgd', 'sync-sgd', 'gtc']")
+    assert len(jobs()) == 1  # the one that failed is tried again
+    found = results.read(tmp_path / "results.csv")
+    assert [math.isnan(row.fer_test) for row in found] == [False, True, False]
+    [alone] = [one for one in found if one.method == "sgd"]
+    done = run("bash", "-c", f". scripts/environment && {alone.command} --out {tmp_path}/alone")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "alone/summary.json").read_text())
+    assert round(summary["fer_test"], 4) == alone.fer_test
+    cluster.command("scancel", "--name=a-study")

@@ -54,6 +54,30 @@ def test_a_value_that_would_be_more_than_a_word_is_refused(value: str) -> None:
         slurm.fill(TEMPLATE, {"account": value}, [])
 
 
+@pytest.mark.parametrize(
+    ("workers", "nodes", "per_node"), [(1, 1, 1), (8, 1, 8), (16, 1, 16), (17, 2, 9), (128, 8, 16)]
+)
+def test_an_array_has_place_for_its_workers(workers: int, nodes: int, per_node: int) -> None:
+    runs = {Path(f"runs/a {number}.log"): ["gtc", "--set", f"{number}"] for number in range(3)}
+    text = slurm.array(TEMPLATE, "table", workers, runs)
+    assert slurm.layout(text) == (nodes, per_node)
+    assert slurm.option(text, "array") == "0-2"
+    assert slurm.option(text, "output") == "runs/%x-%A_%a.log"
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["C"]))), min_size=1, max_size=5))
+def test_each_job_of_an_array_runs_its_own(arguments: list[list[str]]) -> None:
+    runs = dict(enumerate(arguments))
+    logs = {Path(f"/dev/fd/1{number}"): words for number, words in runs.items()}
+    tail = 'printf "%s\\0" "$GTCBMUF_WORKERS" "$@" >&2'
+    head = "#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --ntasks-per-node=4\n"
+    text = slurm.array(f"{head}{tail}\n", "table", 3, logs)
+    for number, words in runs.items():
+        command = f"exec 1{number}>&1; SLURM_ARRAY_TASK_ID={number}\n{text}"
+        done = subprocess.run(["bash", "-c", os.fsencode(command)], capture_output=True, check=True)
+        assert done.stdout.split(b"\0") == [b"3", *(word.encode() for word in words), b""]
+
+
 def test_a_file_without_a_place_for_arguments_is_refused() -> None:
     with pytest.raises(UserError, match="has no"):
         slurm.fill("#!/bin/bash\ntrue\n", {}, [])
