@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(do=_report)
 
     reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    reproduce.add_argument("study", choices=("tuning", "choices", "error-table"))
+    reproduce.add_argument("study", choices=("tuning", "choices", "error-table", "speedup-table"))
     reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
     reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
     reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
@@ -112,14 +112,42 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--dry-run", action="store_true", help="with --slurm: show the jobs, submit nothing"
     )
+    _add_cluster(reproduce.add_argument_group("of speedup-table"))
     reproduce.set_defaults(do=_reproduce)
 
+    plan = commands.add_parser(
+        "plan", help="what each method would cost and buy on a cluster, by a model"
+    )
+    plan.add_argument("--workers", type=int, required=True, metavar="N")
+    _add_cluster(plan)
+    plan.add_argument("--parameters", type=float, required=True, metavar="n", help="of the model")
+    plan.add_argument("--minibatch", type=int, default=256, help="frames of a worker (256)")
+    plan.add_argument("--density", type=float, default=1e-3, help="of messages (0.001)")
+    plan.add_argument("--period", type=int, default=50, help="steps of a block (50)")
+    plan.add_argument("--group-size", type=int, metavar="M", help="of the hybrid (the fastest)")
+    plan.add_argument("--sharded", action="store_true", help="with block_filter.sharded")
+    plan.add_argument("--overlap", action="store_true", help="with exchange.overlap")
+    plan.add_argument("--hours", type=float, default=1000.0, help="of speech (1000)")
+    plan.add_argument("--epochs", type=int, default=10, help="(10)")
+    plan.add_argument("--most", type=int, default=10_000, help="workers to look at (10000)")
+    plan.add_argument("--plot", type=Path, metavar="FILE.png", help="speed-ups over workers")
+    plan.set_defaults(do=_plan)
+
     bench = commands.add_parser("bench", help="how near each part of a step is to its limit")
-    bench.add_argument("part", choices=("kernels", "wire", "step", "collectives", "scale"))
+    bench.add_argument(
+        "part", choices=("kernels", "wire", "step", "collectives", "methods", "scale")
+    )
     bench.add_argument("--rounds", type=int, default=15, help="of measuring, in turns (15)")
     bench.add_argument("--json", type=Path, metavar="FILE.json", help="the figures, and where")
     bench.add_argument("--page", type=Path, metavar="FILE.md", help="to put the table into")
     bench.set_defaults(do=_bench)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="measure what plan wants to know of a cluster; under mpirun or srun"
+    )
+    calibrate.add_argument("--out", type=Path, required=True, metavar="FILE.toml")
+    calibrate.add_argument("--rounds", type=int, default=15, help="of each measurement (15)")
+    calibrate.set_defaults(do=_calibrate)
 
     corpus = commands.add_parser("corpus", help="make a corpus, look at it, check it")
     corpus_commands = corpus.add_subparsers(dest="corpus_command", required=True, metavar="COMMAND")
@@ -189,6 +217,19 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration; may be repeated",
+    )
+
+
+def _add_cluster(parser: argparse._ActionsContainer) -> None:
+    """Add what says which cluster a plan is for."""
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE.toml", help="what `gtcbmuf calibrate` measured"
+    )
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE.toml", help="another network than the cluster's"
+    )
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="the cluster has other processors than this host"
     )
 
 
@@ -321,8 +362,15 @@ def _report(arguments: Any) -> None:
 
 
 def _reproduce(arguments: Any) -> None:
-    from gtcbmuf import reproduce
+    from gtcbmuf import plan, reproduce
 
+    if arguments.study == "speedup-table":
+        from gtcbmuf import speedup_table
+
+        given = (arguments.cluster, arguments.network)
+        compute, network = plan.read(*given, elsewhere=arguments.elsewhere)
+        speedup_table.reproduce(compute, network, arguments.results / arguments.preset)
+        return
     if arguments.dry_run and not arguments.slurm:
         raise UserError("--dry-run: only with --slurm")
     reproduce.reproduce(
@@ -332,6 +380,30 @@ def _reproduce(arguments: Any) -> None:
         arguments.results,
         by="nobody" if arguments.dry_run else "slurm" if arguments.slurm else "mpirun",
     )
+
+
+def _plan(arguments: Any) -> None:
+    from gtcbmuf import plan
+
+    compute, network = plan.read(
+        arguments.cluster, arguments.network, elsewhere=arguments.elsewhere
+    )
+    made = plan.Plan(
+        compute,
+        network,
+        parameters=round(arguments.parameters),
+        minibatch=arguments.minibatch,
+        density=arguments.density,
+        period=arguments.period,
+        group_size=arguments.group_size,
+        sharded=arguments.sharded,
+        overlap=arguments.overlap,
+    )
+    plan.check(made, arguments.workers, hours=arguments.hours, epochs=arguments.epochs)
+    print(plan.at(made, arguments.workers, arguments.hours * arguments.epochs))
+    print(f"\n{plan.over(made, arguments.most)}\n\n{plan.sure(arguments.workers)}")
+    if arguments.plot:
+        plan.plot(made, arguments.most, arguments.plot)
 
 
 def _bench(arguments: Any) -> None:
@@ -348,6 +420,18 @@ def _bench(arguments: Any) -> None:
         figures = part.figures(world, arguments.rounds)
         if world.rank == 0:
             _tell(figures, arguments)
+
+
+def _calibrate(arguments: Any) -> None:
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
+    with _job() as world:
+        from gtcbmuf import cluster
+        from gtcbmuf.calibrate import calibrate
+
+        found = calibrate(world, arguments.rounds)
+        if world.rank == 0:
+            cluster.write(arguments.out, found)
 
 
 def _tell(figures: Any, arguments: Any) -> None:

@@ -3,6 +3,7 @@
 Collective means here: called by all ranks of the communicator, in the same order.
 """
 
+import statistics
 import time
 from typing import Any
 
@@ -146,3 +147,28 @@ class RankOrderSum:
     def gather(self, part: Vector, vector: Vector) -> None:
         """Fill `vector` (length,) on all ranks with the parts of each; collective."""
         self._comm.Allgatherv(part, [vector, self._counts])
+
+
+def one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
+    """Seconds that a message takes from rank 0 to another, the median; collective.
+
+    Args:
+        world: all ranks.
+        other: rank that the message goes to, and comes back from.
+        size: bytes.
+        rounds: there and back.
+    """
+    message = np.zeros(size, np.uint8)
+    times = []
+    world.Barrier()
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        if world.rank == 0:
+            world.Send(message, other)
+            world.Recv(message, other)
+        elif world.rank == other:
+            world.Recv(message, 0)
+            world.Send(message, 0)
+        times.append((time.perf_counter() - begin) / 2)
+    median: float = world.bcast(statistics.median(times))
+    return median

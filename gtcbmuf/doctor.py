@@ -1,18 +1,16 @@
 """Looks at where a job would run, and tells what would slow it down or stop it."""
 
 import os
-import statistics
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import mpi4py
-import numpy as np
 from mpi4py import MPI
 
 from gtcbmuf import corpus, launcher
+from gtcbmuf.collectives import one_way
 from gtcbmuf.errors import UserError
 from gtcbmuf.topology import host_of_rank
 
@@ -128,8 +126,8 @@ def _network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
     for what, others in (("within a host", near), ("across hosts", firsts[1:])):
         if not others:
             continue
-        latency = max(_one_way(world, other, *_SMALL) for other in others) * 1e6
-        bandwidth = _LARGE[0] / max(_one_way(world, other, *_LARGE) for other in others) / 1e6
+        latency = max(one_way(world, other, *_SMALL) for other in others) * 1e6
+        bandwidth = _LARGE[0] / max(one_way(world, other, *_LARGE) for other in others) / 1e6
         hint = ""
         if latency > _SLOW_LATENCY or bandwidth < _SLOW_BANDWIDTH:
             hint = (
@@ -140,24 +138,6 @@ def _network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
             )
         found.append(Finding(what, f"{latency:.3g} us, {bandwidth:,.0f} MB/s", hint))
     return found
-
-
-def _one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
-    """Seconds that a message takes from rank 0 to another, the median; collective."""
-    message = np.zeros(size, np.uint8)
-    times = []
-    world.Barrier()
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        if world.rank == 0:
-            world.Send(message, other)
-            world.Recv(message, other)
-        elif world.rank == other:
-            world.Recv(message, 0)
-            world.Send(message, 0)
-        times.append((time.perf_counter() - begin) / 2)
-    median: float = world.bcast(statistics.median(times))
-    return median
 
 
 def report(found: Sequence[Finding]) -> str:

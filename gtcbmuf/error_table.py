@@ -10,23 +10,11 @@ import msgspec
 
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
+from gtcbmuf.paper import ERROR_FELL, ERROR_INCREASES
 from gtcbmuf.results import Result
 from gtcbmuf.storage import replacing, write_csv
 from gtcbmuf.tables import markdown
 
-#: Relative error increase over one worker, in per cent (Ladkat et al. 2019, table 2); the paper
-#: gives no figure for the hybrid at 32, only that the error fell.
-PAPER = {
-    ("gtc", 32): 1.4,
-    ("gtc", 64): 2.8,
-    ("gtc", 128): 15.6,
-    ("bmuf", 32): 3.5,
-    ("bmuf", 64): 8.9,
-    ("bmuf", 128): 9.6,
-    ("gtc-bmuf", 64): 3.1,
-    ("gtc-bmuf", 128): 4.7,
-}
-_FELL = ("gtc-bmuf", 32)
 _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
 
 
@@ -85,7 +73,11 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
         per=mean(run.per_test for run in runs),
         increase=100 * (ratio - 1),
         deviation=deviation,
-        paper="fell" if cell == _FELL else f"{PAPER[cell]:+.1f}" if cell in PAPER else "",
+        paper="fell"
+        if cell == ERROR_FELL
+        else f"{ERROR_INCREASES[cell]:+.1f}"
+        if cell in ERROR_INCREASES
+        else "",
     )
 
 
@@ -132,7 +124,9 @@ def plot(table_rows: Sequence[Row], path: Path) -> None:
                 label=method,
             )
             theirs = [
-                (workers, value) for (name, workers), value in PAPER.items() if name == method
+                (workers, value)
+                for (name, workers), value in ERROR_INCREASES.items()
+                if name == method
             ]
             if theirs:
                 axes.plot(

@@ -86,6 +86,11 @@ def mpirun(workers: int) -> list[str]:
     return [found, "-n", str(workers)]
 
 
+def program() -> str:
+    """The `gtcbmuf` of this Python."""
+    return str(Path(sys.executable).with_name("gtcbmuf"))
+
+
 def settings() -> dict[str, str]:
     """What Open MPI 5 and 4 need in their environment for more ranks than cores, and for root."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

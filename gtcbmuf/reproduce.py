@@ -392,7 +392,7 @@ class Study:
         out, path = self._out(job), self._log(job)
         out.parent.mkdir(parents=True, exist_ok=True)
         mpirun, words = launcher.mpirun(job.workers), job.words(self._corpus, out)
-        words = [*mpirun, _program(), *words, "--resume"]
+        words = [*mpirun, launcher.program(), *words, "--resume"]
         with path.open("a", encoding="utf-8") as log, _running(words, log) as (process, signals):
             _follow(process, out)
         if signals:
@@ -475,10 +475,6 @@ def _running(words: list[str], log: TextIO) -> Iterator[tuple[subprocess.Popen[b
         process.wait()
         for kind, handler in before.items():
             signal.signal(kind, handler)
-
-
-def _program() -> str:
-    return str(Path(sys.executable).with_name("gtcbmuf"))
 
 
 def _follow(process: subprocess.Popen[bytes], out: Path) -> None:

@@ -147,7 +147,7 @@ def environment() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "threads": [
             {key: pool.get(key) for key in ("internal_api", "version", "num_threads")}
@@ -168,7 +168,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this host's kind of processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

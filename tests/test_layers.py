@@ -9,12 +9,14 @@ PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("reproduce",),
+    ("reproduce", "speedup_table"),
     (
         "error_table",
         "report",
+        "plan",
         "slurm",
         "doctor",
+        "calibrate",
         "describe",
         "synth",
         "kaldi",
@@ -38,16 +40,29 @@ LAYERS = (
         "watchdog",
         "features",
         "results",
+        "costs",
+        "paper",
     ),
-    ("corpus",),
-    ("kernels", "wire", "meter", "launcher", "storage", "drawing", "tables", "partition"),
+    ("corpus", "cluster"),
+    (
+        "kernels",
+        "wire",
+        "meter",
+        "launcher",
+        "storage",
+        "drawing",
+        "tables",
+        "partition",
+        "fitting",
+    ),
     ("config",),
     ("errors", "__init__"),
 )
-SIDEWAYS = {("wire", "kernels")}
+SIDEWAYS = {("wire", "kernels"), ("bench", "calibrate")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MPI_MODULES = {
     "bench",
+    "calibrate",
     "collectives",
     "doctor",
     "launcher",

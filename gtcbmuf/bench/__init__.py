@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class Figure:
         low, high: quartiles of the rounds.
         unit: of the value, such as "x residual += gradient".
         goal: the value that was aimed at, if there is one; less is better.
+        facts: what it was measured of, for programs.
     """
 
     what: str
@@ -38,6 +40,7 @@ class Figure:
     high: float
     unit: str
     goal: float | None = None
+    facts: Mapping[str, Any] | None = None
 
 
 def seconds(
@@ -63,10 +66,16 @@ def seconds(
     return {name: np.array(times[1:]) for name, times in taken.items()}
 
 
-def figure(what: str, values: NDArray[np.float64], unit: str, goal: float | None = None) -> Figure:
+def figure(
+    what: str,
+    values: NDArray[np.float64],
+    unit: str,
+    goal: float | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Figure:
     """A figure from its value in each round."""
     low, value, high = np.percentile(values, [25, 50, 75])
-    return Figure(what, float(value), float(low), float(high), unit, goal)
+    return Figure(what, float(value), float(low), float(high), unit, goal, facts)
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -1,0 +1,202 @@
+"""Measures what `gtcbmuf.costs` wants to know of a machine and its network.
+
+    mpirun -n 1 gtcbmuf calibrate --out cluster.toml
+    srun --nodes=2 --ntasks-per-node=2 gtcbmuf calibrate --out cluster.toml
+
+Compute is measured on rank 0 while the others wait, so the ranks should have cores of their own.
+"""
+
+import math
+import os
+import shlex
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf import kernels, wire
+from gtcbmuf.cluster import VERSION, Cluster, Compute, Network
+from gtcbmuf.collectives import one_way
+from gtcbmuf.corpus import Frames
+from gtcbmuf.fitting import fit
+from gtcbmuf.minibatches import FrameReader
+from gtcbmuf.model import MLP, Shape, initial
+from gtcbmuf.runlog import environment
+from gtcbmuf.topology import host_of_rank
+
+#: Shapes and minibatches that compute is fitted to.
+SHAPES = (
+    Shape((440, 256, 256, 147), "relu"),
+    Shape((440, 512, 512, 512, 147), "relu"),
+    Shape((440, 1024, 1024, 1024, 147), "relu"),
+)
+MINIBATCHES = (32, 128, 256)
+_CONTEXT, _DIM = 5, 40
+#: Parameters of the vectors that the kernels are timed with, and densities of their updates.
+_PARAMETERS = 4_000_000
+_DENSITIES = (1e-4, 1e-3, 1e-2)
+#: Bytes of messages that tell latency and bandwidth.
+_SMALL, _LARGE = 8, 4 << 20
+
+
+def calibrate(world: MPI.Comm, rounds: int) -> Cluster:
+    """Measure; collective. The result of rank 0 counts.
+
+    Args:
+        world: two hosts with two ranks each give all of it; one rank gives compute alone.
+        rounds: of each measurement, of which the median counts.
+    """
+    compute = _compute(rounds) if world.rank == 0 else None
+    world.Barrier()
+    network = _network(world, rounds)
+    told = environment()
+    measured = f"measured {told['started']} by {shlex.join(told['command'])}"
+    return Cluster(
+        version=VERSION,
+        source=f"{measured}, commit {told['commit']}",
+        processor=told["processor"],
+        compute=compute,
+        network=network,
+    )
+
+
+def gradients(
+    shape: Shape, minibatch: int, stream: np.random.Generator
+) -> Callable[[int], NDArray[np.float32]]:
+    """What gives a worker a gradient at each step: frames at random, of noise.
+
+    Args:
+        shape: of the model, whose parameters stay what they are at first.
+        minibatch: frames of a step.
+        stream: of all that is random.
+    """
+    rows, model = 2**16, initial(shape, np.random.default_rng(0))
+    features = stream.standard_normal((rows, _DIM), np.float32).astype(np.float16)
+    targets = stream.integers(0, shape.widths[-1], rows, np.uint16)
+    reader = FrameReader(
+        Frames(features, targets, np.arange(2**8, rows + 1, 2**8)), _CONTEXT, minibatch
+    )
+    minibatches, mlp = stream.integers(0, rows, (64, minibatch)), MLP(shape, minibatch)
+
+    def gradient(step: int) -> NDArray[np.float32]:
+        mlp.backward(model, *reader.gather(minibatches[step % len(minibatches)]))
+        return mlp.gradient
+
+    return gradient
+
+
+def _seconds(call: Callable[[], object], rounds: int) -> NDArray[np.float64]:
+    """Of each of so many calls, after two that do not count; each round is at least 1 ms long."""
+    call()
+    begin = time.perf_counter()
+    call()
+    repeats = max(1, math.ceil(1e-3 / (time.perf_counter() - begin)))
+    taken = np.empty(rounds)
+    for number in range(rounds):
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        taken[number] = (time.perf_counter() - begin) / repeats
+    return taken
+
+
+def _median(call: Callable[[], object], rounds: int) -> float:
+    return float(np.median(_seconds(call, rounds)))
+
+
+def _compute(rounds: int) -> Compute:
+    terms, measured, deviations = [], [], []
+    for shape in SHAPES:
+        for minibatch in MINIBATCHES:
+            gradient = gradients(shape, minibatch, np.random.default_rng(1))
+            taken = _seconds(partial(gradient, 0), rounds)
+            n = shape.parameters
+            terms.append((1, minibatch, minibatch * n, n))
+            measured.append(float(np.median(taken)))
+            # From quartiles, so that what else the machine did now and then is no deviation.
+            low, high = np.percentile(taken, [25, 75])
+            deviations.append(float((high - low) / 1.349 / measured[-1]))
+    step, frame, frame_parameter, parameter = fit(terms, measured).tolist()
+    return Compute(
+        step=step,
+        frame=frame,
+        frame_parameter=frame_parameter,
+        parameter=parameter,
+        deviation=statistics.median(deviations),
+        **_kernels(rounds),
+    )
+
+
+def _kernels(rounds: int) -> dict[str, float]:
+    n, stream = _PARAMETERS, np.random.default_rng(2)
+    sizes, encode, decode = [], [], []
+    for density in (*_DENSITIES, 0.2):
+        sent = np.flatnonzero(stream.random(n) < density)
+        encoding, decoding = _message(n, sent, rounds)
+        sizes.append(sent.size)
+        encode.append(encoding)
+        decode.append(decoding)
+    bits = decode.pop() / n
+    _, each = _message(1000, np.empty(0, np.int64), rounds)
+    encode_parameter, encode_update = fit([(n, size) for size in sizes[:-1]], encode[:-1])
+    [decode_update] = fit([(size,) for size in sizes[:-1]], [time - each for time in decode])
+    model, delta, change = (np.ones(n, np.float32) for _ in range(3))
+    half = np.float32(0.5)
+
+    def filter_block() -> None:  # as BMUF does, with NBM
+        for operation, other in ((np.multiply, half), (np.subtract, model), (np.multiply, half)):
+            operation(change, other, out=change)
+        np.multiply(delta, half, out=delta)
+        np.add(delta, change, out=delta)
+        np.add(model, delta, out=model)
+
+    return {
+        "dense_parameter": _median(lambda: kernels.add_scaled(change, half, model), rounds) / n,
+        "encode_parameter": float(encode_parameter),
+        "encode_update": float(encode_update),
+        "decode_message": each,
+        "decode_update": float(decode_update),
+        "decode_bits": bits,
+        "filter_parameter": _median(filter_block, rounds) / n,
+        "sum_parameter": _median(lambda: np.add(delta, change, out=delta), rounds) / n,
+    }
+
+
+def _message(n: int, sent: NDArray[np.int64], rounds: int) -> tuple[float, float]:
+    """Seconds to encode and to decode a message of n parameters, of which some are sent."""
+    residual, gradient, model = (np.zeros(n, np.float32) for _ in range(3))
+    encoder, times = wire.Encoder(n), []
+    for _ in range(rounds + 1):
+        residual[sent] = 1.5
+        begin = time.perf_counter()
+        message = encoder.encode(residual, gradient, 1.0)
+        times.append(time.perf_counter() - begin)
+    decoding = _median(lambda: wire.parse(message, n).add_to(model, 1.0), rounds)
+    return statistics.median(times[1:]), decoding
+
+
+def _network(world: MPI.Comm, rounds: int) -> Network | None:
+    """From rank 0 to its neighbour, and to the slowest other host; None unless there are both."""
+    hosts = host_of_rank(world)
+    firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
+    near = [rank for rank in range(1, world.size) if hosts[rank] == hosts[0]][:1]
+    if not near or len(firsts) == 1:
+        return None
+    within = one_way(world, near[0], _SMALL, 20 * rounds), one_way(world, near[0], _LARGE, rounds)
+    across = [
+        max(one_way(world, other, size, number) for other in firsts[1:])
+        for size, number in ((_SMALL, 20 * rounds), (_LARGE, rounds))
+    ]
+    cores = len(os.sched_getaffinity(0))
+    return Network(
+        latency_within=within[0],
+        latency_across=across[0],
+        bandwidth_within=_LARGE / max(within[1] - within[0], 1e-12),
+        bandwidth_across=_LARGE / max(across[1] - across[0], 1e-12),
+        workers_per_host=world.size // len(firsts),
+        cores_per_host=float(cores),
+    )

@@ -1,0 +1,240 @@
+"""The paper's speed-up table: what was measured here, what a model says, and what the paper has."""
+
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtcbmuf import bench, error_table, launcher, paper, results
+from gtcbmuf.bench import Figure, methods
+from gtcbmuf.cluster import Compute, Network
+from gtcbmuf.costs import message_bytes
+from gtcbmuf.drawing import drawn
+from gtcbmuf.errors import UserError
+from gtcbmuf.plan import Plan
+from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.tables import markdown
+
+_HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at a number of workers.
+
+    Attributes:
+        measured: speed-up over one worker on this machine, with a core for each worker.
+        modelled: by `gtcbmuf.costs` on the given cluster.
+        group_size: M of the modelled one.
+        paper: what the paper has.
+        fitted: by `gtcbmuf.paper.fit`.
+    """
+
+    method: str
+    workers: int
+    group_size: int
+    measured: float | None
+    modelled: float
+    paper: float | None
+    fitted: float | None
+
+
+def reproduce(compute: Compute, network: Network, folder: Path) -> None:
+    """Measure what this machine has cores for, model the rest, and write the table.
+
+    Args:
+        compute, network: of the cluster that the model is for.
+        folder: for the table; its error_table.csv gives the errors of the trade-off.
+
+    Raises:
+        UserError: a measurement failed, or the table cannot be written.
+    """
+    plan = Plan(
+        compute,
+        network,
+        parameters=methods.SHAPES[0].parameters,
+        minibatch=methods.MINIBATCH,
+        density=methods.DENSITY,
+        period=methods.PERIOD,
+    )
+    found = rows(plan, measured(len(os.sched_getaffinity(0))))
+    write(found, error_table.rows(results.read(folder / "error_table.csv")), folder)
+    print(table(found))
+    fit = paper.fit()
+    for name, (least, most) in paper.ranges().items():
+        print(f"paper's cluster: {name} {getattr(fit, name):.3g} ({least:.2g} to {most:.2g})")
+    bits = 8 * message_bytes(plan.parameters, plan.density) / plan.parameters / plan.density
+    for what, (size, speed_up) in paper.with_ours(fit, 128, bits).items():
+        print(f"paper's cluster, 128 workers, hybrid {what}: groups of {size}, {speed_up:.0f}-fold")
+
+
+def measured(most: int) -> list[Figure]:
+    """Steps of every method on this machine, with 1, 2, 4, ... workers.
+
+    Args:
+        most: workers; the cores that there are.
+
+    Raises:
+        UserError: a measurement failed.
+    """
+    figures, workers = [], 1
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "steps.json"
+        while workers <= most:
+            words = [*launcher.mpirun(workers), launcher.program(), "bench", "methods"]
+            environment = {**launcher.settings(), **os.environ}
+            done = subprocess.run(
+                [*words, "--json", str(out)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+            )
+            if done.returncode:
+                raise UserError(f"{' '.join(words)}: ended with status {done.returncode}")
+            figures += bench.read(out)
+            workers *= 2
+    return figures
+
+
+def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
+    """The table's rows: numbers of workers that were measured, and those of the paper.
+
+    Args:
+        plan: of the cluster and the model that "modelled" is of.
+        measured: by `gtcbmuf bench methods` with one worker and more, of that model.
+    """
+    facts = [(one.facts or {}, one.value) for one in measured]
+    of_model = [(fact, value) for fact, value in facts if fact.get("parameters") == plan.parameters]
+    alone = [value for fact, value in of_model if fact["workers"] == 1]
+    steps = {(fact["method"], fact["workers"]): value for fact, value in of_model}
+    fit = paper.fit()
+    found = []
+    numbers = sorted({w for _, w in steps if w > 1} | {w for _, w in paper.SPEED_UPS})
+    for name in ("sync-sgd", "gtc", "bmuf", "gtc-bmuf"):
+        for workers in numbers:
+            method, cell = plan.methods(workers).get(name), (name, workers)
+            if method is None:
+                continue
+            its = workers * alone[0] / steps[cell] if alone and cell in steps else None
+            known = cell in paper.SPEED_UPS
+            found.append(
+                Row(
+                    method=name,
+                    workers=workers,
+                    group_size=method.group_size,
+                    measured=its,
+                    modelled=plan.speed_up(method),
+                    paper=paper.SPEED_UPS[cell] if known else None,
+                    fitted=fit.speed_up(cell) if known else None,
+                )
+            )
+    return found
+
+
+def table(found: Sequence[Row]) -> str:
+    """As Markdown."""
+    return markdown(_HEADERS, [_cells(row) for row in found])
+
+
+def latex(found: Sequence[Row]) -> str:
+    """As a LaTeX tabular."""
+    lines = [" & ".join(_cells(row)) + r" \\" for row in found]
+    header = " & ".join(_HEADERS).replace("%", r"\%") + r" \\"
+    begin, rule, end = r"\begin{tabular}{lrrrrrr}", r"\hline", r"\end{tabular}"
+    return "\n".join([begin, rule, header, rule, *lines, rule, end])
+
+
+def _cells(row: Row) -> list[str]:
+    numbers = (row.measured, row.modelled, row.paper, row.fitted)
+    shown = ["" if number is None else f"{number:.3g}" for number in numbers]
+    off = f"{100 * (row.fitted / row.paper - 1):+.0f}" if row.paper and row.fitted else ""
+    return [row.method, str(row.workers), *shown, off]
+
+
+def plot(found: Sequence[Row], path: Path) -> None:
+    """Speed-ups over workers: modelled as lines, measured and the paper's as points.
+
+    Raises:
+        UserError: it cannot be drawn to that place.
+    """
+    with drawn(path, 7, 4.5) as axes:
+        for number, method in enumerate(dict.fromkeys(row.method for row in found)):
+            ours = [row for row in found if row.method == method]
+            colour = {"color": f"C{number}"}
+            for what, style in (
+                ("modelled", {"linestyle": "-"}),
+                ("measured", {"linestyle": "", "marker": "o"}),
+                ("paper", {"linestyle": "", "marker": "s", "fillstyle": "none"}),
+            ):
+                chosen = [row for row in ours if getattr(row, what) is not None]
+                workers, values = [r.workers for r in chosen], [getattr(r, what) for r in chosen]
+                if chosen:
+                    axes.plot(workers, values, **colour, **style, label=f"{method}, {what}")
+        ends = [min(row.workers for row in found), max(row.workers for row in found)]
+        axes.plot(ends, ends, color="gray", linewidth=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up over one worker")
+        ticks = sorted({row.workers for row in found})
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+
+
+def trade_off(errors: Sequence[error_table.Row], found: Sequence[Row], path: Path) -> None:
+    """Increase of the error over speed-up, a curve for each method; the paper's beside ours.
+
+    Our errors were measured, and our speed-ups modelled.
+
+    Raises:
+        UserError: it cannot be drawn to that place.
+    """
+    speed_ups = {(row.method, row.workers): row.modelled for row in found}
+    ours = {(row.method, row.workers): row.increase for row in errors}
+    with drawn(path, 7, 4.5) as axes:
+        sources: Sequence[tuple[str, Mapping[paper.Cell, float], Mapping[paper.Cell, float]]] = (
+            ("errors measured, speed-ups modelled", ours, speed_ups),
+            ("paper", paper.ERROR_INCREASES, paper.SPEED_UPS),
+        )
+        for which, increases, fast in sources:
+            for number, method in enumerate(("sync-sgd", "gtc", "bmuf", "gtc-bmuf")):
+                cells = sorted(
+                    cell
+                    for cell, value in increases.items()
+                    if cell[0] == method and cell in fast and not math.isnan(value)
+                )
+                if not cells:
+                    continue
+                points = [fast[cell] for cell in cells], [increases[cell] for cell in cells]
+                style = {"linestyle": ":", "marker": "s", "fillstyle": "none"}
+                if which != "paper":
+                    style = {"linestyle": "-", "marker": "o", "fillstyle": "full"}
+                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {which}")
+                for (_, workers), x, y in zip(cells, *points, strict=True):
+                    axes.annotate(f" {workers}", (x, y), fontsize=8)
+        axes.axhline(0, color="gray", linewidth=0.8)
+        axes.set(xlabel="speed-up over one worker", ylabel="increase of the error (%)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+
+
+def write(found: Sequence[Row], errors: Sequence[error_table.Row], folder: Path) -> None:
+    """Write speedup_table.csv, .md, .tex and .png, and trade_off.png.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    lines = [
+        {key: "" if value is None else value for key, value in vars(row).items()} for row in found
+    ]
+    try:
+        write_csv(folder / "speedup_table.csv", lines)
+        for name, text in (("md", table(found)), ("tex", latex(found))):
+            with replacing(folder / f"speedup_table.{name}") as beside:
+                beside.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
+    plot(found, folder / "speedup_table.png")
+    trade_off(errors, found, folder / "trade_off.png")
