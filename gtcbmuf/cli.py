@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import gc
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -388,6 +389,10 @@ def _plan(arguments: Any) -> None:
     compute, network = plan.read(
         arguments.cluster, arguments.network, elsewhere=arguments.elsewhere
     )
+    if not 1 <= arguments.parameters < math.inf:
+        raise UserError(
+            f"--parameters {arguments.parameters:g}: expected a whole number, 1 or more"
+        )
     made = plan.Plan(
         compute,
         network,
@@ -399,7 +404,8 @@ def _plan(arguments: Any) -> None:
         sharded=arguments.sharded,
         overlap=arguments.overlap,
     )
-    plan.check(made, arguments.workers, hours=arguments.hours, epochs=arguments.epochs)
+    wanted = {name: getattr(arguments, name) for name in ("most", "hours", "epochs")}
+    plan.check(made, arguments.workers, **wanted)
     print(plan.at(made, arguments.workers, arguments.hours * arguments.epochs))
     print(f"\n{plan.over(made, arguments.most)}\n\n{plan.sure(arguments.workers)}")
     if arguments.plot:

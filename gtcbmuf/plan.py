@@ -14,7 +14,7 @@ from gtcbmuf.tables import markdown
 
 #: Of the fastest that a longer period or a lower density could make a method, what is enough.
 ENOUGH = 0.95
-#: Doubling the workers pays while it makes a method faster by this factor at least.
+#: More workers pay if they are faster by this factor at least.
 PAYS = 1.2
 #: How far predictions were off, as a share of what was measured: median and 90th percentile over
 #: the steps of results/plan/steps.csv (scripts/hold-costs).
@@ -78,22 +78,25 @@ class Plan:
     overlap: bool = False
 
     def methods(self, workers: int) -> dict[str, Method]:
-        """Every method at a number of workers; hybrids only where groups are possible."""
-        shared = {"sharded": self.sharded, "overlap": self.overlap}
+        """Every method at a number of workers, the hybrid with the fastest group size."""
         found = {
             "sync-sgd": Method(workers, workers, overlap=self.overlap),
             "gtc": Method(workers, workers, self.density, overlap=self.overlap),
             "bmuf": Method(workers, 1, None, self.period),
         }
-        sizes = [self.group_size] if self.group_size else range(2, workers // 2 + 1)
-        hybrids = [
-            Method(workers, size, self.density, self.period, **shared)
-            for size in sizes
-            if workers % size == 0 and size < workers
-        ]
-        if hybrids:
+        if hybrids := self.hybrids(workers):
             found["gtc-bmuf"] = min(hybrids, key=lambda method: self.step(method).sum)
         return found
+
+    def hybrids(self, workers: int) -> list[Method]:
+        """The hybrid with each group size that can be: powers of two, or the plan's."""
+        sizes = [2**power for power in range(1, workers.bit_length())]
+        shared = {"sharded": self.sharded, "overlap": self.overlap}
+        return [
+            Method(workers, size, self.density, self.period, **shared)
+            for size in ([self.group_size] if self.group_size else sizes)
+            if workers % size == 0 and size < workers
+        ]
 
     def step(self, method: Method) -> StepTime:
         """The time of a step, by parts."""
@@ -128,18 +131,17 @@ class Plan:
         return self.speed_up(method) >= ENOUGH * max(map(self.speed_up, others))
 
     def pays_until(self, name: str, most: int) -> int:
-        """The last number of workers, doubling from 2, to which doubling still pays."""
-        workers, before = 1, 1.0
-        while 2 * workers <= most:
-            method = self.methods(2 * workers).get(name)
-            now = self.speed_up(method) if method else before * 2
-            if now < PAYS * before:
-                return workers
-            workers, before = 2 * workers, now
-        return workers
+        """The last number of workers, doubling, that is faster than all fewer, by `PAYS`."""
+        last, best, workers = 1, 1.0, 2
+        while workers <= most:
+            method = self.methods(workers).get(name)
+            if method and (now := self.speed_up(method)) >= PAYS * best:
+                last, best = workers, now
+            workers *= 2
+        return last
 
 
-def check(plan: Plan, workers: int, *, hours: float, epochs: int) -> None:
+def check(plan: Plan, workers: int, *, most: int, hours: float, epochs: int) -> None:
     """Raise for what cannot be planned.
 
     Raises:
@@ -149,14 +151,15 @@ def check(plan: Plan, workers: int, *, hours: float, epochs: int) -> None:
         raise UserError(f"--hours {hours:g}: expected more than 0")
     if epochs < 1:
         raise UserError(f"--epochs {epochs}: expected 1 or more")
-    if workers < 2:
-        raise UserError(f"--workers {workers}: expected 2 or more")
+    for name, number in (("workers", workers), ("most", most)):
+        if number < 2:
+            raise UserError(f"--{name} {number}: expected 2 or more")
     size = plan.group_size
     if size is not None and not (1 <= size < workers and workers % size == 0):
         raise UserError(f"--group-size {size}: expected a number that divides {workers} workers")
     if not 0 < plan.density <= 1:
         raise UserError(f"--density {plan.density:g}: expected a share above 0, up to 1")
-    for name in ("parameters", "minibatch", "period"):
+    for name in ("minibatch", "period"):
         if getattr(plan, name) < 1:
             raise UserError(f"--{name} {getattr(plan, name)}: expected 1 or more")
 
@@ -171,7 +174,9 @@ def at(plan: Plan, workers: int, speech: float) -> str:
     """
     frames = speech * _FRAMES_PER_HOUR
     rows = []
-    for name, method in {"sgd": Method(1, 1), **plan.methods(workers)}.items():
+    methods = [("sgd", Method(1, 1)), *plan.methods(workers).items()]
+    hybrids = [("gtc-bmuf", method) for method in plan.hybrids(workers)]
+    for name, method in [one for one in methods if one[0] != "gtc-bmuf"] + hybrids:
         time, hosts = plan.step(method).sum, plan.hosts(method.workers)
         hours = frames / (method.workers * plan.minibatch) * time / 3600
         period, density = plan.enough(method)
