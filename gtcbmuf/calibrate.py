@@ -11,7 +11,7 @@ import os
 import shlex
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf import kernels, wire
 from gtcbmuf.cluster import VERSION, Cluster, Compute, Network
-from gtcbmuf.collectives import one_way
+from gtcbmuf.collectives import both_ways, one_way
 from gtcbmuf.corpus import Frames
 from gtcbmuf.fitting import fit
 from gtcbmuf.minibatches import FrameReader
@@ -180,23 +180,26 @@ def _message(n: int, sent: NDArray[np.int64], rounds: int) -> tuple[float, float
 
 
 def _network(world: MPI.Comm, rounds: int) -> Network | None:
-    """From rank 0 to its neighbour, and to the slowest other host; None unless there are both."""
+    """From rank 0 to its neighbour, and to the slowest other host; None unless there are both.
+
+    Bandwidths are of messages both ways at once, as in collectives.
+    """
     hosts = host_of_rank(world)
     firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
     near = [rank for rank in range(1, world.size) if hosts[rank] == hosts[0]][:1]
     if not near or len(firsts) == 1:
         return None
-    within = one_way(world, near[0], _SMALL, 20 * rounds), one_way(world, near[0], _LARGE, rounds)
-    across = [
-        max(one_way(world, other, size, number) for other in firsts[1:])
-        for size, number in ((_SMALL, 20 * rounds), (_LARGE, rounds))
-    ]
+
+    def slowest(of: Callable[..., float], others: Sequence[int], size: int, number: int) -> float:
+        return max(of(world, other, size, number) for other in others)
+
+    far = firsts[1:]
     cores = len(os.sched_getaffinity(0))
     return Network(
-        latency_within=within[0],
-        latency_across=across[0],
-        bandwidth_within=_LARGE / max(within[1] - within[0], 1e-12),
-        bandwidth_across=_LARGE / max(across[1] - across[0], 1e-12),
+        latency_within=slowest(one_way, near, _SMALL, 20 * rounds),
+        latency_across=slowest(one_way, far, _SMALL, 20 * rounds),
+        bandwidth_within=_LARGE / slowest(both_ways, near, _LARGE, rounds),
+        bandwidth_across=_LARGE / slowest(both_ways, far, _LARGE, rounds),
         workers_per_host=world.size // len(firsts),
         cores_per_host=float(cores),
     )

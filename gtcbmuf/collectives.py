@@ -5,6 +5,7 @@ Collective means here: called by all ranks of the communicator, in the same orde
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -159,16 +160,36 @@ def one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
         rounds: there and back.
     """
     message = np.zeros(size, np.uint8)
-    times = []
-    world.Barrier()
-    for _ in range(rounds):
-        begin = time.perf_counter()
+
+    def there_and_back() -> None:
         if world.rank == 0:
             world.Send(message, other)
             world.Recv(message, other)
         elif world.rank == other:
             world.Recv(message, 0)
             world.Send(message, 0)
-        times.append((time.perf_counter() - begin) / 2)
+
+    return _median_seconds(world, there_and_back, rounds) / 2
+
+
+def both_ways(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
+    """Seconds in which rank 0 and another send each other a message at once; as `one_way`."""
+    sent, received = np.zeros(size, np.uint8), np.empty(size, np.uint8)
+
+    def exchange() -> None:
+        if world.rank in (0, other):
+            partner = other - world.rank
+            world.Sendrecv(sent, partner, recvbuf=received, source=partner)
+
+    return _median_seconds(world, exchange, rounds)
+
+
+def _median_seconds(world: MPI.Comm, call: Callable[[], None], rounds: int) -> float:
+    times = []
+    world.Barrier()
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
     median: float = world.bcast(statistics.median(times))
     return median

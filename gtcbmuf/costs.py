@@ -151,15 +151,18 @@ def allgather(span: Span, size: float) -> Traffic:
 def allreduce(span: Span, size: float) -> Traffic:
     """Every rank gets the sum of `size` bytes of each.
 
-    Rabenseifner's, between one rank of each host: 2 log2 h messages, 2 (h - 1)/h size (TRG section
-    4.5). Before it the ranks of a host are summed, and after it told, in the same way.
+    Rabenseifner's, between one rank of each host: 2 log2 h messages, 2 (h - 1)/h size; hosts beyond
+    a power of two first give all they have to one of the others, and get the sum at the end (TRG
+    section 4.5). Before it the ranks of a host are summed, and after it told, in the same way.
     """
     hosts, per_host = span.hosts, span.per_host
+    most = 2 ** (hosts.bit_length() - 1)
+    beyond = 2 if hosts > most else 0
     return Traffic(
         2 * math.log2(per_host),
         4 * (per_host - 1) / per_host * size,
-        2 * math.log2(hosts),
-        2 * (hosts - 1) / hosts * size,
+        2 * math.log2(most) + beyond,
+        (2 * (most - 1) / most + beyond) * size,
     )
 
 

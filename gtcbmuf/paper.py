@@ -110,40 +110,32 @@ def ranges() -> dict[str, tuple[float, float]]:
     }
 
 
-def with_ours(one: Fit, workers: int, bits: float) -> dict[str, tuple[int, float]]:
+def with_ours(one: Fit, workers: int, group_size: int, bits: float) -> dict[str, float]:
     """What the hybrid would reach on the paper's cluster with what this package does otherwise.
 
     Args:
         one: the cluster.
         workers: N.
+        group_size: M.
         bits: of an update in our messages; the paper's (after Stroem 2015) has 32.
 
     Returns:
-        Of each change, together with those before it: the best group size and the speed-up.
-        Ours are: shorter messages; leaders that each sum a part, so that one sends 2 (G - 1)/G
-        models and not G - 1; and an exchange behind the backward pass, two thirds of the compute,
-        of which an eighth cannot hide.
+        The speed-up with each change and those before it: shorter messages; leaders that each sum
+        a part, so that one sends 2 (G - 1)/G models and not G - 1; and an exchange behind the
+        backward pass, two thirds of the compute, of which an eighth cannot hide.
     """
-    sizes = [2**power for power in range(1, workers.bit_length() - 1)]
-
-    def best(wire: float, *, parts: bool, overlap: bool) -> tuple[int, float]:
-        steps = {}
-        for m in sizes:
-            groups = workers // m
-            exchange = wire * (one.link * (m - 1) + one.shared * m * (m - 1))
-            if overlap:
-                exchange = max(exchange - 2 / 3 * one.compute, exchange / 8)
-            models = 2 * (groups - 1) / groups if parts else groups - 1
-            steps[m] = one.compute + exchange + one.leader * models
-        m = min(steps, key=lambda size: steps[size])
-        return m, workers / steps[m]
-
-    return {
-        "the paper's": best(1, parts=False, overlap=False),
-        "with our messages": best(bits / 32, parts=False, overlap=False),
-        "and sums in parts": best(bits / 32, parts=True, overlap=False),
-        "and overlap": best(bits / 32, parts=True, overlap=True),
+    m, groups = group_size, workers // group_size
+    theirs = one.link * (m - 1) + one.shared * m * (m - 1)
+    exchange = theirs * bits / 32
+    hidden = max(exchange - 2 / 3 * one.compute, exchange / 8)
+    all_, parts = one.leader * (groups - 1), one.leader * 2 * (groups - 1) / groups
+    steps = {
+        "the paper's": theirs + all_,
+        "with our messages": exchange + all_,
+        "and sums in parts": exchange + parts,
+        "and overlap": hidden + parts,
     }
+    return {name: workers / (one.compute + step) for name, step in steps.items()}
 
 
 def _group_size(cell: Cell, group_sizes: Mapping[int, int]) -> int:

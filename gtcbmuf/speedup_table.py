@@ -63,12 +63,6 @@ def reproduce(compute: Compute, network: Network, folder: Path) -> None:
     found = rows(plan, measured(len(os.sched_getaffinity(0))))
     write(found, error_table.rows(results.read(folder / "error_table.csv")), folder)
     print(table(found))
-    fit = paper.fit()
-    for name, (least, most) in paper.ranges().items():
-        print(f"paper's cluster: {name} {getattr(fit, name):.3g} ({least:.2g} to {most:.2g})")
-    bits = 8 * message_bytes(plan.parameters, plan.density) / plan.parameters / plan.density
-    for what, (size, speed_up) in paper.with_ours(fit, 128, bits).items():
-        print(f"paper's cluster, 128 workers, hybrid {what}: groups of {size}, {speed_up:.0f}-fold")
 
 
 def measured(most: int) -> list[Figure]:
@@ -132,6 +126,34 @@ def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
                 )
             )
     return found
+
+
+def of_the_paper() -> str:
+    """Markdown: the fit to the paper's speed-ups, and what ours would make of its hybrid at 128."""
+    fit, ranges = paper.fit(), paper.ranges()
+    cells = []
+    for (method, workers), speed_up in paper.SPEED_UPS.items():
+        fitted = fit.speed_up((method, workers))
+        size = {"gtc": workers, "bmuf": 1}.get(method) or fit.group_sizes[workers]
+        off = f"{100 * (fitted / speed_up - 1):+.0f}"
+        cells.append((method, str(workers), str(size), f"{speed_up:g}", f"{fitted:.1f}", off))
+    costs = [
+        (name, f"{getattr(fit, name):.2g}", f"{least:.2g} to {most:.2g}")
+        for name, (least, most) in ranges.items()
+    ]
+    n, density = 10_000_000, 0.001
+    bits = 8 * message_bytes(n, density) / n / density
+    sizes = (32, 16, 8)
+    changed = [paper.with_ours(fit, 128, size, bits) for size in sizes]
+    changes = [(what, *(f"{one[what]:.0f}" for one in changed)) for what in changed[0]]
+    groups = [f"groups of {size}" for size in sizes]
+    return "\n\n".join(
+        [
+            markdown(("method", "workers", "group", "paper", "fitted", "off %"), cells),
+            markdown(("cost", "fitted", "without one cell"), costs),
+            markdown(("hybrid, 128 workers", *groups), changes),
+        ]
+    )
 
 
 def table(found: Sequence[Row]) -> str:

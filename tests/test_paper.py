@@ -1,10 +1,12 @@
 """The model of the paper's cluster: the best there is, and sure of what it says it is sure of."""
 
+import re
 from dataclasses import replace
 
 import pytest
+from launch import ROOT
 
-from gtcbmuf import paper
+from gtcbmuf import paper, speedup_table
 
 CELLS = tuple(paper.SPEED_UPS)
 
@@ -43,10 +45,12 @@ def test_a_step_is_the_sum_of_its_costs() -> None:
     assert one.step(64, 16) == pytest.approx(0.5 + 0.01 * 15 + 0.001 * 240 + 0.02 * 3)
 
 
-def test_each_change_of_ours_is_no_slower_than_those_before() -> None:
-    reached = [speed for _, speed in paper.with_ours(paper.fit(), 128, 12.4).values()]
+@pytest.mark.parametrize("group_size", [2, 8, 32, 64])
+def test_each_change_of_ours_is_no_slower_than_those_before(group_size: int) -> None:
+    reached = list(paper.with_ours(paper.fit(), 128, group_size, 12.4).values())
     assert reached == sorted(reached)
-    same = paper.with_ours(paper.fit(), 128, 32)
+    assert reached[0] == pytest.approx(128 / paper.fit().step(128, group_size))
+    same = paper.with_ours(paper.fit(), 128, group_size, 32)
     assert same["the paper's"] == same["with our messages"]
 
 
@@ -54,3 +58,11 @@ def test_the_ranges_hold_the_fit() -> None:
     best = paper.fit()
     for name, (least, most) in paper.ranges().items():
         assert least <= getattr(best, name) <= most
+
+
+def test_the_page_shows_the_fit() -> None:
+    page = (ROOT / "docs/plan.md").read_text()
+    [shown] = re.findall(
+        r"<!-- paper's cluster -->\n(.*?)\n<!-- end of paper's cluster -->", page, re.DOTALL
+    )
+    assert shown == speedup_table.of_the_paper()

@@ -4,17 +4,19 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launch import gtcbmuf
+from launch import ROOT, gtcbmuf
 from test_costs import COMPUTE, NETWORK
 from test_error_table import result
 
 from gtcbmuf import cluster, error_table, paper, plan, speedup_table
 from gtcbmuf.bench import Figure
 from gtcbmuf.cluster import Cluster
-from gtcbmuf.costs import Method
+from gtcbmuf.costs import Method, step_time
 from gtcbmuf.errors import UserError
 from gtcbmuf.plan import Plan
 from gtcbmuf.runlog import processor
@@ -152,8 +154,6 @@ def test_no_method_is_faster_than_its_workers_and_the_wire_decides() -> None:
 
 
 def replace_network(**values: float) -> cluster.Network:
-    import msgspec
-
     return msgspec.structs.replace(NETWORK, **values)
 
 
@@ -189,3 +189,37 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
 
 def replace_result(method: str, workers: int, fer: float) -> error_table.Result:
     return result(method, workers, 1, fer)
+
+
+def test_how_sure_a_plan_is_comes_from_measured_steps() -> None:
+    with (ROOT / "results/plan/steps.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    off = [abs(float(line["predicted"]) / float(line["measured"]) - 1) for line in lines]
+    assert (round(np.median(off), 2), round(np.quantile(off, 0.9), 2)) == plan.OFF
+    page = (ROOT / "docs/plan.md").read_text()
+    told = f"Of {len(off)} steps the predictions are off by {np.median(off):.1%}"
+    assert told.replace("%", " %") in page
+
+
+def test_those_predictions_are_what_the_model_says_today() -> None:
+    with (ROOT / "results/plan/steps.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        found = cluster.read(ROOT / f"results/plan/{line['rate']}.toml")
+        assert found.compute
+        assert found.network
+        workers, hosts = int(line["workers"]), int(line["hosts"])
+        here = {"workers_per_host": workers // hosts, "cores_per_host": 2 / hosts}
+        time = step_time(
+            found.compute,
+            msgspec.structs.replace(found.network, **here),
+            Method(
+                workers,
+                int(line["group_size"]),
+                float(line["density"]) if line["density"] else None,
+                int(line["period"]) if line["period"] else None,
+            ),
+            parameters=int(line["parameters"]),
+            minibatch=int(line["minibatch"]),
+        )
+        assert time.sum == pytest.approx(float(line["predicted"]), abs=2e-6)
