@@ -65,3 +65,14 @@ def test_the_error_table_is_that_of_the_results() -> None:
     )
     found = results.read(ROOT / "results/quick/error_table.csv")
     assert shown == error_table.table(error_table.rows(found))
+
+
+def test_the_page_of_choices_shows_the_results() -> None:
+    page = (ROOT / "docs/choices.md").read_text()
+    [shown] = re.findall(
+        r"<!-- choices quick -->\n(.*?)\n<!-- end of choices quick -->", page, re.DOTALL
+    )
+    assert shown == (ROOT / "results/quick/choices.md").read_text().strip()
+    [lags] = re.findall(r"<!-- two lags -->\n(.*?)\n<!-- end of two lags -->", page, re.DOTALL)
+    done = run(sys.executable, ROOT / "scripts/two-lags")
+    assert done.stdout.strip() == lags
