@@ -8,12 +8,12 @@ from statistics import mean, stdev
 
 import msgspec
 
+from gtcbmuf import tables
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.paper import ERROR_FELL, ERROR_INCREASES
 from gtcbmuf.results import Result
 from gtcbmuf.storage import replacing, write_csv
-from gtcbmuf.tables import markdown
 
 _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
 
@@ -83,15 +83,12 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
 
 def table(table_rows: Iterable[Row]) -> str:
     """As Markdown."""
-    return markdown(_HEADERS, [_cells(row, "±") for row in table_rows])
+    return tables.markdown(_HEADERS, [_cells(row, "±") for row in table_rows])
 
 
 def latex(table_rows: Iterable[Row]) -> str:
     """As a LaTeX tabular."""
-    lines = [" & ".join(_cells(row, r"$\pm$")) + r" \\" for row in table_rows]
-    header = " & ".join(_HEADERS).replace("%", r"\%") + r" \\"
-    begin, rule, end = r"\begin{tabular}{lrrrrrrr}", r"\hline", r"\end{tabular}"
-    return "\n".join([begin, rule, header, rule, *lines, rule, end])
+    return tables.latex(_HEADERS, [_cells(row, r"$\pm$") for row in table_rows])
 
 
 def _cells(row: Row, plus_minus: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gtcbmuf import bench, error_table, launcher, paper, results
+from gtcbmuf import bench, error_table, launcher, paper, results, tables
 from gtcbmuf.bench import Figure, methods
 from gtcbmuf.cluster import Compute, Network
 from gtcbmuf.costs import message_bytes
@@ -16,7 +16,6 @@ from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.plan import Plan
 from gtcbmuf.storage import replacing, write_csv
-from gtcbmuf.tables import markdown
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
 
@@ -149,24 +148,21 @@ def of_the_paper() -> str:
     groups = [f"groups of {size}" for size in sizes]
     return "\n\n".join(
         [
-            markdown(("method", "workers", "group", "paper", "fitted", "off %"), cells),
-            markdown(("cost", "fitted", "without one cell"), costs),
-            markdown(("hybrid, 128 workers", *groups), changes),
+            tables.markdown(("method", "workers", "group", "paper", "fitted", "off %"), cells),
+            tables.markdown(("cost", "fitted", "without one cell"), costs),
+            tables.markdown(("hybrid, 128 workers", *groups), changes),
         ]
     )
 
 
 def table(found: Sequence[Row]) -> str:
     """As Markdown."""
-    return markdown(_HEADERS, [_cells(row) for row in found])
+    return tables.markdown(_HEADERS, [_cells(row) for row in found])
 
 
 def latex(found: Sequence[Row]) -> str:
     """As a LaTeX tabular."""
-    lines = [" & ".join(_cells(row)) + r" \\" for row in found]
-    header = " & ".join(_HEADERS).replace("%", r"\%") + r" \\"
-    begin, rule, end = r"\begin{tabular}{lrrrrrr}", r"\hline", r"\end{tabular}"
-    return "\n".join([begin, rule, header, rule, *lines, rule, end])
+    return tables.latex(_HEADERS, [_cells(row) for row in found])
 
 
 def _cells(row: Row) -> list[str]:

@@ -1,4 +1,4 @@
-"""Markdown tables."""
+"""Tables in Markdown and LaTeX."""
 
 from collections.abc import Sequence
 
@@ -14,3 +14,11 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     ruler = line(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]])
     return "\n".join([line(headers), ruler, *map(line, rows)])
+
+
+def latex(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A tabular; the first column is flush left, the others right."""
+    lines = [" & ".join(row) + r" \\" for row in (headers, *rows)]
+    head, *body = [line.replace("%", r"\%") for line in lines]
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}"
+    return "\n".join([begin, r"\hline", head, r"\hline", *body, r"\hline", r"\end{tabular}"])

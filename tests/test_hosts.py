@@ -3,9 +3,12 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from launch import ROOT, run
+
+from gtcbmuf import cluster
 
 
 def can_make_namespaces() -> bool:
@@ -39,3 +42,14 @@ def test_a_failure_leaves_nothing_behind() -> None:
     assert run(ROOT / "scripts/hosts", "2", "1parsec", "1", "true").returncode == 2
     assert run(ROOT / "scripts/hosts", "0", "none", "1", "true").returncode == 2
     assert namespaces() == before
+
+
+def test_a_calibration_finds_the_rate_of_the_links(tmp_path: Path) -> None:
+    words = ("gtcbmuf", "calibrate", "--rounds", "2", "--out", tmp_path / "cluster.toml")
+    done = run(ROOT / "scripts/hosts", "2", "100mbit", "2", *words)
+    assert done.returncode == 0, done.stderr
+    network = cluster.read(tmp_path / "cluster.toml").network
+    assert network is not None
+    assert network.workers_per_host == 2
+    assert 8e6 < network.bandwidth_across < 14e6  # 12.5 MB/s; a burst is not limited
+    assert network.bandwidth_within > 10 * network.bandwidth_across

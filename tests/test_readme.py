@@ -76,3 +76,11 @@ def test_the_page_of_choices_shows_the_results() -> None:
     [lags] = re.findall(r"<!-- two lags -->\n(.*?)\n<!-- end of two lags -->", page, re.DOTALL)
     done = run(sys.executable, ROOT / "scripts/two-lags")
     assert done.stdout.strip() == lags
+
+
+def test_the_page_of_plans_shows_the_speed_up_table() -> None:
+    page = (ROOT / "docs/plan.md").read_text()
+    [shown] = re.findall(
+        r"<!-- speed-up table -->\n(.*?)\n<!-- end of speed-up table -->", page, re.DOTALL
+    )
+    assert shown == (ROOT / "results/quick/speedup_table.md").read_text().strip()
