@@ -201,13 +201,11 @@ def at(plan: Plan, workers: int, speech: float) -> str:
 def over(plan: Plan, most: int) -> str:
     """A table of speed-ups from 2 workers on, doubling, and where each method stops to pay."""
     numbers = [2**power for power in range(1, most.bit_length())]
-    speed_ups = curves(plan, numbers)
-    rows = [
-        (name, *(f"{by.get(number, 0):.3g}" if number in by else "" for number in numbers))
-        for name, by in speed_ups.items()
-    ]
-    pays = [(*row, str(plan.pays_until(row[0], most))) for row in rows]
-    return markdown(("speed-up at", *map(str, numbers), "pays until"), pays)
+    rows = []
+    for name, by in curves(plan, numbers).items():
+        speed_ups = (f"{by[number]:.3g}" if number in by else "" for number in numbers)
+        rows.append((name, *speed_ups, str(plan.pays_until(name, most))))
+    return markdown(("speed-up at", *map(str, numbers), "pays until"), rows)
 
 
 def curves(plan: Plan, numbers: Sequence[int]) -> dict[str, dict[int, float]]:
