@@ -1,20 +1,23 @@
 """The paper's speed-up table: what was measured here, what a model says, and what the paper has."""
 
+import itertools
 import math
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gtcbmuf import bench, error_table, launcher, paper, results, tables
+from gtcbmuf import bench, config, error_table, launcher, paper, results, tables
 from gtcbmuf.bench import Figure, methods
 from gtcbmuf.cluster import Compute, Network
-from gtcbmuf.costs import message_bytes
+from gtcbmuf.costs import Method, message_bytes
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.plan import Plan
+from gtcbmuf.results import Result
 from gtcbmuf.storage import replacing, write_csv
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
@@ -60,8 +63,27 @@ def reproduce(compute: Compute, network: Network, folder: Path) -> None:
         period=methods.PERIOD,
     )
     found = rows(plan, measured(len(os.sched_getaffinity(0))))
-    write(found, error_table.rows(results.read(folder / "error_table.csv")), folder)
+    errors = results.read(folder / "error_table.csv")
+    write(found, errors, {cell(one): plan.speed_up(method_of(one)) for one in errors}, folder)
     print(table(found))
+
+
+def cell(result: Result) -> paper.Cell:
+    """Of a table."""
+    return result.method, result.workers
+
+
+def method_of(result: Result) -> Method:
+    """What a run did in a step: its own group size, density and period."""
+    words = shlex.split(result.command)
+    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
+    chosen = config.load(result.method, given)
+    return Method(
+        workers=result.workers,
+        group_size=result.workers // result.groups,
+        density=result.density if chosen.exchange.kind == "gtc" else None,
+        period=None if chosen.block_filter.kind == "none" else chosen.block_filter.period,
+    )
 
 
 def measured(most: int) -> list[Figure]:
@@ -108,11 +130,12 @@ def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
     numbers = sorted({w for _, w in steps if w > 1} | {w for _, w in paper.SPEED_UPS})
     for name in ("sync-sgd", "gtc", "bmuf", "gtc-bmuf"):
         for workers in numbers:
-            method, cell = plan.methods(workers).get(name), (name, workers)
+            method, its_cell = plan.methods(workers).get(name), (name, workers)
             if method is None:
                 continue
-            its = workers * alone[0] / steps[cell] if alone and cell in steps else None
-            known = cell in paper.SPEED_UPS
+            there = bool(alone) and its_cell in steps
+            its = workers * alone[0] / steps[its_cell] if there else None
+            known = its_cell in paper.SPEED_UPS
             found.append(
                 Row(
                     method=name,
@@ -120,8 +143,8 @@ def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
                     group_size=method.group_size,
                     measured=its,
                     modelled=plan.speed_up(method),
-                    paper=paper.SPEED_UPS[cell] if known else None,
-                    fitted=fit.speed_up(cell) if known else None,
+                    paper=paper.SPEED_UPS[its_cell] if known else None,
+                    fitted=fit.speed_up(its_cell) if known else None,
                 )
             )
     return found
@@ -201,16 +224,18 @@ def plot(found: Sequence[Row], path: Path) -> None:
         axes.legend(fontsize=8)
 
 
-def trade_off(errors: Sequence[error_table.Row], found: Sequence[Row], path: Path) -> None:
+def trade_off(errors: Sequence[Result], speed_ups: Mapping[paper.Cell, float], path: Path) -> None:
     """Increase of the error over speed-up, a curve for each method; the paper's beside ours.
 
-    Our errors were measured, and our speed-ups modelled.
+    Args:
+        errors: measured.
+        speed_ups: of the same cells, modelled.
+        path: of the picture.
 
     Raises:
         UserError: it cannot be drawn to that place.
     """
-    speed_ups = {(row.method, row.workers): row.modelled for row in found}
-    ours = {(row.method, row.workers): row.increase for row in errors}
+    ours = {(row.method, row.workers): row.increase for row in error_table.rows(errors)}
     with drawn(path, 7, 4.5) as axes:
         sources: Sequence[tuple[str, Mapping[paper.Cell, float], Mapping[paper.Cell, float]]] = (
             ("errors measured, speed-ups modelled", ours, speed_ups),
@@ -238,8 +263,19 @@ def trade_off(errors: Sequence[error_table.Row], found: Sequence[Row], path: Pat
         axes.legend(fontsize=8)
 
 
-def write(found: Sequence[Row], errors: Sequence[error_table.Row], folder: Path) -> None:
+def write(
+    found: Sequence[Row],
+    errors: Sequence[Result],
+    speed_ups: Mapping[paper.Cell, float],
+    folder: Path,
+) -> None:
     """Write speedup_table.csv, .md, .tex and .png, and trade_off.png.
+
+    Args:
+        found: the table's rows.
+        errors: runs of an error table.
+        speed_ups: modelled ones of its cells.
+        folder: to write to.
 
     Raises:
         UserError: they cannot be written.
@@ -255,4 +291,4 @@ def write(found: Sequence[Row], errors: Sequence[error_table.Row], folder: Path)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(found, folder / "speedup_table.png")
-    trade_off(errors, found, folder / "trade_off.png")
+    trade_off(errors, speed_ups, folder / "trade_off.png")

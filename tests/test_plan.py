@@ -13,7 +13,7 @@ from launch import ROOT, gtcbmuf
 from test_costs import COMPUTE, NETWORK
 from test_error_table import result
 
-from gtcbmuf import cluster, error_table, paper, plan, speedup_table
+from gtcbmuf import cluster, paper, plan, results, speedup_table
 from gtcbmuf.bench import Figure
 from gtcbmuf.cluster import Cluster
 from gtcbmuf.costs import Method, step_time
@@ -172,12 +172,8 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
     assert {c: row.paper for c, row in by.items() if row.paper is not None} == paper.SPEED_UPS
     assert all(row.measured is None for cell, row in by.items() if cell[1] > 2)
 
-    results = [
-        replace_result("sgd", 1, 40.0),
-        replace_result("gtc", 32, 41.0),
-        replace_result("gtc-bmuf", 128, 40.5),
-    ]
-    speedup_table.write(found, error_table.rows(results), tmp_path)
+    errors = [result("sgd", 1, 1, 40.0), result("gtc", 32, 1, 41.0)]
+    speedup_table.write(found, errors, {("gtc", 32): 20.0}, tmp_path)
     with (tmp_path / "speedup_table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert {(line["method"], int(line["workers"])): line["measured"] for line in lines} == {
@@ -187,8 +183,16 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
 
-def replace_result(method: str, workers: int, fer: float) -> error_table.Result:
-    return result(method, workers, 1, fer)
+def test_the_trade_off_is_of_what_each_run_did() -> None:
+    runs = results.read(ROOT / "results/quick/error_table.csv")
+    by = {(run.method, run.workers): speedup_table.method_of(run) for run in runs}
+    assert by["sgd", 1] == Method(1, 1)
+    assert by["sync-sgd", 32] == Method(32, 32)
+    hybrid = next(run for run in runs if (run.method, run.workers) == ("gtc-bmuf", 32))
+    period = int(hybrid.command.partition("block_filter.period=")[2].split()[0])
+    assert by["gtc-bmuf", 32] == Method(32, 32 // hybrid.groups, hybrid.density, period)
+    assert by["bmuf", 8].density is None
+    assert by["bmuf", 8].group_size == 1
 
 
 def test_how_sure_a_plan_is_comes_from_measured_steps() -> None:
