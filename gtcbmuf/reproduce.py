@@ -500,7 +500,8 @@ def _complaint(log: Path) -> str:
     """The last line of ours in a log, if there is one."""
     if not log.exists():
         return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Open MPI 5's mpirun ends some of its own messages with a NUL.
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\0", "").splitlines()
     return next((line for line in reversed(lines) if line.startswith("gtcbmuf: ")), "")
 
 

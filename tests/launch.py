@@ -59,6 +59,8 @@ def run(
         raise AssertionError(
             f"not done after {timeout} s: {command}\n{out[-4000:]}\n{err[-4000:]}"
         ) from None
+    # Open MPI 5's mpirun ends some of its own messages with a NUL.
+    err = err.replace("\0", "")
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
