@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf import kernels, wire
 from gtcbmuf.cluster import VERSION, Cluster, Compute, Network
-from gtcbmuf.collectives import both_ways, one_way
+from gtcbmuf.collectives import both_ways, one_way, partners
 from gtcbmuf.corpus import Frames
 from gtcbmuf.fitting import fit
 from gtcbmuf.minibatches import FrameReader
@@ -185,21 +185,19 @@ def _network(world: MPI.Comm, rounds: int) -> Network | None:
     Bandwidths are of messages both ways at once, as in collectives.
     """
     hosts = host_of_rank(world)
-    firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
-    near = [rank for rank in range(1, world.size) if hosts[rank] == hosts[0]][:1]
-    if not near or len(firsts) == 1:
+    near, far = partners(hosts)
+    if not (near and far):
         return None
 
     def slowest(of: Callable[..., float], others: Sequence[int], size: int, number: int) -> float:
         return max(of(world, other, size, number) for other in others)
 
-    far = firsts[1:]
     cores = len(os.sched_getaffinity(0))
     return Network(
         latency_within=slowest(one_way, near, _SMALL, 20 * rounds),
         latency_across=slowest(one_way, far, _SMALL, 20 * rounds),
         bandwidth_within=_LARGE / slowest(both_ways, near, _LARGE, rounds),
         bandwidth_across=_LARGE / slowest(both_ways, far, _LARGE, rounds),
-        workers_per_host=world.size // len(firsts),
+        workers_per_host=world.size // (1 + len(far)),
         cores_per_host=float(cores),
     )

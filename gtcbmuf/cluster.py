@@ -9,7 +9,7 @@ import tomli_w
 from msgspec import Meta, Struct
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import write_text
 
 #: Of the file's format: what its keys mean.
 VERSION = 1
@@ -121,7 +121,6 @@ def write(path: Path, cluster: Cluster) -> None:
     content = {key: value for key, value in plain if value is not None}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside:
-            beside.write_text(tomli_w.dumps(content), encoding="utf-8")
+        write_text(path, tomli_w.dumps(content))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None

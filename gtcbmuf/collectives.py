@@ -5,7 +5,7 @@ Collective means here: called by all ranks of the communicator, in the same orde
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,6 +148,16 @@ class RankOrderSum:
     def gather(self, part: Vector, vector: Vector) -> None:
         """Fill `vector` (length,) on all ranks with the parts of each; collective."""
         self._comm.Allgatherv(part, [vector, self._counts])
+
+
+def partners(hosts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Whom rank 0 can measure with: a neighbour on its host, if any, and a rank of each other host.
+
+    Args:
+        hosts: of every rank.
+    """
+    firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
+    return [rank for rank in range(1, len(hosts)) if hosts[rank] == hosts[0]][:1], firsts[1:]
 
 
 def one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:

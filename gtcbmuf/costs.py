@@ -223,8 +223,7 @@ def step_time(
         decode = crowding * method.group_size * (compute.decode_message + body)
     exchange = exchange_traffic(method, n, hosts).seconds(network)
     if method.overlap:
-        # Behind the backward pass, two thirds of the products; not the slice of its last layer.
-        exchange = max(exchange - 2 / 3 * alone, exchange / 8)
+        exchange = not_hidden(exchange, alone)
 
     filtered = told = 0.0
     if method.period:
@@ -234,6 +233,14 @@ def step_time(
         filtered = summed.seconds(network) + crowding * n / groups / leaders * own
         filtered, told = filtered / method.period, spread.seconds(network) / method.period
     return StepTime(alone, stragglers, encode, exchange, decode, filtered, told)
+
+
+def not_hidden(exchange: float, compute: float) -> float:
+    """What is left to wait for of an exchange behind the backward pass.
+
+    That is two thirds of the products; the slice of its last layer, an eighth, cannot hide.
+    """
+    return max(exchange - 2 / 3 * compute, exchange / 8)
 
 
 def exchange_traffic(method: Method, n: int, hosts: int) -> Traffic:

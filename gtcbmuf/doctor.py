@@ -10,7 +10,7 @@ import mpi4py
 from mpi4py import MPI
 
 from gtcbmuf import corpus, launcher
-from gtcbmuf.collectives import one_way
+from gtcbmuf.collectives import one_way, partners
 from gtcbmuf.errors import UserError
 from gtcbmuf.topology import host_of_rank
 
@@ -120,10 +120,9 @@ def _corpus(world: MPI.Comm, hosts: Sequence[str], file: Path) -> list[Finding]:
 
 def _network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
     """From rank 0 to its neighbour, and to each other host: the slowest of these counts."""
-    firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
-    near = [rank for rank in range(1, world.size) if hosts[rank] == hosts[0]][:1]
+    near, far = partners(hosts)
     found = []
-    for what, others in (("within a host", near), ("across hosts", firsts[1:])):
+    for what, others in (("within a host", near), ("across hosts", far)):
         if not others:
             continue
         latency = max(one_way(world, other, *_SMALL) for other in others) * 1e6

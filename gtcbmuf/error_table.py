@@ -13,7 +13,7 @@ from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.paper import ERROR_FELL, ERROR_INCREASES
 from gtcbmuf.results import Result
-from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.storage import write_csv, write_text
 
 _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
 
@@ -165,8 +165,7 @@ def write(results: Sequence[Result], folder: Path) -> None:
     try:
         write_csv(folder / "error_table.csv", lines)
         for name, text in (("md", table(table_rows)), ("tex", latex(table_rows))):
-            with replacing(folder / f"error_table.{name}") as beside:
-                beside.write_text(text + "\n", encoding="utf-8")
+            write_text(folder / f"error_table.{name}", text + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(table_rows, folder / "error_table.png")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf import corpus, features
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import write_text
 
 NORMALISATIONS = ("speaker", "utterance", "none")
 
@@ -194,8 +194,7 @@ def write_corpus(
             if not count:
                 raise UserError(f"{split} has no utterance that can be used{left_out.some()}")
     log = Path(f"{writer.path}.log")
-    with replacing(log) as beside:
-        beside.write_text(left_out.text(), encoding="utf-8")
+    write_text(log, left_out.text())
     counts = ", ".join(f"{count} utterances for {split}" for split, count in used.items())
     return f"{writer.path}: {counts}; {len(left_out)} of {left_out.total} left out, see {log}"
 

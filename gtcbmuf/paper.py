@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from gtcbmuf import costs
 from gtcbmuf.fitting import fit as fit_terms
 
 #: Relative error increase over one worker, in per cent; the paper gives no figure for the hybrid at
@@ -64,13 +65,16 @@ class Fit:
 
     def step(self, workers: int, group_size: int) -> float:
         """A step of N workers in groups of M, in steps of one worker."""
-        m, groups = group_size, workers // group_size
-        exchange = self.link * (m - 1) + self.shared * m * (m - 1)
-        return self.compute + exchange + self.leader * (groups - 1)
+        groups = workers // group_size
+        return self.compute + self.exchange(group_size) + self.leader * (groups - 1)
+
+    def exchange(self, m: int) -> float:
+        """What a group of M exchanges in a step."""
+        return self.link * (m - 1) + self.shared * m * (m - 1)
 
     def speed_up(self, cell: Cell) -> float:
         """Of a method at a number of workers."""
-        return cell[1] / self.step(cell[1], _group_size(cell, self.group_sizes))
+        return cell[1] / self.step(cell[1], group_size(cell, self.group_sizes))
 
     def off(self, cells: Sequence[Cell]) -> float:
         """Root of the mean squared relative error of the steps."""
@@ -90,7 +94,7 @@ def fit(cells: Sequence[Cell] = tuple(SPEED_UPS)) -> Fit:
         group_sizes = dict(zip(hybrids, sizes, strict=True))
         terms, steps = [], []
         for cell in cells:
-            m = _group_size(cell, group_sizes)
+            m = group_size(cell, group_sizes)
             terms.append((1, m - 1, m * (m - 1), cell[1] // m - 1))
             steps.append(cell[1] / SPEED_UPS[cell])
         compute, link, shared, leader = fit_terms(terms, steps).tolist()
@@ -110,13 +114,13 @@ def ranges() -> dict[str, tuple[float, float]]:
     }
 
 
-def with_ours(one: Fit, workers: int, group_size: int, bits: float) -> dict[str, float]:
+def with_ours(one: Fit, workers: int, m: int, bits: float) -> dict[str, float]:
     """What the hybrid would reach on the paper's cluster with what this package does otherwise.
 
     Args:
         one: the cluster.
         workers: N.
-        group_size: M.
+        m: workers of a group.
         bits: of an update in our messages; the paper's (after Stroem 2015) has 32.
 
     Returns:
@@ -124,10 +128,9 @@ def with_ours(one: Fit, workers: int, group_size: int, bits: float) -> dict[str,
         a part, so that one sends 2 (G - 1)/G models and not G - 1; and an exchange behind the
         backward pass, two thirds of the compute, of which an eighth cannot hide.
     """
-    m, groups = group_size, workers // group_size
-    theirs = one.link * (m - 1) + one.shared * m * (m - 1)
+    theirs, groups = one.exchange(m), workers // m
     exchange = theirs * bits / 32
-    hidden = max(exchange - 2 / 3 * one.compute, exchange / 8)
+    hidden = costs.not_hidden(exchange, one.compute)
     all_, parts = one.leader * (groups - 1), one.leader * 2 * (groups - 1) / groups
     steps = {
         "the paper's": theirs + all_,
@@ -138,6 +141,7 @@ def with_ours(one: Fit, workers: int, group_size: int, bits: float) -> dict[str,
     return {name: workers / (one.compute + step) for name, step in steps.items()}
 
 
-def _group_size(cell: Cell, group_sizes: Mapping[int, int]) -> int:
+def group_size(cell: Cell, group_sizes: Mapping[int, int]) -> int:
+    """M of a cell, given those of the hybrid by N."""
     method, workers = cell
     return {"gtc": workers, "bmuf": 1}.get(method) or group_sizes[workers]

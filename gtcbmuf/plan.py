@@ -1,6 +1,6 @@
 """What each method would cost and buy on a cluster: modelled by `gtcbmuf.costs`, never measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,13 +77,17 @@ class Plan:
     sharded: bool = False
     overlap: bool = False
 
-    def methods(self, workers: int) -> dict[str, Method]:
-        """Every method at a number of workers, the hybrid with the fastest group size."""
-        found = {
+    def plain(self, workers: int) -> dict[str, Method]:
+        """The methods of one tier at a number of workers."""
+        return {
             "sync-sgd": Method(workers, workers, overlap=self.overlap),
             "gtc": Method(workers, workers, self.density, overlap=self.overlap),
             "bmuf": Method(workers, 1, None, self.period),
         }
+
+    def methods(self, workers: int) -> dict[str, Method]:
+        """Every method at a number of workers, the hybrid with the fastest group size."""
+        found = self.plain(workers)
         if hybrids := self.hybrids(workers):
             found["gtc-bmuf"] = min(hybrids, key=lambda method: self.step(method).sum)
         return found
@@ -130,16 +134,6 @@ class Plan:
     def _near_best(self, method: Method, others: Sequence[Method]) -> bool:
         return self.speed_up(method) >= ENOUGH * max(map(self.speed_up, others))
 
-    def pays_until(self, name: str, most: int) -> int:
-        """The last number of workers, doubling, that is faster than all fewer, by `PAYS`."""
-        last, best, workers = 1, 1.0, 2
-        while workers <= most:
-            method = self.methods(workers).get(name)
-            if method and (now := self.speed_up(method)) >= PAYS * best:
-                last, best = workers, now
-            workers *= 2
-        return last
-
 
 def check(plan: Plan, workers: int, *, most: int, hours: float, epochs: int) -> None:
     """Raise for what cannot be planned.
@@ -174,9 +168,8 @@ def at(plan: Plan, workers: int, speech: float) -> str:
     """
     frames = speech * _FRAMES_PER_HOUR
     rows = []
-    methods = [("sgd", Method(1, 1)), *plan.methods(workers).items()]
     hybrids = [("gtc-bmuf", method) for method in plan.hybrids(workers)]
-    for name, method in [one for one in methods if one[0] != "gtc-bmuf"] + hybrids:
+    for name, method in [("sgd", Method(1, 1)), *plan.plain(workers).items(), *hybrids]:
         time, hosts = plan.step(method).sum, plan.hosts(method.workers)
         hours = frames / (method.workers * plan.minibatch) * time / 3600
         period, density = plan.enough(method)
@@ -204,8 +197,21 @@ def over(plan: Plan, most: int) -> str:
     rows = []
     for name, by in curves(plan, numbers).items():
         speed_ups = (f"{by[number]:.3g}" if number in by else "" for number in numbers)
-        rows.append((name, *speed_ups, str(plan.pays_until(name, most))))
+        rows.append((name, *speed_ups, str(pays_until(by))))
     return markdown(("speed-up at", *map(str, numbers), "pays until"), rows)
+
+
+def pays_until(speed_ups: Mapping[int, float]) -> int:
+    """The last number of workers that is faster than one and all fewer, by `PAYS`.
+
+    Args:
+        speed_ups: by workers, ascending.
+    """
+    last, best = 1, 1.0
+    for workers, speed_up in speed_ups.items():
+        if speed_up >= PAYS * best:
+            last, best = workers, speed_up
+    return last
 
 
 def curves(plan: Plan, numbers: Sequence[int]) -> dict[str, dict[int, float]]:

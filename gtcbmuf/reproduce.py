@@ -38,7 +38,7 @@ from msgspec import Meta, Struct
 from gtcbmuf import config, error_table, launcher, results, slurm
 from gtcbmuf.errors import UserError
 from gtcbmuf.results import Result
-from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.storage import write_csv, write_text
 from gtcbmuf.tables import markdown
 
 
@@ -86,8 +86,7 @@ def reproduce(
         if study == "error-table":
             error_table.write(runs.results(), folder)
         elif study == "choices":
-            with replacing(folder / "choices.md") as beside:
-                beside.write_text(compared(chosen, runs.results()) + "\n", encoding="utf-8")
+            write_text(folder / "choices.md", compared(chosen, runs.results()) + "\n")
 
 
 class InterruptedStudyError(UserError):

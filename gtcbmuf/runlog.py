@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import replacing, write_json
+from gtcbmuf.storage import write_json, write_text
 
 #: The files by which a run directory is known, also one of an unfinished run.
 _ALWAYS = ("environment.json", "config.toml")
@@ -66,8 +66,7 @@ class RunDirectory:
             lines = metrics.read_text().splitlines(keepends=True) if epochs else []
             if len(lines) < epochs:
                 raise UserError(f"{metrics}: {len(lines)} lines, after {epochs} epochs")
-            with replacing(metrics) as beside:
-                beside.write_text("".join(lines[:epochs]))
+            write_text(metrics, "".join(lines[:epochs]))
             environment = json.loads(told.read_text())
             again = {
                 "command": _command(),

@@ -18,7 +18,7 @@ from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.plan import Plan
 from gtcbmuf.results import Result
-from gtcbmuf.storage import replacing, write_csv
+from gtcbmuf.storage import write_csv, write_text
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
 
@@ -154,10 +154,10 @@ def of_the_paper() -> str:
     """Markdown: the fit to the paper's speed-ups, and what ours would make of its hybrid at 128."""
     fit, ranges = paper.fit(), paper.ranges()
     cells = []
-    for (method, workers), speed_up in paper.SPEED_UPS.items():
-        fitted = fit.speed_up((method, workers))
-        size = {"gtc": workers, "bmuf": 1}.get(method) or fit.group_sizes[workers]
+    for its_cell, speed_up in paper.SPEED_UPS.items():
+        fitted, size = fit.speed_up(its_cell), paper.group_size(its_cell, fit.group_sizes)
         off = f"{100 * (fitted / speed_up - 1):+.0f}"
+        method, workers = its_cell
         cells.append((method, str(workers), str(size), f"{speed_up:g}", f"{fitted:.1f}", off))
     costs = [
         (name, f"{getattr(fit, name):.2g}", f"{least:.2g} to {most:.2g}")
@@ -286,8 +286,7 @@ def write(
     try:
         write_csv(folder / "speedup_table.csv", lines)
         for name, text in (("md", table(found)), ("tex", latex(found))):
-            with replacing(folder / f"speedup_table.{name}") as beside:
-                beside.write_text(text + "\n", encoding="utf-8")
+            write_text(folder / f"speedup_table.{name}", text + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(found, folder / "speedup_table.png")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import write_text
 
 #: Parts of a step in which a rank waits for others.
 _WAITING = ("communicate", "filter")
@@ -64,8 +64,7 @@ class Watchdog:
         while not self._over.wait(min(self._patience / 10, 30)):
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                with replacing(self._file(self._rank)) as beside:
-                    beside.write_text(f"{self._done} {self._part()}")
+                write_text(self._file(self._rank), f"{self._done} {self._part()}")
             except OSError:
                 pass  # a full disk is no reason to end
             idle = time.monotonic() - self._since

@@ -29,7 +29,7 @@ LAYERS = (
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
-    ("score", "modelfile"),
+    ("score", "modelfile", "paper"),
     (
         "minibatches",
         "model",
@@ -41,7 +41,6 @@ LAYERS = (
         "features",
         "results",
         "costs",
-        "paper",
     ),
     ("corpus", "cluster"),
     (

@@ -150,7 +150,8 @@ def test_no_method_is_faster_than_its_workers_and_the_wire_decides() -> None:
         for name, method in PLAN.methods(workers).items():
             assert PLAN.speed_up(method) <= workers
             assert slow.speed_up(method) < PLAN.speed_up(method), name
-    assert slow.pays_until("sync-sgd", 1024) < slow.pays_until("gtc-bmuf", 1024)
+    by = plan.curves(slow, [2**power for power in range(1, 11)])
+    assert plan.pays_until(by["sync-sgd"]) < plan.pays_until(by["gtc-bmuf"])
 
 
 def replace_network(**values: float) -> cluster.Network:

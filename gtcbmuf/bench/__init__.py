@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import environment
-from gtcbmuf.storage import replacing, write_json
+from gtcbmuf.storage import write_json, write_text
 from gtcbmuf.tables import markdown
 
 
@@ -118,9 +118,7 @@ def insert(page: Path, part: str, figures: Sequence[Figure]) -> None:
         _, end, after = rest.partition(last)
         if not (mark and end):
             raise UserError(f"--page {page}: expected {first} and, later, {last}")
-        with replacing(page) as beside:
-            text = f"{before}{first}\n{table(figures)}\n{last}{after}"
-            beside.write_text(text, encoding="utf-8")
+        write_text(page, f"{before}{first}\n{table(figures)}\n{last}{after}")
     except OSError as error:
         raise UserError(f"--page {page}: cannot be written: {error.strerror or error}") from None
 
