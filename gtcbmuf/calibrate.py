@@ -65,16 +65,17 @@ def calibrate(world: MPI.Comm, rounds: int) -> Cluster:
 
 
 def gradients(
-    shape: Shape, minibatch: int, stream: np.random.Generator
+    shape: Shape, model: NDArray[np.float32], minibatch: int, stream: np.random.Generator
 ) -> Callable[[int], NDArray[np.float32]]:
     """What gives a worker a gradient at each step: frames at random, of noise.
 
     Args:
-        shape: of the model, whose parameters stay what they are at first.
+        shape: of the model.
+        model: its parameters (n,) float32, as they are at each step.
         minibatch: frames of a step.
         stream: of all that is random.
     """
-    rows, model = 2**16, initial(shape, np.random.default_rng(0))
+    rows = 2**16
     features = stream.standard_normal((rows, _DIM), np.float32).astype(np.float16)
     targets = stream.integers(0, shape.widths[-1], rows, np.uint16)
     reader = FrameReader(
@@ -112,7 +113,8 @@ def _compute(rounds: int) -> Compute:
     terms, measured, deviations = [], [], []
     for shape in SHAPES:
         for minibatch in MINIBATCHES:
-            gradient = gradients(shape, minibatch, np.random.default_rng(1))
+            stream = np.random.default_rng(1)
+            gradient = gradients(shape, initial(shape, stream), minibatch, stream)
             taken = _seconds(partial(gradient, 0), rounds)
             n = shape.parameters
             terms.append((1, minibatch, minibatch * n, n))

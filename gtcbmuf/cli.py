@@ -415,8 +415,7 @@ def _plan(arguments: Any) -> None:
 def _bench(arguments: Any) -> None:
     import importlib
 
-    if arguments.rounds < 1:
-        raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
+    _check_rounds(arguments)
     module = f"gtcbmuf.bench.{arguments.part}"
     if arguments.part in ("kernels", "wire", "step"):
         _tell(importlib.import_module(module).figures(arguments.rounds), arguments)
@@ -428,9 +427,13 @@ def _bench(arguments: Any) -> None:
             _tell(figures, arguments)
 
 
-def _calibrate(arguments: Any) -> None:
+def _check_rounds(arguments: Any) -> None:
     if arguments.rounds < 1:
         raise UserError(f"--rounds {arguments.rounds}: expected 1 or more")
+
+
+def _calibrate(arguments: Any) -> None:
+    _check_rounds(arguments)
     with _job() as world:
         from gtcbmuf import cluster
         from gtcbmuf.calibrate import calibrate

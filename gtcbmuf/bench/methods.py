@@ -76,7 +76,8 @@ def _measured(
     """Seconds (rounds,) of a step, and the share of the parameters that was sent."""
     topology, meter = Topology(world, method.group_size), Meter()
     n, stream = shape.parameters, np.random.default_rng(world.rank)
-    model, gradient = initial(shape, np.random.default_rng(0)), gradients(shape, MINIBATCH, stream)
+    model = initial(shape, np.random.default_rng(0))
+    gradient = gradients(shape, model, MINIBATCH, stream)
     exchange: Exchange = NoExchange()
     if method.density is not None:
         # A random walk of this size a step reaches tau once in 1 / density steps.

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.bench import Figure, figure, seconds
-from gtcbmuf.corpus import Frames
+from gtcbmuf.calibrate import gradients
 from gtcbmuf.meter import Meter
-from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
 
 FRAMES = 256
-CONTEXT, DIM = 5, 40
 #: By their parameters in millions: from a small acoustic model to a large one.
 SHAPES = {
     0.8: Shape((440, 512, 512, 512, 147), "relu"),
@@ -126,16 +124,10 @@ class _Worker:
         from gtcbmuf.algorithm import Descent, GTCExchange, NoFilter, Worker
 
         stream = np.random.default_rng(2)
-        frames = Frames(
-            stream.standard_normal((2**16, DIM), np.float32).astype(np.float16),
-            stream.integers(0, shape.widths[-1], 2**16, np.uint16),
-            np.arange(2**8, 2**16 + 1, 2**8),
-        )
-        self._reader = FrameReader(frames, CONTEXT, FRAMES)
-        self._minibatch = stream.integers(0, len(frames), FRAMES)
-        self._model, self._mlp = initial(shape, stream), MLP(shape, FRAMES)
+        self._model = initial(shape, stream)
+        self._gradients = gradients(shape, self._model, FRAMES, stream)
         # With the same minibatch in every step residuals rise evenly, and so many reach tau.
-        gradient = self._gradient(0)
+        gradient = self._gradients(0)
         tau = float(np.abs(gradient).mean()) / DENSITY
         exchange = GTCExchange(MPI.COMM_SELF, shape.parameters, tau, meter := Meter())
         residual = stream.random(shape.parameters, np.float32) * np.float32(tau)
@@ -144,12 +136,8 @@ class _Worker:
         self._worker = Worker(self._model, exchange, NoFilter(), 1, descent, meter=meter)
         self._steps = 0
 
-    def _gradient(self, step: int) -> NDArray[np.float32]:
-        self._mlp.backward(self._model, *self._reader.gather(self._minibatch))
-        return self._mlp.gradient
-
     def __call__(self) -> None:
-        self._worker.run(1, self._gradient, lambda step: LEARNING_RATE)
+        self._worker.run(1, self._gradients, lambda step: LEARNING_RATE)  # its step is always 0
         self._steps += 1
 
     @property
