@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from gtcbmuf import __version__, launcher, slurm
 from gtcbmuf.errors import UserError
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+#: Seconds that rank 0 has to tell of a fault before another rank ends.
+_LATER = 5.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,9 +34,16 @@ class _Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        if launcher.rank() == 0:
-            print(f"gtcbmuf: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
+        _refuse(f"{message}; see {self.prog} --help", UserError.status)
+
+
+def _refuse(message: str, status: int) -> NoReturn:
+    """End every rank with that status, before there is an MPI; rank 0 says why."""
+    if launcher.rank() == 0:
+        print(f"gtcbmuf: {message}", file=sys.stderr, flush=True)
+    elif launcher.ends_at_first_failure():
+        time.sleep(_LATER)  # or this rank's end might be that of rank 0, before it has told
+    raise SystemExit(status) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -530,6 +541,4 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         parsed.do(parsed)
     except UserError as error:
-        if launcher.rank() == 0:
-            print(f"gtcbmuf: {error}", file=sys.stderr)
-        raise SystemExit(error.status) from None
+        _refuse(str(error), error.status)

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from launch import ROOT, gtcbmuf, mpirun
+from launch import ROOT, clean_environment, gtcbmuf, mpirun, program
 from tiny import write_corpus
 
 from gtcbmuf import modelfile
@@ -296,6 +296,14 @@ def test_bad_arguments_are_told_once() -> None:
     assert "unrecognized arguments" in line
 
 
+def test_bad_arguments_are_told_also_if_rank_0_is_the_last_to_see_them() -> None:
+    # Open MPI's mpirun ends all ranks with the first that fails.
+    late = 'test ${OMPI_COMM_WORLD_RANK:-$PMI_RANK} != 0 || sleep 1; exec "$0" "$@"'
+    done = mpirun(2, "sh", "-c", late, program("gtcbmuf"), "train", "gtc", "--sett", "x")
+    assert done.returncode == 2
+    assert "gtcbmuf: unrecognized arguments: --sett x" in done.stderr
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_singletons_are_caught_by_name(rank: int, corpus: Path, tmp_path: Path) -> None:
     # As if srun without --mpi had started this process: its variables, but a world of 1.
@@ -353,8 +361,6 @@ def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: 
     done = gtcbmuf("train", "sgd", "--out", tmp_path / "plain", *settings(corpus), ranks=1)
     assert "\r" not in done.stdout + done.stderr
     assert done.stdout.count("valid FER") == 3
-
-    from launch import clean_environment, program
 
     command = [program("mpirun"), "-n", "2", program("gtcbmuf"), "train", "gtc"]
     command += ["--out", str(tmp_path / "terminal"), *settings(corpus)]
