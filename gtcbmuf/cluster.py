@@ -8,6 +8,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta, Struct
 
+from gtcbmuf.config import explain
 from gtcbmuf.errors import UserError
 from gtcbmuf.storage import write_text
 
@@ -108,7 +109,7 @@ def read(path: Path) -> Cluster:
     try:
         return msgspec.convert(content, Cluster)
     except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {explain(error, content)[1]}") from None
 
 
 def write(path: Path, cluster: Cluster) -> None:

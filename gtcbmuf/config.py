@@ -214,7 +214,8 @@ def load(source: str, assignments: Iterable[str] = ()) -> Config:
     try:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
-        raise UserError(f"{source}: {_explain(str(error), tree)}") from None
+        key, fault = explain(error, tree)
+        raise UserError(f"{source}: {fault}{_choices(key) if key else ''}") from None
     every = config.train.checkpoint_every
     if not re.fullmatch(r"never|[1-9]\d{0,8} (steps|minutes)", every):
         raise UserError(
@@ -311,16 +312,16 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         table[key] = parsed
 
 
-def _explain(message: str, tree: Mapping[str, Any]) -> str:
-    """msgspec's message with the key in front and the value behind it."""
-    what, _, path = message.replace("`object`", "a table").partition(" - at `$.")
+def explain(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong in a tree of tables: the key; and a text with the key, its value and why."""
+    what, _, path = str(error).replace("`object`", "a table").partition(" - at `$.")
     path = path.rstrip("`")
     if not path:
-        return what
+        return "", what
     value: Any = tree
     for key in path.partition("[")[0].split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return f"{path} = {_shown(value)}: {what[0].lower()}{what[1:]}{_choices(path)}"
+    return path, f"{path} = {_shown(value)}: {what[0].lower()}{what[1:]}"
 
 
 def _shown(value: Any) -> str:

@@ -42,11 +42,19 @@ def test_a_cluster_is_read_as_it_was_written(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("bandwidth_across = 1000000000.0", "bandwidth_across = -1e9", "network.bandwidth_across"),
-        ("bandwidth_within = 5000000000.0", "bandwidth_within = 0", "network.bandwidth_within"),
+        (
+            "bandwidth_across = 1000000000.0",
+            "bandwidth_across = -1e9",
+            "network.bandwidth_across = -1000000000.0: expected `float` > 0.0",
+        ),
+        (
+            "bandwidth_within = 5000000000.0",
+            "bandwidth_within = nan",
+            "network.bandwidth_within = nan: expected",
+        ),
         ("workers_per_host = 4", "workers_per_host = 0", "network.workers_per_host"),
         ("latency_across", "latency", "latency"),
-        ("step = 0.0001", "step = 'fast'", "compute.step"),
+        ("step = 0.0001", "step = 'fast'", "compute.step = 'fast': expected `float`"),
         ("version = 1", "version = 2", "version = 2; expected 1: calibrate again"),
         ("[compute]", "[compute", "not TOML"),
         ("processor = ", "processor = 'another'\n#", "measured on 'another', but this host has"),
