@@ -20,6 +20,15 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: Seconds that rank 0 has to tell of a fault before another rank ends.
 _LATER = 5.0
 
+#: Studies of `reproduce` that consist of runs.
+_RUNS = ("tuning", "choices", "error-table")
+#: Options that not all studies of `reproduce` have.
+_OF_STUDIES = {
+    "seeds": ("error-table",),
+    **dict.fromkeys(("slurm", "dry-run"), _RUNS),
+    **dict.fromkeys(("cluster", "network", "elsewhere"), ("speedup-table",)),
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, from one rank; an unknown option gets the known ones."""
@@ -114,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(do=_report)
 
     reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    reproduce.add_argument("study", choices=("tuning", "choices", "error-table", "speedup-table"))
+    reproduce.add_argument("study", choices=(*_RUNS, "speedup-table"))
     reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
     reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
     reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
@@ -376,6 +385,9 @@ def _report(arguments: Any) -> None:
 def _reproduce(arguments: Any) -> None:
     from gtcbmuf import plan, reproduce
 
+    for option, studies in _OF_STUDIES.items():
+        if arguments.study not in studies and getattr(arguments, option.replace("-", "_")):
+            raise UserError(f"--{option}: only with {', '.join(studies)}, not {arguments.study}")
     if arguments.study == "speedup-table":
         from gtcbmuf import speedup_table
 

@@ -143,15 +143,7 @@ def queued(name: str) -> list[str]:
         UserError: Slurm does not answer.
     """
     words = ["squeue", "--me", "--noheader", f"--name={name}", "--format=%i"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(
-            "there is no squeue on PATH; --dry-run shows what Slurm would get"
-        ) from None
-    if done.returncode:
-        raise UserError(f"squeue: {done.stderr.strip()}")
-    return done.stdout.split()
+    return _ask(words, "", "Slurm does not answer").stdout.split()
 
 
 def array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[str]]) -> str:
@@ -253,11 +245,17 @@ def _number(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _sbatch(text: str, *options: str) -> subprocess.CompletedProcess[str]:
-    if shutil.which("sbatch") is None:
-        raise UserError("there is no sbatch on PATH; --dry-run shows the jobs")
-    done = subprocess.run(["sbatch", *options], input=text, capture_output=True, text=True)
+    return _ask(["sbatch", *options], text, "Slurm does not take this job")
+
+
+def _ask(words: list[str], text: str, refused: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's programs; what it says against it becomes one line."""
+    if shutil.which(words[0]) is None:
+        raise UserError(f"there is no {words[0]} on PATH; --dry-run shows the jobs")
+    done = subprocess.run(words, input=text, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"Slurm does not take this job: {done.stderr.strip()}")
+        reasons = re.findall(r"^(?:\w+: (?:error|fatal): )?(.+)", done.stderr, re.MULTILINE)
+        raise UserError(f"{refused}: {'; '.join(reasons)}")
     return done
 
 

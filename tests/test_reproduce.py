@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from launch import ROOT, clean_environment, run
+from launch import ROOT, clean_environment, gtcbmuf, run
 from test_error_table import result
 from tiny import write_corpus
 
@@ -175,6 +175,22 @@ def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
 def test_an_unknown_preset() -> None:
     with pytest.raises(UserError, match=r"--preset big: expected .*quick"):
         reproduce.preset("big")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["tuning", "--seeds", "1"], "--seeds: only with error-table, not tuning"),
+        (["speedup-table", "--slurm"], "--slurm: only with tuning, choices, error-table"),
+        (["choices", "--cluster", "x.toml"], "--cluster: only with speedup-table, not choices"),
+        (["tuning", "--dry-run"], "--dry-run: only with --slurm"),
+    ],
+)
+def test_an_option_of_another_study_is_refused(words: list[str], says: str) -> None:
+    done = gtcbmuf("reproduce", *words)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith(f"gtcbmuf: {says}")
 
 
 @pytest.mark.parametrize("name", reproduce.preset_names())
