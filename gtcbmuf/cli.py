@@ -50,8 +50,10 @@ def _refuse(message: str, status: int) -> NoReturn:
     """End every rank with that status, before there is an MPI; rank 0 says why."""
     if launcher.rank() == 0:
         print(f"gtcbmuf: {message}", file=sys.stderr, flush=True)
-    elif launcher.ends_at_first_failure():
-        time.sleep(_LATER)  # or this rank's end might be that of rank 0, before it has told
+    elif launcher.name() == "Open MPI's mpirun":
+        # It ends all ranks with the first that fails. Others wait for all, or, as srun may, give
+        # the job the status of what they kill.
+        time.sleep(_LATER)
     raise SystemExit(status) from None
 
 

@@ -70,14 +70,6 @@ def rank() -> int:
     return _value(1) or 0
 
 
-def ends_at_first_failure() -> bool:
-    """Whether the launcher may end all ranks once one has failed: MPICH's alone waits for all.
-
-    Open MPI's does so, and srun with KillOnBadExit.
-    """
-    return _value(0) is not None and "MPI_LOCALNRANKS" not in os.environ
-
-
 def mpirun(workers: int) -> list[str]:
     """What starts so many workers on this machine, or in this Slurm allocation.
 
