@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +19,7 @@ _LAUNCHER_PREFIXES = (
     "SLURM_",
 )
 _SETTINGS = ("OMPI_MCA_", "OMPI_ALLOW_", "PMIX_MCA_")
+_SCRATCH = tempfile.TemporaryDirectory(prefix="tests-")  # gone with this process
 
 
 def program(name: str) -> str:
@@ -29,12 +31,17 @@ def program(name: str) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what a launcher of this very process left in it."""
-    return {
+    """The environment without what a launcher of this very process left in it, with a TMPDIR.
+
+    Where Open MPI's mpirun was killed, it leaves a folder named after its process there, and one
+    that later happens to be that number does not start.
+    """
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(_LAUNCHER_PREFIXES) or name.startswith(_SETTINGS)
     }
+    return {**kept, "TMPDIR": tempfile.mkdtemp(dir=_SCRATCH.name)}
 
 
 def run(
