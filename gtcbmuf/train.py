@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf import config, corpus, kernels, launcher, modelfile
+from gtcbmuf import config, corpus, kernels, launcher, modelfile, runlog
 from gtcbmuf.algorithm import (
     BMUF,
     BlockFilter,
@@ -102,30 +102,31 @@ def train(
     """
     world, method, resolved, group_size = formed(world, source, assignments)
     out = out or Path("runs") / config.run_name(resolved, world.size)
-    if resume and on_root(world, lambda: (out / "summary.json").exists()):
+    if resume and on_root(world, lambda: _is_finished(out, world.size, resolved)):
         if world.rank == 0:
             print(f"{out}: this run is finished already", flush=True)
         return
-    path = Path(resolved.corpus.path)
-    if scratch:
-        path = on_root(world, lambda: corpus.read(path).path)  # worth copying
-        path = staged(world, path, scratch)
-    frames = agree(world, lambda: corpus.read(path))
-    shape = agree(world, lambda: _shape(resolved, frames))
-    initial_model = agree(world, lambda: _initial(resolved, shape, weights))
-    checkpoints = Checkpoints(world, out / "checkpoints", resolved.train.checkpoints)
-    begun = checkpoints.load() if resume else None
-    if begun:
-        agree(world, lambda: _check_same(begun[0], resolved, frames))
-    in_turn(world, kernels.compile_all)
-
-    topology = Topology(world, group_size)
+    # A signal waits for the first step, and one that comes during the last test for nothing.
     with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
+        path = Path(resolved.corpus.path)
+        if scratch:
+            path = on_root(world, lambda: corpus.read(path).path)  # worth copying
+            path = staged(world, path, scratch)
+        frames = agree(world, lambda: corpus.read(path))
+        shape = agree(world, lambda: _shape(resolved, frames))
+        initial_model = agree(world, lambda: _initial(resolved, shape, weights))
+        checkpoints = Checkpoints(world, out / "checkpoints", resolved.train.checkpoints)
+        begun = checkpoints.load() if resume else None
+        if begun:
+            agree(world, lambda: _check_same(begun[0], resolved, frames))
+        in_turn(world, kernels.compile_all)
+
+        topology = Topology(world, group_size)
         run = _Run(topology, resolved, method, frames, shape, initial_model, checkpoints, signals)
         run.begin(out, begun)
         run.epochs()
-    run.finish()
-    topology.free()
+        run.finish()
+        topology.free()
 
 
 def _initial(chosen: Config, shape: Shape, weights: Path | None) -> NDArray[np.float32]:
@@ -146,23 +147,61 @@ def _stream(chosen: Config, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(sequence))
 
 
-#: What may differ when a run goes on.
-_FREE = ("epochs", "verify", "patience", "checkpoint_every", "checkpoints")
+#: What may differ of a run that goes on, or is finished. (A checkpoint knows its corpus's digest.)
+_HOW = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
+_FREE = (*_HOW, "epochs")
+
+
+def _plain(chosen: Config) -> dict[str, dict[str, Any]]:
+    """As a checkpoint has it: lists for tuples."""
+    plain: dict[str, dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(chosen))
+    return plain
+
+
+def _difference(
+    before: Mapping[str, Any], chosen: Config, free: Sequence[str]
+) -> tuple[str, Any, Any] | None:
+    """The first key whose value another configuration has not, and both; but for free ones."""
+    for section, keys in _plain(chosen).items():
+        for key, value in keys.items():
+            was = before.get(section, {}).get(key)
+            if was != value and key not in free:
+                return f"{section}.{key}", was, value
+    return None
+
+
+def _is_finished(out: Path, workers: int, chosen: Config) -> bool:
+    """Whether there is a finished run of this configuration.
+
+    Raises:
+        UserError: there is one of another.
+    """
+    if not (out / "summary.json").exists():
+        return False
+    before, summary = config.load(str(out / "config.toml"), []), runlog.read(out).summary
+    differs = _difference(_plain(before), chosen, _HOW)
+    was, now = (Path(one.corpus.path).name for one in (before, chosen))
+    if was != now:
+        differs = "corpus.path", was, now
+    if summary["workers"] != workers:
+        differs = "workers", summary["workers"], workers
+    if differs:
+        key, was, now = differs
+        raise UserError(
+            f"--out {out}: there is a finished run with {key} = {was}, and this job has {now}; "
+            "choose another, or leave out --resume"
+        )
+    return True
 
 
 def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> None:
     """Refuse to go on with another configuration or corpus."""
-    before = begun.shared["config"]
-    now = msgspec.json.decode(msgspec.json.encode(chosen))  # lists for tuples, as it has
-    for section, keys in now.items():
-        for key, value in keys.items():
-            was = before.get(section, {}).get(key)
-            if was != value and key not in _FREE and (section, key) != ("corpus", "path"):
-                raise UserError(
-                    f"{begun.path} was written with {section}.{key} = {was}, and this job has "
-                    f"{value}; resume with the same, or take its weights alone: --resume-weights "
-                    "RUN/model.h5"
-                )
+    if differs := _difference(begun.shared["config"], chosen, _FREE):
+        key, was, value = differs
+        raise UserError(
+            f"{begun.path} was written with {key} = {was}, and this job has {value}; resume with "
+            "the same, or take its weights alone: --resume-weights RUN/model.h5"
+        )
     if begun.shared["epoch"] >= chosen.train.epochs:
         raise UserError(
             f"{begun.path} was written in epoch {begun.shared['epoch'] + 1}; "

@@ -1,6 +1,6 @@
 """`gtcbmuf` with a fault in one rank: python tests/faulty.py FAULT RANK ARGUMENTS
 
-The fault comes with that rank's 20th step.
+The fault comes with that rank's 20th step, or with its last test.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gtcbmuf import algorithm, cli, launcher, wire
+from gtcbmuf import algorithm, cli, launcher, train, wire
 
 fault, rank = sys.argv[1], int(sys.argv[2])
 sys.argv = ["gtcbmuf", *sys.argv[3:]]
@@ -44,8 +44,15 @@ def encode(self: wire.Encoder, *arguments: Any) -> wire.Words:
     return words
 
 
+def score(*arguments: Any) -> Any:
+    if fault == "is told to stop in the last test" and launcher.rank() == rank:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return tested(*arguments)
+
+
 undisturbed, algorithm.Descent.__call__ = algorithm.Descent.__call__, descend
 if fault.startswith("sends"):
     algorithm.Descent.__call__ = undisturbed
 plain, wire.Encoder.encode = wire.Encoder.encode, encode
+tested, train.score_model = train.score_model, score
 cli.main()

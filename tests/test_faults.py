@@ -51,3 +51,16 @@ def test_a_fault_in_one_rank_ends_the_job(
     # Of two replicas that differ, the second is named.
     assert says.format(rank=rank, differs=rank | 1, in_group=rank % 2) in done.stderr
     assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_a_run_that_is_told_to_stop_in_its_last_test_ends_it(corpus: Path, tmp_path: Path) -> None:
+    settings = [f"corpus.path={corpus}", "model.hidden=[30]", "train.epochs=1"]
+    done = mpirun(
+        RANKS,
+        *(sys.executable, FAULTY, "is told to stop in the last test", "3"),
+        *("train", "gtc", "--out", tmp_path / "run"),
+        *(word for one in settings for word in ("--set", one)),
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/summary.json").exists()

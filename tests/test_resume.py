@@ -103,7 +103,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(
     told = json.loads((part / "environment.json").read_text())
     assert len(told["resumed"]) == 1
 
-    again = gtcbmuf(*words, ranks=RANKS[method])
+    again = gtcbmuf(*words, "--set", "train.patience=7", ranks=RANKS[method])
     assert again.stdout == f"{part}: this run is finished already\n"
 
 
@@ -199,6 +199,28 @@ def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) 
     shutil.rmtree(tmp_path / "run")
     done = resume(stopped, tmp_path, tmp_path / "moved/corpus.h5", epochs(stopped, 0))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=1")
+    assert gtcbmuf(*words, ranks=2).returncode == 0
+    before = (out / "summary.json").read_bytes()
+    for method, ranks, more, says in (
+        ("gtc", 2, "exchange.tau=2", "exchange.tau = 1.0, and this job has 2.0"),
+        ("gtc", 2, "train.epochs=2", "train.epochs = 1, and this job has 2"),
+        ("gtc", 4, "train.epochs=1", "workers = 2, and this job has 4"),
+        ("sync-sgd", 2, "train.epochs=1", "exchange.kind = gtc, and this job has dense"),
+    ):
+        words = command(method, corpus, out, "train.epochs=1", more)
+        done = gtcbmuf(*words, "--resume", ranks=ranks)
+        assert done.returncode == 2
+        ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+        assert len(ours) == 1
+        assert f"--out {out}: there is a finished run with {says}" in ours[0]
+        assert (out / "summary.json").read_bytes() == before
 
 
 def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
