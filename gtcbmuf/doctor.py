@@ -12,7 +12,7 @@ from mpi4py import MPI
 from gtcbmuf import corpus, launcher
 from gtcbmuf.collectives import one_way, partners
 from gtcbmuf.errors import UserError
-from gtcbmuf.topology import host_of_rank
+from gtcbmuf.topology import cores_of_hosts, host_of_rank
 
 #: Bytes of the messages that tell latency and bandwidth, and how often each goes there and back.
 _SMALL, _LARGE = (8, 200), (4 << 20, 10)
@@ -66,12 +66,11 @@ def _cores(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
     import threadpoolctl
 
     threads = max((pool["num_threads"] for pool in threadpoolctl.threadpool_info()), default=1)
-    facts = world.allgather((threads, frozenset(os.sched_getaffinity(0))))
+    of_rank, of_host = world.allgather(threads), cores_of_hosts(world, hosts)
     found = []
     for host, ranks in Counter(hosts).items():
-        here = [fact for fact, its in zip(facts, hosts, strict=True) if its == host]
-        cores = len(frozenset().union(*(allowed for _, allowed in here)))
-        wanted = sum(number for number, _ in here)
+        cores = of_host[host]
+        wanted = sum(number for number, its in zip(of_rank, hosts, strict=True) if its == host)
         hint = ""
         if ranks > cores:
             hint = (
@@ -126,7 +125,10 @@ def _network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
         if not others:
             continue
         latency = max(one_way(world, other, *_SMALL) for other in others) * 1e6
-        bandwidth = _LARGE[0] / max(one_way(world, other, *_LARGE) for other in others) / 1e6
+        seconds = {hosts[other]: one_way(world, other, *_LARGE) for other in others}
+        slowest = max(seconds, key=seconds.__getitem__)
+        bandwidth = _LARGE[0] / seconds[slowest] / 1e6
+        to = f" (to {slowest}, the slowest of {len(others)})" if len(others) > 1 else ""
         hint = ""
         if latency > _SLOW_LATENCY or bandwidth < _SLOW_BANDWIDTH:
             hint = (
@@ -135,7 +137,7 @@ def _network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
                 else "slow for a cluster; is it the fast network? MPICH: FI_PROVIDER, UCX_TLS; "
                 "Open MPI: --mca pml, --mca btl_tcp_if_include"
             )
-        found.append(Finding(what, f"{latency:.3g} us, {bandwidth:,.0f} MB/s", hint))
+        found.append(Finding(what, f"{latency:.3g} us, {bandwidth:,.0f} MB/s{to}", hint))
     return found
 
 

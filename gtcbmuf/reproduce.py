@@ -73,15 +73,17 @@ def reproduce(
     }[study]
     file = folder / f"{study.replace('-', '_')}.csv"
     runs = Study(jobs, corpus, Path("runs") / name / study, file)
+    if by == "nobody":
+        if not corpus.exists():
+            print(f"# first: sbatch {slurm.CORPUS} {shlex.join(chosen.corpus.words(corpus))}\n")
+        print("\n".join(runs.arrays(f"{name}-{study}")), end="")
+        return
     try:
         if by == "mpirun":
             make_corpus(corpus, chosen.corpus)
             runs.run()
-        elif by == "slurm":
-            runs.submit(f"{name}-{study}", chosen.corpus)
         else:
-            print("\n".join(runs.arrays(f"{name}-{study}")), end="")
-            return
+            runs.submit(f"{name}-{study}", chosen.corpus)
     finally:
         if study == "error-table":
             error_table.write(runs.results(), folder)
@@ -107,6 +109,11 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
     preset: str
     hours: float
     seed: int
+
+    def words(self, out: Path) -> list[str]:
+        """What `gtcbmuf corpus` is to be given."""
+        chosen = ("--preset", self.preset, "--hours", f"{self.hours:g}", "--seed", str(self.seed))
+        return ["synth", *chosen, "--out", str(out)]
 
 
 class Cell(Struct, frozen=True, forbid_unknown_fields=True):
@@ -326,20 +333,23 @@ class Study:
         """
         self.collect()
         left, jobs = self.left(), slurm.queued(name)
-        if left and not jobs:
+        print(f"{len(self._jobs) - len(left)} of {len(self._jobs)} runs are finished")
+        if not left:
+            return
+        if not jobs:
             self._runs.mkdir(parents=True, exist_ok=True)
             texts = self.arrays(name)
+            for text in texts:
+                slurm.would_take(text)
             made = None
             if not self._corpus.exists():
-                words = ("--preset", source.preset, "--hours", source.hours, "--seed", source.seed)
-                made = slurm.enqueue_corpus(["synth", *map(str, words), "--out", str(self._corpus)])
-            jobs = [slurm.enqueue(text, after=made) for text in texts]
-        print(f"{len(self._jobs) - len(left)} of {len(self._jobs)} runs are finished")
-        if left:
-            print(f"jobs {', '.join(jobs)}: {len(left)} runs, whose logs are in {self._runs}")
-            print(
-                f"to follow them: squeue --me --name {name}; when they are done: the same command"
-            )
+                made = slurm.enqueue_corpus(source.words(self._corpus))
+                print(f"job {made}: {self._corpus}")
+            for text in texts:
+                jobs.append(slurm.enqueue(text, after=made))
+                print(f"job {jobs[-1]}: {slurm.option(text, 'array')}")
+        print(f"jobs {', '.join(jobs)}: {len(left)} runs, whose logs are in {self._runs}")
+        print(f"to follow them: squeue --me --name {name}; when they are done: the same command")
 
     def arrays(self, name: str) -> list[str]:
         """Texts of Slurm jobs for the runs that are left: an array for each number of workers.
@@ -347,7 +357,8 @@ class Study:
         Raises:
             UserError: jobs/train.sbatch cannot be filled in.
         """
-        template, left = slurm.read(), self.left()
+        template = slurm.read()
+        left = [job for job in self.left() if self._result(job) is None]
         return [
             slurm.array(
                 template,

@@ -33,7 +33,20 @@ OPTIONS = (
     "mail-user",
     "mail-type",
 )
-_LINE = re.compile(r"(##?)SBATCH --([a-z-]+)(?:=(\S*))?$")
+_SHORT = {
+    "A": "account",
+    "a": "array",
+    "C": "constraint",
+    "c": "cpus-per-task",
+    "d": "dependency",
+    "J": "job-name",
+    "N": "nodes",
+    "n": "ntasks",
+    "o": "output",
+    "p": "partition",
+    "q": "qos",
+    "t": "time",
+}
 _TRAIN = 'gtcbmuf train "$@"'
 
 
@@ -57,7 +70,8 @@ def job(
 
     Args:
         source, assignments: the configuration, as `gtcbmuf.config.load` takes them.
-        out: the run directory; by default as `gtcbmuf.train.train` has it.
+        out: the run directory; by default one under runs/ that names method, workers, seed,
+            corpus, and with a few digits all else.
         options: of sbatch, among `OPTIONS`.
 
     Raises:
@@ -68,7 +82,9 @@ def job(
     template = read()
     nodes, per_node = layout(fill(template, options, []))
     config.group_size(chosen, nodes * per_node, [per_node] * nodes)
-    out = out or Path("runs") / config.run_name(chosen, nodes * per_node)
+    # Jobs with other settings get directories of their own; the same command goes on with its own.
+    kind = f"{Path(chosen.corpus.path).stem}-{config.fingerprint(chosen)[:6]}"
+    out = out or Path("runs") / f"{config.run_name(chosen, nodes * per_node)}-{kind}"
     assigned = [word for assignment in assignments for word in ("--set", assignment)]
     return Job(fill(template, options, [source, *assigned, "--out", str(out)]), out)
 
@@ -93,7 +109,16 @@ def check(job: Job) -> str:
     """
     if shutil.which("sbatch") is None:
         return "there is no sbatch here that could be asked about this job"
-    return _sbatch(job.text, "--test-only").stderr.strip()
+    return would_take(job.text)
+
+
+def would_take(text: str) -> str:
+    """What `sbatch --test-only` says of a job's text.
+
+    Raises:
+        UserError: there is no Slurm, or it would not take it.
+    """
+    return _sbatch(text, "--test-only").stderr.strip()
 
 
 def submit(job: Job) -> str:
@@ -172,7 +197,7 @@ def array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[s
         f"    {number}) exec >>{shlex.quote(str(log))} 2>&1; set -- {shlex.join(arguments)} ;;"
         for number, (log, arguments) in enumerate(runs.items())
     ]
-    begin = next(n for n, line in enumerate(lines) if line and not line.startswith("#"))
+    begin = _begin(lines)
     chosen = [f"GTCBMUF_WORKERS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
     return "\n".join([*lines[:begin], *chosen, *lines[begin:]]) + "\n"
 
@@ -206,23 +231,51 @@ def _with_options(template: str, options: Mapping[str, str]) -> list[str]:
             raise UserError(f"--{name} {value!r}: expected a word without blanks, quotes, \\ and #")
     lines, left = [], dict(options)
     for line in template.splitlines():
-        found = _LINE.match(line)
-        if found and found[2] in options:
-            if found[2] in left:
-                lines.append(f"#SBATCH --{found[2]}={left.pop(found[2])}")
+        told = _told(line)
+        if len(told) == 1 and told[0][0] in options:
+            name, _ = told[0]
+            if name in left:
+                lines.append(f"#SBATCH --{name}={left.pop(name)}")
         else:
             lines.append(line)
-    lines[1:1] = [f"#SBATCH --{name}={value}" for name, value in left.items()]
+    # sbatch reads no option behind the first command, and of one that is there twice the last.
+    head = lines[: _begin(lines)]
+    end = max((n for n, line in enumerate(head, 1) if line.startswith("#SBATCH")), default=1)
+    lines[end:end] = [f"#SBATCH --{name}={value}" for name, value in left.items()]
     return lines
+
+
+def _begin(lines: Sequence[str]) -> int:
+    """Where a job's commands begin."""
+    commands = (n for n, line in enumerate(lines) if line and not line.startswith("#"))
+    return next(commands, len(lines))
+
+
+def _told(line: str) -> list[tuple[str, str | None]]:
+    """The options, by their long names, and values of a line for sbatch, or one that ## keeps."""
+    found = re.match(r"##?SBATCH\s+(.*)", line)
+    try:
+        words = shlex.split(found[1], comments=True) if found else []
+    except ValueError:  # quotes that do not end: sbatch will say so
+        words = []
+    told: list[tuple[str, str | None]] = []
+    for word in words:
+        if long := re.fullmatch(r"--([a-z-]+)(?:=(.*))?", word):
+            told.append((long[1], long[2]))
+        elif (short := re.fullmatch(r"-([A-Za-z])(.*)", word)) and short[1] in _SHORT:
+            told.append((_SHORT[short[1]], short[2].removeprefix("=") or None))
+        elif told and told[-1][1] is None:
+            told[-1] = told[-1][0], word
+    return told
 
 
 def option(text: str, name: str) -> str | None:
     """What a job's text says of an option."""
+    said = None
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if found and found[1] == "#" and found[2] == name:
-            return found[3]
-    return None
+        if line.startswith("#SBATCH"):
+            said = next((value for key, value in _told(line) if key == name), said)
+    return said
 
 
 def layout(text: str) -> tuple[int, int]:
@@ -233,7 +286,9 @@ def layout(text: str) -> tuple[int, int]:
     """
     numbers = []
     for name in ("nodes", "ntasks-per-node"):
-        value = option(text, name) or ""
+        value = option(text, name)
+        if value is None:
+            raise UserError(f"--{name}: is neither given nor in {TEMPLATE}")
         if not re.fullmatch(r"[1-9]\d{0,6}", value):
             raise UserError(f"--{name} {value}: expected a number")
         numbers.append(int(value))

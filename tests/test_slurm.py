@@ -22,6 +22,10 @@ from tiny import write_corpus
 from gtcbmuf import checkpoint, results
 
 SCRIPT = ROOT / "scripts/slurm"
+#: srun starts the MPICH wheel's ranks; those of the Open MPI wheel its own mpirun.
+LAUNCHERS, RANK_3, SAYS_KILLED = (["srun", "mpirun"], b"\0SLURM_PROCID=3\0", "task 3: Killed")
+if os.environ.get("GTCBMUF_MPI") == "openmpi":
+    LAUNCHERS, RANK_3, SAYS_KILLED = ["mpirun"], b"\0OMPI_COMM_WORLD_RANK=3\0", "prterun"
 
 
 def until(condition: Callable[[], object], seconds: float = 300) -> None:
@@ -120,6 +124,7 @@ class Cluster:
             "TMPDIR": str(tmpdir),
             "GTCBMUF_VENV": sys.prefix,
             "NUMBA_CACHE_DIR": str(folder / "numba"),
+            "LAUNCHER": LAUNCHERS[0],
         }
         (folder / "scripts").symlink_to(ROOT / "scripts")
         shutil.copytree(ROOT / "jobs", folder / "jobs")
@@ -192,7 +197,7 @@ def weights(out: Path) -> str:
     return str(json.loads((out / "summary.json").read_text())["weights_sha256"])
 
 
-@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_run_ends_with_the_bits_that_it_has_under_mpirun(
     cluster: Cluster, tmp_path: Path, launcher: str
 ) -> None:
@@ -266,11 +271,11 @@ def test_a_rank_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -
     [rank] = [
         process
         for process in processes(str(out))
-        if b"SLURM_PROCID=3\0" in Path(f"/proc/{process}/environ").read_bytes()
+        if RANK_3 in Path(f"/proc/{process}/environ").read_bytes()
     ]
     os.kill(rank, signal.SIGKILL)
     assert cluster.end(job)["JobState"] == "FAILED"
-    assert "task 3: Killed" in cluster.log(job)
+    assert SAYS_KILLED in cluster.log(job)
 
 
 def test_a_run_that_diverges_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
@@ -406,7 +411,7 @@ def test_a_chain_makes_a_corpus_a_run_and_a_report(cluster: Cluster) -> None:
         assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
     report = cluster.folder / told.partition(": ")[2].split()[0]
     assert "| gtc-bmuf" in report.read_text()
-    assert (cluster.folder / "runs/chain/fer.png").exists()
+    assert (cluster.folder / "runs/chain-gtc-bmuf/fer.png").exists()
 
 
 def test_slurm_is_given_a_study_once_and_its_results_are_taken_up(
@@ -418,7 +423,7 @@ def test_slurm_is_given_a_study_once_and_its_results_are_taken_up(
         return cluster.command("squeue", "--noheader", "--array", "--name=a-study").splitlines()
 
     told = cluster.command(*words, "slurm")
-    assert told.startswith("0 of 4 runs are finished\n")
+    assert told.startswith("0 of 4 runs are finished\njob ")
     assert re.search(r"^jobs \d+, \d+: 4 runs, whose logs", told, re.MULTILINE)
     assert len(jobs()) == 4  # which wait for the corpus
     cluster.command(*words, "slurm")

@@ -1,7 +1,10 @@
 """The text of a Slurm job: what is filled in, and what is refused before Slurm is asked."""
 
 import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -98,7 +101,10 @@ def test_a_dry_run_shows_the_text_and_submits_nothing(tmp_path: Path) -> None:
     words = ("gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--nodes", "4", "--dry-run")
     done = gtcbmuf("submit", *words, env=NO_SLURM)
     assert done.returncode == 0, done.stderr
-    expected = ["gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--out", "runs/gtc-bmuf-64-seed0"]
+    out = re.search(r"--out '(.*?)'", done.stdout)
+    assert out
+    assert re.fullmatch("runs/gtc-bmuf-64-seed0-my corpus-[0-9a-f]{6}", out[1])
+    expected = ["gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--out", out[1]]
     text, _, verdict = done.stdout.rpartition("\n# ")
     assert text == slurm.fill(TEMPLATE, {"nodes": "4"}, expected)
     assert verdict == "there is no sbatch here that could be asked about this job\n"
@@ -123,10 +129,85 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], says: str) -> N
     assert says in line
 
 
+def test_jobs_with_other_settings_have_other_run_directories() -> None:
+    def out(*assignments: str) -> Path:
+        return slurm.job("gtc-bmuf", assignments, None, {}).out
+
+    assert out("train.seed=1") == out("train.seed=1")
+    assert len({out(), out("exchange.tau=2"), out("corpus.path=b.h5"), out("train.seed=1")}) == 4
+
+
 def test_a_misspelt_option_lists_the_valid_ones() -> None:
     done = gtcbmuf("submit", "gtc", "--partitoin=main")
     for name in (*slurm.OPTIONS, "set", "out", "dry-run"):
         assert f"--{name}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#SBATCH -N 2",
+        "#SBATCH -N2",
+        "#SBATCH --nodes 2",
+        "#SBATCH --nodes=2 # of the large ones",
+        "#SBATCH --exclusive --nodes=2 -t 4:00:00",
+        "#SBATCH --nodes=2\n#SBATCH -N 3",
+        "##SBATCH --nodes=2",
+    ],
+)
+def test_an_option_counts_however_the_file_spells_it(line: str) -> None:
+    template = f'#!/bin/bash\n{line}\n#SBATCH --ntasks-per-node=4\nset -e\ngtcbmuf train "$@"\n'
+    text = slurm.fill(template, {"nodes": "8"}, ["gtc"])
+    assert slurm.option(text, "nodes") == "8"
+    assert slurm.layout(text) == (8, 4)
+    # sbatch takes the last, and reads none behind the first command.
+    told = [line for line in text.partition("set -e")[0].splitlines() if line[:7] == "#SBATCH"]
+    assert [one for one in told if "-N" in one or "--nodes" in one][-1] == "#SBATCH --nodes=8"
+
+
+def test_a_file_that_does_not_say_how_many_workers_is_refused() -> None:
+    text = "#!/bin/bash\n#SBATCH -n 32 -N 2\n"
+    assert slurm.option(text, "ntasks") == "32"
+    with pytest.raises(UserError, match=r"--ntasks-per-node: is neither given nor in jobs/train"):
+        slurm.layout(text)
+
+
+SRUN = """#!/bin/bash
+case "$*" in *"rm -rf"*) exit 1 ;; esac  # the nodes are busy
+trap 'exit 75' USR1
+touch started
+while [ -n "$FAKE_STEPS" ]; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_what_comes_of_cleaning_up_does_not_decide_the_job(stops: bool, tmp_path: Path) -> None:
+    for name, text in (("srun", SRUN), ("scontrol", '#!/bin/bash\necho "$@" >scontrol\n')):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    process = subprocess.Popen(
+        ["bash", ROOT / slurm.TEMPLATE, "gtc"],
+        env={
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+            "FAKE_STEPS": "1" if stops else "",
+            "SLURM_SUBMIT_DIR": str(tmp_path),
+            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_NTASKS": "2",
+            "TMPDIR": str(tmp_path),
+        },
+    )
+    if stops:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "started").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=30) == (75 if stops else 0)
+    requeued = tmp_path / "scontrol"
+    assert (requeued.read_text() if requeued.exists() else "") == ("requeue 7\n" if stops else "")
 
 
 def test_elsewhere_than_in_the_checkout_there_is_nothing_to_submit(tmp_path: Path) -> None:
