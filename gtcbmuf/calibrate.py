@@ -1,13 +1,13 @@
 """Measures what `gtcbmuf.costs` wants to know of a machine and its network.
 
     mpirun -n 1 gtcbmuf calibrate --out cluster.toml
-    srun --nodes=2 --ntasks-per-node=2 gtcbmuf calibrate --out cluster.toml
+    srun --nodes=2 --ntasks-per-node=2 --exclusive gtcbmuf calibrate --out cluster.toml
 
 Compute is measured on rank 0 while the others wait, so the ranks should have cores of their own.
+Two ranks a host are enough, and disturb each other least; a plan is told how many there will be.
 """
 
 import math
-import os
 import shlex
 import statistics
 import time
@@ -26,7 +26,7 @@ from gtcbmuf.fitting import fit
 from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.runlog import environment
-from gtcbmuf.topology import host_of_rank
+from gtcbmuf.topology import cores_of_hosts, host_of_rank
 
 #: Shapes and minibatches that compute is fitted to.
 SHAPES = (
@@ -55,9 +55,10 @@ def calibrate(world: MPI.Comm, rounds: int) -> Cluster:
     network = _network(world, rounds)
     told = environment()
     measured = f"measured {told['started']} by {shlex.join(told['command'])}"
+    changed = "+" if told["dirty"] else ""
     return Cluster(
         version=VERSION,
-        source=f"{measured}, commit {told['commit']}",
+        source=f"{measured}, commit {told['commit']}{changed}",
         processor=told["processor"],
         compute=compute,
         network=network,
@@ -184,7 +185,8 @@ def _message(n: int, sent: NDArray[np.int64], rounds: int) -> tuple[float, float
 def _network(world: MPI.Comm, rounds: int) -> Network | None:
     """From rank 0 to its neighbour, and to the slowest other host; None unless there are both.
 
-    Bandwidths are of messages both ways at once, as in collectives.
+    Bandwidths are of messages both ways at once, as in collectives. Workers and cores are those of
+    this job: its ranks a host, and what they together may run on, on the host that has least.
     """
     hosts = host_of_rank(world)
     near, far = partners(hosts)
@@ -194,7 +196,7 @@ def _network(world: MPI.Comm, rounds: int) -> Network | None:
     def slowest(of: Callable[..., float], others: Sequence[int], size: int, number: int) -> float:
         return max(of(world, other, size, number) for other in others)
 
-    cores = len(os.sched_getaffinity(0))
+    cores = min(cores_of_hosts(world, hosts).values())
     return Network(
         latency_within=slowest(one_way, near, _SMALL, 20 * rounds),
         latency_across=slowest(one_way, far, _SMALL, 20 * rounds),

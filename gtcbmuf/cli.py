@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import gc
-import math
 import os
 import sys
 import time
@@ -143,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--workers", type=int, required=True, metavar="N")
     _add_cluster(plan)
+    plan.add_argument(
+        "--workers-per-host", type=int, metavar="N", help="that will run (those that calibrated)"
+    )
     plan.add_argument("--parameters", type=float, required=True, metavar="n", help="of the model")
     plan.add_argument("--minibatch", type=int, default=256, help="frames of a worker (256)")
     plan.add_argument("--density", type=float, default=1e-3, help="of messages (0.001)")
@@ -393,9 +395,12 @@ def _reproduce(arguments: Any) -> None:
     if arguments.study == "speedup-table":
         from gtcbmuf import speedup_table
 
+        reproduce.preset(arguments.preset)  # there is one of that name
         given = (arguments.cluster, arguments.network)
         compute, network = plan.read(*given, elsewhere=arguments.elsewhere)
-        speedup_table.reproduce(compute, network, arguments.results / arguments.preset)
+        cluster = " with the network of ".join(str(file) for file in given if file)
+        folder = arguments.results / arguments.preset
+        speedup_table.reproduce(compute, network, cluster, folder)
         return
     if arguments.dry_run and not arguments.slurm:
         raise UserError("--dry-run: only with --slurm")
@@ -412,16 +417,15 @@ def _plan(arguments: Any) -> None:
     from gtcbmuf import plan
 
     compute, network = plan.read(
-        arguments.cluster, arguments.network, elsewhere=arguments.elsewhere
+        arguments.cluster,
+        arguments.network,
+        elsewhere=arguments.elsewhere,
+        workers_per_host=arguments.workers_per_host,
     )
-    if not 1 <= arguments.parameters < math.inf:
-        raise UserError(
-            f"--parameters {arguments.parameters:g}: expected a whole number, 1 or more"
-        )
     made = plan.Plan(
         compute,
         network,
-        parameters=round(arguments.parameters),
+        parameters=plan.whole(arguments.parameters),
         minibatch=arguments.minibatch,
         density=arguments.density,
         period=arguments.period,
@@ -431,10 +435,11 @@ def _plan(arguments: Any) -> None:
     )
     wanted = {name: getattr(arguments, name) for name in ("most", "hours", "epochs")}
     plan.check(made, arguments.workers, **wanted)
-    print(plan.at(made, arguments.workers, arguments.hours * arguments.epochs))
-    print(f"\n{plan.over(made, arguments.most)}\n\n{plan.sure(arguments.workers)}")
+    numbers = made.counts(arguments.workers, arguments.most)
     if arguments.plot:
-        plan.plot(made, arguments.most, arguments.plot)
+        plan.plot(made, numbers, arguments.plot)
+    print(plan.at(made, arguments.workers, arguments.hours * arguments.epochs))
+    print(f"\n{plan.over(made, numbers)}\n\n{plan.sure(made, arguments.workers)}")
 
 
 def _bench(arguments: Any) -> None:

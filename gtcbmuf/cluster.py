@@ -15,9 +15,13 @@ from gtcbmuf.storage import write_text
 #: Of the file's format: what its keys mean.
 VERSION = 1
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Number = Annotated[int, Meta(ge=1)]
+#: Workers that a host may have.
+MOST_PER_HOST = 10_000
+
+# Far beyond what there is, but so that no sum of them is infinite, and no step takes no time.
+Seconds = Annotated[float, Meta(ge=0, le=1e3)]
+SomeSeconds = Annotated[float, Meta(ge=1e-18, le=1e3)]
+Bandwidth = Annotated[float, Meta(ge=1, le=1e18)]
 
 
 class Compute(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,19 +42,19 @@ class Compute(Struct, frozen=True, forbid_unknown_fields=True):
             deviation, with every step and worker by itself.
     """
 
-    step: NotNegative
-    frame: NotNegative
-    frame_parameter: Positive
-    parameter: NotNegative
-    dense_parameter: NotNegative
-    encode_parameter: NotNegative
-    encode_update: NotNegative
-    decode_message: NotNegative
-    decode_update: NotNegative
-    decode_bits: NotNegative
-    filter_parameter: NotNegative
-    sum_parameter: NotNegative
-    deviation: NotNegative = 0.0
+    step: Seconds
+    frame: Seconds
+    frame_parameter: SomeSeconds
+    parameter: Seconds
+    dense_parameter: Seconds
+    encode_parameter: Seconds
+    encode_update: Seconds
+    decode_message: Seconds
+    decode_update: Seconds
+    decode_bits: Seconds
+    filter_parameter: Seconds
+    sum_parameter: Seconds
+    deviation: Annotated[float, Meta(ge=0, le=100)] = 0.0
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,12 +68,12 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         cores_per_host: workers beyond that share them; 0.5 is a core for two hosts (emulated ones).
     """
 
-    latency_within: NotNegative
-    latency_across: NotNegative
-    bandwidth_within: Positive
-    bandwidth_across: Positive
-    workers_per_host: Number
-    cores_per_host: Positive
+    latency_within: Seconds
+    latency_across: Seconds
+    bandwidth_within: Bandwidth
+    bandwidth_across: Bandwidth
+    workers_per_host: Annotated[int, Meta(ge=1, le=MOST_PER_HOST)]
+    cores_per_host: Annotated[float, Meta(ge=1e-3, le=1e6)]
 
 
 class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +82,7 @@ class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         version: of the format.
         source: where the figures come from: "measured ..." with command and commit, or "given".
-        processor: that `compute` was measured on.
+        processor: that `compute` was measured on, or is given for.
         compute, network: its parts; a file may have one of them.
     """
 

@@ -4,22 +4,34 @@
 
 Messages cost what Hockney (1994) says: a latency, and their bytes over the bandwidth. What MPI's
 collectives send, and in how many messages one after the other, follows Thakur, Rabenseifner and
-Gropp, "Optimization of collective communication operations in MPICH" (2005), here TRG. Ranks of a
-host share its link; a link carries as much both ways at once.
+Gropp, "Optimization of collective communication operations in MPICH" (2005), here TRG: the model is
+of MPICH's collectives. Ranks of a host share its link; a link carries as much both ways at once.
+Hosts are filled with workers in rank order, one after the other.
 
 All times are in seconds, sizes in bytes, bandwidths in bytes a second, and of one worker.
 """
 
 import math
-from dataclasses import astuple, dataclass
+from collections import Counter
+from dataclasses import astuple, dataclass, replace
+from functools import cache
 from statistics import NormalDist
 
 from gtcbmuf import wire
 from gtcbmuf.cluster import Compute, Network
 
-#: Bytes of all messages together from which MPICH's allgather is a ring (TRG section 4.1).
-_RING = 512 << 10
+#: Bytes of all messages together from which MPICH's allgather is a ring: of any number of ranks,
+#: and of one that is no power of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
+_LONG, _SHORT = 512 << 10, 80 << 10
 _FLOAT = 4
+#: Size of the slots that messages travel in, over that of a message (`collectives.MessageGather`).
+SLOT = 9 / 8
+#: Slices of one size that an overlapped exchange is cut into. Assumed, as a plan knows no layers: a
+#: model of eight, each as large as the others.
+SLICES = 8
+#: Seconds that what has come waits for, on average, behind the backward pass: half of what is slept
+#: between two looks (`collectives.PAUSE`).
+LOOK = 0.00015
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Method:
 
 @dataclass(frozen=True)
 class StepTime:
-    """The parts of a step's time; `sum` of them is the step."""
+    """The parts of a step's time; `sum` of them is the step. To exchange is also to add up."""
 
     compute: float
     stragglers: float
@@ -87,15 +99,23 @@ class Traffic:
         messages_within, messages_across: one after the other, within a host, and between two.
         copied: bytes that a rank of a host gets from others.
         sent: bytes that leave a host by its link.
+        added: floats that a rank adds up.
+        rounds: of messages, each sent only when those of the round before have come.
     """
 
     messages_within: float
     copied: float
     messages_across: float
     sent: float
+    added: float = 0.0
+    rounds: float = 0.0
+
+    def times(self, number: float) -> "Traffic":
+        """So many of it, one after the other."""
+        return Traffic(*(number * part for part in astuple(self)))
 
     def seconds(self, network: Network) -> float:
-        """The time it takes."""
+        """The time it takes to move it."""
         within = self.messages_within * network.latency_within
         across = self.messages_across * network.latency_across
         copies = self.copied / network.bandwidth_within
@@ -117,8 +137,8 @@ def message_bytes(n: int, density: float) -> float:
     if density > 1 / 16:
         return header + n / 4
     k = wire.rice_parameter(n, round(n * density))
-    q: float = (1 - density) ** (2**k)
-    return header + n * density * (k + 2 + q / (1 - q)) / 8
+    quotient = 1 / math.expm1(-(2**k) * math.log1p(-density))
+    return header + n * density * (k + 2 + quotient) / 8
 
 
 def slowest(ranks: int, deviation: float) -> float:
@@ -135,59 +155,83 @@ def slowest(ranks: int, deviation: float) -> float:
 def allgather(span: Span, size: float) -> Traffic:
     """Every rank gets `size` bytes of each.
 
-    Recursive doubling, in log2 p messages one after the other, and from 512 kB in all on a ring, in
-    p - 1 (TRG section 4.1). In a ring one rank of a host sends to another host, (p - 1) size in
-    all; in recursive doubling every rank does, what its own host has by then, until each has what
-    the other hosts began with.
+    Short messages by recursive doubling where the number of ranks p is a power of two, else as
+    Bruck et al. (1997) have it: log2 p messages one after the other, rounded up. Long ones on a
+    ring, in p - 1 (TRG).
+
+    In a ring one rank of a host sends to another host, (p - 1) size in all. In recursive doubling
+    every rank does, what its own host has by then, until each has what the other hosts began with.
+    In Bruck's round of distance d a rank sends the d blocks that it has, or those that are missing,
+    to the d-th before it: of a host's ranks d do so to another host, but not more than there are.
     """
     p, hosts, per_host = span.ranks, span.hosts, span.per_host
-    if p * size > _RING and hosts > 1:
-        return Traffic(0, (p - 1) * size, p - 1, (p - 1) * size)
-    sent = per_host * (p - per_host) * size
-    messages = p - 1 if p * size > _RING else math.log2(per_host)
-    return Traffic(messages, (p - 1) * size, math.log2(hosts), sent)
+    doubles, whole, copied = p & (p - 1) == 0, p * size, (p - 1) * size
+    is_ring = whole >= _LONG or (whole >= _SHORT and not doubles)
+    rounds = p - 1 if is_ring else _rounds(p)
+    if hosts == 1:
+        return Traffic(rounds, copied, 0, 0, rounds=rounds)
+    within = 0.0
+    if is_ring:
+        sent = (p - 1) * size
+    elif doubles:
+        # Where hosts do not divide the ranks, some pair crosses in every round.
+        within = math.log2(per_host) if p % hosts == 0 else 0.0
+        sent = per_host * (p - per_host) * size
+    else:
+        distances = [2**number for number in range(rounds)]
+        sent = size * sum(min(d, p - d, per_host) * min(d, p - d) for d in distances)
+    return Traffic(within, copied, rounds - within, sent, rounds=rounds)
 
 
 def allreduce(span: Span, size: float) -> Traffic:
     """Every rank gets the sum of `size` bytes of each.
 
-    Rabenseifner's, between one rank of each host: 2 log2 h messages, 2 (h - 1)/h size; hosts beyond
-    a power of two first give all they have to one of the others, and get the sum at the end (TRG
-    section 4.5). Before it the ranks of a host are summed, and after it told, in the same way.
+    Rabenseifner's, between one rank of each host: 2 log2 h messages, 2 (h - 1)/h size, (h - 1)/h of
+    it to add; hosts beyond a power of two first give all they have to one of the others, and get
+    the sum at the end (TRG). Before it the ranks of a host are summed, and after it told, in the
+    same way.
     """
     hosts, per_host = span.hosts, span.per_host
     most = 2 ** (hosts.bit_length() - 1)
-    beyond = 2 if hosts > most else 0
+    beyond = 1 if hosts > most else 0
+    added = (per_host - 1) / per_host + (most - 1) / most + beyond
     return Traffic(
-        2 * math.log2(per_host),
+        2 * _rounds(per_host),
         4 * (per_host - 1) / per_host * size,
-        2 * math.log2(most) + beyond,
-        (2 * (most - 1) / most + beyond) * size,
+        2 * (math.log2(most) + beyond),
+        2 * ((most - 1) / most + beyond) * size,
+        added * size / _FLOAT,
     )
 
 
 def broadcast(span: Span, size: float) -> Traffic:
     """One rank gives `size` bytes to all.
 
-    Scatter and ring between hosts, log2 h + h - 1 messages, 2 (h - 1)/h size (TRG section 4.3), and
-    within each a copy.
+    Scatter and ring between hosts, log2 h, rounded up, and h - 1 messages, 2 (h - 1)/h size (TRG),
+    and within each a copy.
     """
     hosts, per_host = span.hosts, span.per_host
     copied = size if per_host > 1 else 0.0
-    messages = math.log2(hosts) + hosts - 1
-    return Traffic(math.log2(per_host), copied, messages, 2 * (hosts - 1) / hosts * size)
+    messages = _rounds(hosts) + hosts - 1
+    return Traffic(_rounds(per_host), copied, messages, 2 * (hosts - 1) / hosts * size)
+
+
+def _rounds(ranks: float) -> int:
+    """log2, rounded up: as many rounds as it takes until what doubles in each is enough."""
+    return math.ceil(math.log2(ranks))
 
 
 def rank_order_sum(span: Span, size: float) -> Traffic:
     """Every rank gets the sum, added in rank order (`gtcbmuf.collectives.RankOrderSum`).
 
-    First every rank sends each other its part, so that per_host (p - per_host)/p of `size` leave a
-    host; then the sums of the parts go round in a ring, of which (p - 1)/p leave it.
+    First every rank sends each other its part, all at once, so that per_host (p - per_host)/p of
+    `size` leave a host; then the sums of the parts go round in a ring, of which (p - 1)/p leave it.
     """
     p, hosts, per_host = span.ranks, span.hosts, span.per_host
     sent = (per_host * (p - per_host) + p - 1) / p * size if hosts > 1 else 0.0
     copied = 2 * (p - 1) / p * size
-    return Traffic(2 * (per_host - 1), copied, 2 * (p - per_host), sent)
+    across = 2 * (p - per_host)
+    return Traffic(2 * (per_host - 1), copied, across, sent, size / _FLOAT, rounds=p)
 
 
 def step_time(
@@ -201,14 +245,13 @@ def step_time(
         parameters: n of the model.
         minibatch: frames of a worker in a step.
     """
-    n = parameters
-    workers, groups = method.workers, method.workers // method.group_size
-    hosts = -(-workers // network.workers_per_host)
-    crowding = max(1.0, workers / hosts / network.cores_per_host)
+    n, group_size, per_host = parameters, method.group_size, network.workers_per_host
+    groups = method.workers // group_size
+    crowding = max(1.0, min(method.workers, per_host) / network.cores_per_host)
 
     alone = compute.step + minibatch * (compute.frame + n * compute.frame_parameter)
     alone = crowding * (alone + n * compute.parameter)
-    stragglers = alone * slowest(method.group_size, compute.deviation)
+    stragglers = alone * slowest(group_size, compute.deviation)
     if method.period:
         # The groups wait for each other once a block, whose deviation is sqrt(K) times a step's.
         stragglers += alone * slowest(groups, compute.deviation) / math.sqrt(method.period)
@@ -220,60 +263,111 @@ def step_time(
         dense = method.density > 1 / 16
         encode = crowding * (n * compute.encode_parameter + updates * compute.encode_update)
         body = n * compute.decode_bits if dense else updates * compute.decode_update
-        decode = crowding * method.group_size * (compute.decode_message + body)
-    exchange = exchange_traffic(method, n, hosts).seconds(network)
+        decode = crowding * group_size * (compute.decode_message + body)
+
+    def seconds(traffic: Traffic) -> float:
+        return traffic.seconds(network) + crowding * traffic.added * compute.sum_parameter
+
+    gathered = exchange_traffic(method, n, per_host)
+    exchange = seconds(gathered)
     if method.overlap:
-        exchange = not_hidden(exchange, alone)
+        exchange = not_hidden(exchange + gathered.rounds * LOOK, alone)
 
     filtered = told = 0.0
     if method.period:
-        leaders = method.group_size if method.sharded else 1
-        own = groups * compute.sum_parameter + compute.filter_parameter
-        summed, spread = block_traffic(method, n, hosts)
-        filtered = summed.seconds(network) + crowding * n / groups / leaders * own
-        filtered, told = filtered / method.period, spread.seconds(network) / method.period
+        leaders = group_size if method.sharded else 1
+        summed, spread = block_traffic(method, n, per_host)
+        filtered = seconds(summed) + crowding * n / groups / leaders * compute.filter_parameter
+        filtered, told = filtered / method.period, seconds(spread) / method.period
     return StepTime(alone, stragglers, encode, exchange, decode, filtered, told)
 
 
 def not_hidden(exchange: float, compute: float) -> float:
     """What is left to wait for of an exchange behind the backward pass.
 
-    That is two thirds of the products; the slice of its last layer, an eighth, cannot hide.
+    Of SLICES slices the gradient is final one after the other, the first layer's last, and they are
+    exchanged one after the other. So at least one waits for the first slice's exchange, which
+    begins when the backward pass ends; or else for what the slices' exchanges take beyond the pass
+    from the end of its first slice on. The backward pass is two thirds of the matrix products.
     """
-    return max(exchange - 2 / 3 * compute, exchange / 8)
+    return max(exchange - (1 - 1 / SLICES) * 2 / 3 * compute, exchange / SLICES)
 
 
-def exchange_traffic(method: Method, n: int, hosts: int) -> Traffic:
-    """What a group moves in a step, of n parameters, with its workers on so many hosts in all."""
+def exchange_traffic(method: Method, n: int, per_host: int) -> Traffic:
+    """What a group moves in a step.
+
+    Args:
+        method: how it trains.
+        n: parameters.
+        per_host: workers of a full host.
+    """
     if method.group_size == 1:
         return _NOTHING
-    if method.density is None:
-        return allreduce(_group(method, hosts), n * _FLOAT)
-    # Slots are an eighth larger than the largest message.
-    return allgather(_group(method, hosts), 9 / 8 * message_bytes(n, method.density))
-
-
-def block_traffic(method: Method, n: int, hosts: int) -> tuple[Traffic, Traffic]:
-    """What the leaders move at a block's end, and then what a group does."""
-    group, groups = _group(method, hosts), method.workers // method.group_size
-    leaders, size = Span(groups, min(groups, hosts)), n * _FLOAT
-    if method.sharded:
-        # A host has group_size / group.hosts leaders of its group, each for its own slice.
-        summed = rank_order_sum(leaders, size / group.hosts)
-        spread = allgather(group, size / method.group_size)
+    group, shared = _group(method, per_host)
+    slices = SLICES if method.overlap else 1
+    part = max(n // slices, 1)
+    if method.density is not None:
+        traffic = allgather(group, SLOT * message_bytes(part, method.density))
+    elif method.overlap:  # whose bits must not depend on the slices
+        traffic = rank_order_sum(group, part * _FLOAT)
     else:
-        summed, spread = rank_order_sum(leaders, size), broadcast(group, size)
+        traffic = allreduce(group, n * _FLOAT)
+    return replace(traffic, sent=shared * traffic.sent).times(slices)
+
+
+def block_traffic(method: Method, n: int, per_host: int) -> tuple[Traffic, Traffic]:
+    """What the leaders move at a block's end, and then what a group does; as `exchange_traffic`."""
+    group, shared = _group(method, per_host)
+    groups, size = method.workers // method.group_size, n * _FLOAT
+    leaders = Span(groups, min(groups, hosts_of(method.workers, per_host)))
+    summed, spread = rank_order_sum(leaders, size), broadcast(group, size)
+    if method.sharded:
+        # Each worker sums a slice; a host's link carries those of all its workers.
+        sent = summed.sent * min(1, per_host / method.group_size)
+        summed = replace(rank_order_sum(leaders, size / method.group_size), sent=sent)
+        spread = allgather(group, size / method.group_size)
+    spread = replace(spread, sent=shared * spread.sent)
     return summed if groups > 1 else _NOTHING, spread if group.ranks > 1 else _NOTHING
 
 
-def link_bytes(method: Method, n: int, hosts: int) -> float:
-    """Bytes that leave a host by its link in a step, on average."""
-    total = exchange_traffic(method, n, hosts).sent
+def link_bytes(method: Method, n: int, per_host: int) -> float:
+    """Bytes that leave a host by its link in a step, on average; as `exchange_traffic`."""
+    total = exchange_traffic(method, n, per_host).sent
     if method.period:
-        total += sum(part.sent for part in block_traffic(method, n, hosts)) / method.period
+        total += sum(part.sent for part in block_traffic(method, n, per_host)) / method.period
     return total
 
 
-def _group(method: Method, hosts: int) -> Span:
-    """Of consecutive ranks: it spans as few hosts as it can."""
-    return Span(method.group_size, -(-method.group_size * hosts // method.workers))
+def hosts_of(workers: int, per_host: int) -> int:
+    """That so many workers need."""
+    return -(-workers // per_host)
+
+
+def group_sizes(workers: int) -> list[int]:
+    """M that the hybrid can have: the divisors of N but 1, which is bmuf, and N, which is gtc."""
+    small = [m for m in range(2, math.isqrt(workers) + 1) if workers % m == 0]
+    return sorted({*small, *(workers // m for m in small)})
+
+
+def _group(method: Method, per_host: int) -> tuple[Span, int]:
+    """A group that spans as many hosts as any does, and how many groups share a host's link."""
+    m = method.group_size
+    most, shared = straddling(method.workers // m, m, per_host)
+    return Span(m, most), shared
+
+
+@cache
+def straddling(groups: int, m: int, per_host: int) -> tuple[int, int]:
+    """Hosts that the widest group spans, and groups that share a host's link.
+
+    Groups are of m consecutive ranks. Where neither a host is so many groups nor a group so many
+    hosts, some straddle hosts, and a host may have the end of one and the start of another.
+    """
+    most, links = 1, Counter[int]()
+    # After so many groups one begins at the start of a host again.
+    for group in range(min(groups, per_host // math.gcd(m, per_host))):
+        first, last = group * m // per_host, (group * m + m - 1) // per_host
+        most = max(most, last - first + 1)
+        if last > first:
+            links.update((first, last))
+    return most, max(links.values(), default=1)

@@ -81,15 +81,16 @@ class Fit:
         return math.sqrt(mean((SPEED_UPS[c] / self.speed_up(c) - 1) ** 2 for c in cells))
 
 
-def fit(cells: Sequence[Cell] = tuple(SPEED_UPS)) -> Fit:
+def fits(cells: Sequence[Cell] = tuple(SPEED_UPS)) -> list[Fit]:
     """Fit the model to speed-ups, by least squares of the relative errors of the steps.
 
-    Four costs that are not negative, and for each number of workers of the hybrid the group size,
-    among powers of two, that fits best.
+    Returns:
+        A fit for each choice of group sizes, the best first: four costs that are not negative, and
+        for each number of workers of the hybrid a power of two.
     """
     hybrids = sorted({workers for method, workers in cells if method == "gtc-bmuf"})
     choices = [[2**power for power in range(1, workers.bit_length() - 1)] for workers in hybrids]
-    fits = []
+    found = []
     for sizes in itertools.product(*choices):
         group_sizes = dict(zip(hybrids, sizes, strict=True))
         terms, steps = [], []
@@ -98,20 +99,13 @@ def fit(cells: Sequence[Cell] = tuple(SPEED_UPS)) -> Fit:
             terms.append((1, m - 1, m * (m - 1), cell[1] // m - 1))
             steps.append(cell[1] / SPEED_UPS[cell])
         compute, link, shared, leader = fit_terms(terms, steps).tolist()
-        fits.append(Fit(compute, link, shared, leader, group_sizes))
-    return min(fits, key=lambda one: one.off(cells))
+        found.append(Fit(compute, link, shared, leader, group_sizes))
+    return sorted(found, key=lambda one: one.off(cells))
 
 
-def ranges() -> dict[str, tuple[float, float]]:
-    """Of each cost, the least and the most that it is when one of the nine cells is left out.
-
-    A wide range says that the data do not pin it down.
-    """
-    fits = [fit([one for one in SPEED_UPS if one != left_out]) for left_out in SPEED_UPS]
-    return {
-        name: (min(getattr(one, name) for one in fits), max(getattr(one, name) for one in fits))
-        for name in ("compute", "link", "shared", "leader")
-    }
+def without_one() -> list[Fit]:
+    """The best fit without each of the nine cells: what these agree on, the data pin down."""
+    return [fits([one for one in SPEED_UPS if one != left_out])[0] for left_out in SPEED_UPS]
 
 
 def with_ours(one: Fit, workers: int, m: int, bits: float) -> dict[str, float]:
@@ -121,12 +115,13 @@ def with_ours(one: Fit, workers: int, m: int, bits: float) -> dict[str, float]:
         one: the cluster.
         workers: N.
         m: workers of a group.
-        bits: of an update in our messages; the paper's (after Stroem 2015) has 32.
+        bits: of an update as our messages travel; the paper's (after Stroem 2015) has 32.
 
     Returns:
-        The speed-up with each change and those before it: shorter messages; leaders that each sum
-        a part, so that one sends 2 (G - 1)/G models and not G - 1; and an exchange behind the
-        backward pass, two thirds of the compute, of which an eighth cannot hide.
+        The speed-up with each change and those before it: shorter messages, which make all that a
+        group exchanges cheaper (a bottleneck of messages would stay); leaders that each sum a part,
+        so that one sends 2 (G - 1)/G models and not G - 1; and an exchange behind the backward
+        pass, of which as much is hidden as `costs.not_hidden` leaves.
     """
     theirs, groups = one.exchange(m), workers // m
     exchange = theirs * bits / 32
@@ -139,6 +134,26 @@ def with_ours(one: Fit, workers: int, m: int, bits: float) -> dict[str, float]:
         "and overlap": hidden + parts,
     }
     return {name: workers / (one.compute + step) for name, step in steps.items()}
+
+
+def beyond(one: Fit, workers: int, bits: float) -> dict[str, float]:
+    """Speed-ups at any number of workers; the hybrid's with the group size that is the fastest.
+
+    Args:
+        one: the cluster.
+        workers: N, no prime.
+        bits: as `with_ours` takes them.
+    """
+    sizes = costs.group_sizes(workers)
+    hybrids = [with_ours(one, workers, m, bits) for m in sizes]
+    best = {name: max(hybrid[name] for hybrid in hybrids) for name in hybrids[0]}
+    return {
+        "gtc": workers / one.step(workers, workers),
+        "bmuf": workers / one.step(workers, 1),
+        "gtc-bmuf": best["the paper's"],
+        "with our messages": best["with our messages"],
+        "and sums in parts": best["and sums in parts"],
+    }
 
 
 def group_size(cell: Cell, group_sizes: Mapping[int, int]) -> int:

@@ -1,12 +1,15 @@
 """What each method would cost and buy on a cluster: modelled by `gtcbmuf.costs`, never measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from gtcbmuf import cluster
 from gtcbmuf.cluster import Compute, Network
-from gtcbmuf.costs import Method, StepTime, link_bytes, step_time
+from gtcbmuf.costs import Method, StepTime, group_sizes, hosts_of, link_bytes, step_time
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import processor
@@ -14,22 +17,47 @@ from gtcbmuf.tables import markdown
 
 #: Of the fastest that a longer period or a lower density could make a method, what is enough.
 ENOUGH = 0.95
-#: More workers pay if they are faster by this factor at least.
+#: Twice as many workers pay if they are faster than any fewer by this factor at least.
 PAYS = 1.2
-#: How far predictions were off, as a share of what was measured: median and 90th percentile over
-#: the steps of results/plan/steps.csv (scripts/hold-costs).
-OFF = (0.1, 0.19)
+#: How far predicted steps were off, as shares of the measured ones: the median, and the 90th
+#: percentile of the size, of the steps in results/plan/steps.csv (scripts/hold-costs).
+OFF = {
+    "sync-sgd": (-0.07, 0.13),
+    "gtc": (-0.12, 0.25),
+    "bmuf": (-0.07, 0.14),
+    "gtc-bmuf": (-0.1, 0.14),
+}
 _HELD = "2 to 8 workers on 2 to 4 emulated hosts"
+#: What a plan can be of: the wire takes n < 2^31, a configuration a minibatch up to 2^20; the
+#: rest is far beyond what there is.
+LIMITS = {
+    "workers": (2, 10_000_000),
+    "most": (2, 10_000_000),
+    "workers-per-host": (1, cluster.MOST_PER_HOST),
+    "parameters": (1, 2**31 - 1),
+    "minibatch": (1, 2**20),
+    "period": (1, 2**31 - 1),
+    "density": (1e-9, 1.0),
+    "hours": (1e-9, 1e9),
+    "epochs": (1, 1_000_000),
+}
 _FRAMES_PER_HOUR = 360_000
 
 
-def read(path: Path | None, network: Path | None, *, elsewhere: bool) -> tuple[Compute, Network]:
+def read(
+    path: Path | None,
+    network: Path | None,
+    *,
+    elsewhere: bool,
+    workers_per_host: int | None = None,
+) -> tuple[Compute, Network]:
     """A cluster's compute and network, of one file or of two.
 
     Args:
         path: of a cluster.
         network: of a file whose network counts instead.
         elsewhere: compute may have been measured on another processor than this host's.
+        workers_per_host: instead of the network's.
 
     Raises:
         UserError: a part is missing, a file is at fault, or was measured on another machine.
@@ -39,18 +67,26 @@ def read(path: Path | None, network: Path | None, *, elsewhere: bool) -> tuple[C
     found = cluster.read(path)
     if found.compute is None:
         raise UserError(f"{path}: has no [compute]; calibrate on one of the cluster's hosts")
+    if not elsewhere and not found.processor:
+        raise UserError(
+            f"{path}: does not say which processor its [compute] is of; write processor = "
+            f"{processor()!r} if it is this host's, or say --elsewhere"
+        )
     if found.processor != (here := processor()) and not elsewhere:
         raise UserError(
             f"{path}: measured on {found.processor!r}, but this host has {here!r}; calibrate here, "
             "or say --elsewhere if the plan is for that one"
         )
-    its = cluster.read(network) if network else found
-    if its.network is None:
+    its = cluster.read(network).network if network else found.network
+    if its is None:
         raise UserError(
             f"{network or path}: has no [network]; calibrate with two hosts of two workers each, "
             "or write one and name it with --network"
         )
-    return found.compute, its.network
+    if workers_per_host is not None:
+        check_within({"workers-per-host": workers_per_host})
+        its = msgspec.structs.replace(its, workers_per_host=workers_per_host)
+    return found.compute, its
 
 
 @dataclass(frozen=True)
@@ -93,13 +129,12 @@ class Plan:
         return found
 
     def hybrids(self, workers: int) -> list[Method]:
-        """The hybrid with each group size that can be: powers of two, or the plan's."""
-        sizes = [2**power for power in range(1, workers.bit_length())]
+        """The hybrid with each group size that can be, or with the plan's, if it can."""
         shared = {"sharded": self.sharded, "overlap": self.overlap}
         return [
             Method(workers, size, self.density, self.period, **shared)
-            for size in ([self.group_size] if self.group_size else sizes)
-            if workers % size == 0 and size < workers
+            for size in group_sizes(workers)
+            if self.group_size in (None, size)
         ]
 
     def step(self, method: Method) -> StepTime:
@@ -113,7 +148,7 @@ class Plan:
 
     def hosts(self, workers: int) -> int:
         """That so many workers need."""
-        return -(-workers // self.network.workers_per_host)
+        return hosts_of(workers, self.network.workers_per_host)
 
     def enough(self, method: Method) -> tuple[int | None, float | None]:
         """The shortest period and the highest density that leave it nearly its best speed.
@@ -123,39 +158,71 @@ class Plan:
         """
         periods = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if method.period]
         densities = [0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 5e-4, 2e-4, 1e-4]
-        by_period = [replace(method, period=k) for k in periods]
-        by_density = [replace(method, density=d) for d in densities if method.density is not None]
-        period, density = (
-            next((one for one in many if self._near_best(one, many)), None)
-            for many in (by_period, by_density)
-        )
+        period = self._first_near_best([replace(method, period=k) for k in periods])
+        with_density = [replace(method, density=d) for d in densities if method.density is not None]
+        density = self._first_near_best(with_density)
         return period.period if period else None, density.density if density else None
 
-    def _near_best(self, method: Method, others: Sequence[Method]) -> bool:
-        return self.speed_up(method) >= ENOUGH * max(map(self.speed_up, others))
+    def _first_near_best(self, methods: Sequence[Method]) -> Method | None:
+        speeds = [self.speed_up(method) for method in methods]
+        near = (m for m, s in zip(methods, speeds, strict=True) if s >= ENOUGH * max(speeds))
+        return next(near, None)
+
+    def counts(self, workers: int, most: int) -> list[int]:
+        """Numbers of workers to look at: doubling up to `most`, with that one, and `workers`.
+
+        From twice the plan's group size on they are multiples of it.
+        """
+        base = self.group_size or 1
+        small = [2**power for power in range(1, base.bit_length() + 1) if 2**power < 2 * base]
+        doubled = [base * 2**power for power in range(1, (most // base).bit_length())]
+        last = most - most % base
+        return sorted({*small, *doubled, workers, *([last] if last > base else [])})
+
+
+def check_within(values: Mapping[str, float]) -> None:
+    """Raise for the first option whose value is out of its `LIMITS`.
+
+    Raises:
+        UserError: names it.
+    """
+    for name, value in values.items():
+        least, most = LIMITS[name]
+        if not least <= value <= most:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise UserError(f"--{name} {shown}: expected {least:,} to {most:,}")
+
+
+def whole(parameters: float) -> int:
+    """A number of parameters, as a whole number.
+
+    Raises:
+        UserError: it is none, or out of its bounds.
+    """
+    check_within({"parameters": parameters})
+    if parameters != round(parameters):
+        raise UserError(f"--parameters {parameters:g}: expected a whole number")
+    return round(parameters)
 
 
 def check(plan: Plan, workers: int, *, most: int, hours: float, epochs: int) -> None:
     """Raise for what cannot be planned.
 
     Raises:
-        UserError: a group size that does not divide the workers, or a value out of its range.
+        UserError: a group size that cannot be, or a value out of its bounds.
     """
-    if not hours > 0:
-        raise UserError(f"--hours {hours:g}: expected more than 0")
-    if epochs < 1:
-        raise UserError(f"--epochs {epochs}: expected 1 or more")
-    for name, number in (("workers", workers), ("most", most)):
-        if number < 2:
-            raise UserError(f"--{name} {number}: expected 2 or more")
-    size = plan.group_size
-    if size is not None and not (1 <= size < workers and workers % size == 0):
-        raise UserError(f"--group-size {size}: expected a number that divides {workers} workers")
-    if not 0 < plan.density <= 1:
-        raise UserError(f"--density {plan.density:g}: expected a share above 0, up to 1")
-    for name in ("minibatch", "period"):
-        if getattr(plan, name) < 1:
-            raise UserError(f"--{name} {getattr(plan, name)}: expected 1 or more")
+    check_within({"workers": workers, "most": most, "hours": hours, "epochs": epochs})
+    check_within({name: getattr(plan, name) for name in ("minibatch", "density", "period")})
+    size, possible = plan.group_size, group_sizes(workers)
+    if size is None or size in possible:
+        return
+    why = f"does not divide the {workers} workers"
+    if size == workers:
+        why = f"is all {workers} workers, which is gtc, without another group to filter with"
+    elif size == 1:
+        why = "is a worker without another to exchange with, which is bmuf"
+    expected = ", ".join(map(str, possible)) or "another number of workers: it has no divisors"
+    raise UserError(f"--group-size {size}: {why}; expected {expected}")
 
 
 def at(plan: Plan, workers: int, speech: float) -> str:
@@ -172,6 +239,7 @@ def at(plan: Plan, workers: int, speech: float) -> str:
     for name, method in [("sgd", Method(1, 1)), *plan.plain(workers).items(), *hybrids]:
         time, hosts = plan.step(method).sum, plan.hosts(method.workers)
         hours = frames / (method.workers * plan.minibatch) * time / 3600
+        sent = link_bytes(method, plan.parameters, plan.network.workers_per_host)
         period, density = plan.enough(method)
         rows.append(
             (
@@ -179,8 +247,8 @@ def at(plan: Plan, workers: int, speech: float) -> str:
                 str(method.workers),
                 str(method.group_size),
                 f"{time * 1e3:.3g}",
-                f"{plan.speed_up(method):.1f}",
-                f"{link_bytes(method, plan.parameters, hosts) / 1e6:.3g}",
+                _speed_up(plan, method),
+                f"{sent / 1e6:.3g}",
                 f"{hours:.3g}",
                 f"{hours * hosts:.3g}",
                 "" if period is None else str(period),
@@ -191,26 +259,47 @@ def at(plan: Plan, workers: int, speech: float) -> str:
     return markdown((*headers, "hours", "node-hours", "period", "density"), rows)
 
 
-def over(plan: Plan, most: int) -> str:
-    """A table of speed-ups from 2 workers on, doubling, and where each method stops to pay."""
-    numbers = [2**power for power in range(1, most.bit_length())]
+def over(plan: Plan, numbers: Sequence[int]) -> str:
+    """A table of speed-ups over numbers of workers, and where each method stops to pay."""
+    found = {number: plan.methods(number) for number in numbers}
+    names = list(dict.fromkeys(name for methods in found.values() for name in methods))
     rows = []
-    for name, by in curves(plan, numbers).items():
-        speed_ups = (f"{by[number]:.3g}" if number in by else "" for number in numbers)
-        rows.append((name, *speed_ups, str(pays_until(by))))
-    return markdown(("speed-up at", *map(str, numbers), "pays until"), rows)
+    for number, methods in found.items():
+        cells = (_speed_up(plan, methods[name]) if name in methods else "" for name in names)
+        hybrid = methods.get("gtc-bmuf")
+        rows.append((str(number), *cells, str(hybrid.group_size) if hybrid else ""))
+    paying = [str(pays_until(by)) for by in curves(plan, numbers).values()]
+    rows.append(("pays until", *paying, ""))
+    return markdown(("workers", *names, "groups of"), rows)
+
+
+def _speed_up(plan: Plan, method: Method) -> str:
+    """A cell of a table; with overlap, what it is without beside it."""
+    shown = f"{plan.speed_up(method):.3g}"
+    if not method.overlap:
+        return shown
+    return f"{shown} ({plan.speed_up(replace(method, overlap=False)):.3g})"
 
 
 def pays_until(speed_ups: Mapping[int, float]) -> int:
-    """The last number of workers that is faster than one and all fewer, by `PAYS`.
+    """The last number of workers that still pays.
+
+    That is one that is `PAYS` times as fast as any number of half as many or fewer, down to one
+    worker; and as any in between by what of that factor lies between (of two on a scale of
+    logarithms).
 
     Args:
-        speed_ups: by workers, ascending.
+        speed_ups: by workers, 2 or more, ascending.
     """
-    last, best = 1, 1.0
+    last, before = 1, {1: 1.0}
     for workers, speed_up in speed_ups.items():
-        if speed_up >= PAYS * best:
-            last, best = workers, speed_up
+        wanted = (
+            speed * PAYS ** min(1.0, math.log2(workers / number))
+            for number, speed in before.items()
+        )
+        if speed_up >= max(wanted):
+            last = workers
+        before[workers] = speed_up
     return last
 
 
@@ -223,26 +312,43 @@ def curves(plan: Plan, numbers: Sequence[int]) -> dict[str, dict[int, float]]:
     return found
 
 
-def sure(workers: int) -> str:
-    """How sure it is, in a line."""
+def sure(plan: Plan, workers: int) -> str:
+    """How sure it is, and what it rests on, a line each."""
+    off = (f"{name} {median:+.0%} ({most:.0%})" for name, (median, most) in OFF.items())
     beyond = "" if workers <= 8 else f"; {workers} workers are far beyond that"
-    return (
-        f"modelled: predictions for {_HELD} were off by {OFF[0]:.0%} (median) and {OFF[1]:.0%} "
-        f"(90th percentile){beyond}"
-    )
+    lines = [
+        f"modelled, not measured; predicted steps of {_HELD} were off by a median of (nine in ten "
+        f"by no more than): {', '.join(off)}; most were too short, and so speed-ups are "
+        f"overstated{beyond}"
+    ]
+    per_host, cores = plan.network.workers_per_host, plan.network.cores_per_host
+    if (on_full := min(workers, per_host)) > cores:
+        lines.append(
+            f"{on_full} workers share the {cores:g} cores of a host (network.cores_per_host), and "
+            f"each computes {on_full / cores:.3g} times as long; if they will have more, say so in "
+            "the file"
+        )
+    if plan.overlap:
+        lines.append(
+            "in brackets: without overlap; where it was measured, on two hosts, gtc gained nothing "
+            "by it (README, bench collectives)"
+        )
+    return "\n".join(lines)
 
 
-def plot(plan: Plan, most: int, path: Path) -> None:
-    """Speed-ups over workers.
+def plot(plan: Plan, numbers: Sequence[int], path: Path) -> None:
+    """Speed-ups over numbers of workers.
 
     Raises:
         UserError: it cannot be drawn to that place.
     """
-    numbers = [2**power for power in range(1, most.bit_length())]
-    with drawn(path, 7, 4.5) as axes:
-        for name, by in curves(plan, numbers).items():
-            axes.plot(list(by), list(by.values()), marker=".", label=name)
-        axes.plot(numbers, numbers, color="gray", linewidth=0.8)
-        axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up, modelled")
-        axes.grid(alpha=0.3)
-        axes.legend()
+    try:
+        with drawn(path, 7, 4.5) as axes:
+            for name, by in curves(plan, numbers).items():
+                axes.plot(list(by), list(by.values()), marker=".", label=name)
+            axes.plot(numbers, numbers, color="gray", linewidth=0.8)
+            axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up, modelled")
+            axes.grid(alpha=0.3)
+            axes.legend()
+    except UserError as error:
+        raise UserError(f"--plot {error}") from None

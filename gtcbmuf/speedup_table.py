@@ -1,5 +1,6 @@
 """The paper's speed-up table: what was measured here, what a model says, and what the paper has."""
 
+import csv
 import itertools
 import math
 import os
@@ -7,20 +8,36 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gtcbmuf import bench, config, error_table, launcher, paper, results, tables
+from gtcbmuf import bench, config, error_table, features, launcher, paper, results, tables
 from gtcbmuf.bench import Figure, methods
 from gtcbmuf.cluster import Compute, Network
-from gtcbmuf.costs import Method, message_bytes
+from gtcbmuf.costs import SLOT, Method, message_bytes
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
-from gtcbmuf.plan import Plan
+from gtcbmuf.model import Shape
+from gtcbmuf.plan import Plan, pays_until
 from gtcbmuf.results import Result
+from gtcbmuf.runlog import environment
 from gtcbmuf.storage import write_csv, write_text
+from gtcbmuf.synth import espeak
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A speed-up over one worker, on a machine with a core for each worker.
+
+    Attributes:
+        speed_up: of the median steps.
+        where: the machine's kind of processor, and the commit.
+    """
+
+    speed_up: float
+    where: str
 
 
 @dataclass(frozen=True)
@@ -28,32 +45,41 @@ class Row:
     """A method at a number of workers.
 
     Attributes:
-        measured: speed-up over one worker on this machine, with a core for each worker.
+        measured: if it was.
         modelled: by `gtcbmuf.costs` on the given cluster.
         group_size: M of the modelled one.
         paper: what the paper has.
-        fitted: by `gtcbmuf.paper.fit`.
+        fitted: by the best of `gtcbmuf.paper.fits`.
     """
 
     method: str
     workers: int
     group_size: int
-    measured: float | None
+    measured: Measured | None
     modelled: float
     paper: float | None
     fitted: float | None
 
 
-def reproduce(compute: Compute, network: Network, folder: Path) -> None:
+def reproduce(compute: Compute, network: Network, cluster: str, folder: Path) -> None:
     """Measure what this machine has cores for, model the rest, and write the table.
+
+    What is in the table already, measured with the same model and settings, is not measured again.
 
     Args:
         compute, network: of the cluster that the model is for.
+        cluster: the files that they are from.
         folder: for the table; its error_table.csv gives the errors of the trade-off.
 
     Raises:
-        UserError: a measurement failed, or the table cannot be written.
+        UserError: there is no error table, a measurement failed, or the table cannot be written.
     """
+    errors = results.read(folder / "error_table.csv")
+    if not errors:
+        raise UserError(
+            f"{folder / 'error_table.csv'}: no such file, or no run in it; make it with "
+            "`gtcbmuf reproduce error-table`"
+        )
     plan = Plan(
         compute,
         network,
@@ -62,10 +88,13 @@ def reproduce(compute: Compute, network: Network, folder: Path) -> None:
         density=methods.DENSITY,
         period=methods.PERIOD,
     )
-    found = rows(plan, measured(len(os.sched_getaffinity(0))))
-    errors = results.read(folder / "error_table.csv")
-    write(found, errors, {cell(one): plan.speed_up(method_of(one)) for one in errors}, folder)
-    print(table(found))
+    cores, before = len(os.sched_getaffinity(0)), read(folder / "speedup_table.csv", plan)
+    if 2 * max((workers for _, workers in before), default=1) <= cores:
+        before = speed_ups(measured(cores), plan.parameters, _here())
+    found = rows(plan, before)
+    fast = {cell(one): speed_up(plan, one) for one in errors if not math.isnan(one.fer_test)}
+    write(found, errors, fast, origin(plan, cluster), folder)
+    print(f"{table(found)}\n\n{of_the_paper()}")
 
 
 def cell(result: Result) -> paper.Cell:
@@ -73,17 +102,92 @@ def cell(result: Result) -> paper.Cell:
     return result.method, result.workers
 
 
+def speed_up(plan: Plan, result: Result) -> float:
+    """Of a run, on a plan's cluster, with its own model, minibatch and settings."""
+    chosen = configuration(result)
+    inputs = (2 * chosen.model.context + 1) * features.DIM  # all studies are of synthetic speech
+    targets = features.STATES * len(espeak.PHONES)
+    shape = Shape((inputs, *chosen.model.hidden, targets), chosen.model.activation)
+    its = replace(plan, parameters=shape.parameters, minibatch=chosen.train.minibatch)
+    return its.speed_up(method_of(result))
+
+
 def method_of(result: Result) -> Method:
     """What a run did in a step: its own group size, density and period."""
-    words = shlex.split(result.command)
-    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
-    chosen = config.load(result.method, given)
+    chosen = configuration(result)
     return Method(
         workers=result.workers,
         group_size=result.workers // result.groups,
         density=result.density if chosen.exchange.kind == "gtc" else None,
         period=None if chosen.block_filter.kind == "none" else chosen.block_filter.period,
+        sharded=chosen.block_filter.sharded,
+        overlap=chosen.exchange.overlap,
     )
+
+
+def configuration(result: Result) -> config.Config:
+    """Of a run, from the command that repeats it."""
+    words = shlex.split(result.command)
+    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
+    return config.load(result.method, given)
+
+
+def origin(plan: Plan, cluster: str) -> dict[str, str]:
+    """What the modelled figures are of, and how to make them again: columns of the table.
+
+    Args:
+        plan: that they are of.
+        cluster: the files that it is from.
+    """
+    told = environment()
+    return {
+        "parameters": str(plan.parameters),
+        "minibatch": str(plan.minibatch),
+        "density": f"{plan.density:g}",
+        "period": str(plan.period),
+        "cluster": cluster,
+        "command": shlex.join(told["command"]),
+        "commit": _commit(told),
+    }
+
+
+def _here() -> str:
+    """The processor and the commit of what is measured now."""
+    told = environment()
+    return f"{told['processor']}, {_commit(told)}"
+
+
+def _commit(told: Mapping[str, object]) -> str:
+    return str(told["commit"])[:12] + ("+" if told["dirty"] else "")
+
+
+def read(file: Path, plan: Plan) -> dict[paper.Cell, Measured]:
+    """What a table that was written before has of measured speed-ups; none if there is no file.
+
+    Args:
+        file: speedup_table.csv.
+        plan: of what they must have been measured with: model, minibatch, density and period.
+
+    Raises:
+        UserError: it is none of ours.
+    """
+    wanted = {key: f"{getattr(plan, key):g}" for key in ("minibatch", "density", "period")}
+    wanted["parameters"] = str(plan.parameters)
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            return {
+                (line["method"], int(line["workers"])): Measured(
+                    float(line["measured"]), line["measured_on"]
+                )
+                for line in csv.DictReader(opened)
+                if line["measured"] and all(line[key] == wanted[key] for key in wanted)
+            }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(
+            f"{file}: no speed-up table of ours: {error}; remove it to measure anew"
+        ) from None
 
 
 def measured(most: int) -> list[Figure]:
@@ -114,34 +218,48 @@ def measured(most: int) -> list[Figure]:
     return figures
 
 
-def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
+def speed_ups(figures: Sequence[Figure], parameters: int, where: str) -> dict[paper.Cell, Measured]:
+    """Measured speed-ups over one worker.
+
+    Args:
+        figures: of `gtcbmuf bench methods` with one worker and more.
+        parameters: of the model that is wanted.
+        where: they were measured.
+    """
+    facts = [(one.facts or {}, one.value) for one in figures]
+    steps = {
+        (fact["method"], fact["workers"]): value
+        for fact, value in facts
+        if fact.get("parameters") == parameters
+    }
+    return {
+        its_cell: Measured(its_cell[1] * steps["sgd", 1] / value, where)
+        for its_cell, value in steps.items()
+        if its_cell[1] > 1
+    }
+
+
+def rows(plan: Plan, measured: Mapping[paper.Cell, Measured]) -> list[Row]:
     """The table's rows: numbers of workers that were measured, and those of the paper.
 
     Args:
         plan: of the cluster and the model that "modelled" is of.
-        measured: by `gtcbmuf bench methods` with one worker and more, of that model.
+        measured: of that model.
     """
-    facts = [(one.facts or {}, one.value) for one in measured]
-    of_model = [(fact, value) for fact, value in facts if fact.get("parameters") == plan.parameters]
-    alone = [value for fact, value in of_model if fact["workers"] == 1]
-    steps = {(fact["method"], fact["workers"]): value for fact, value in of_model}
-    fit = paper.fit()
-    found = []
-    numbers = sorted({w for _, w in steps if w > 1} | {w for _, w in paper.SPEED_UPS})
+    fit, found = paper.fits()[0], []
+    numbers = sorted({workers for _, workers in (*measured, *paper.SPEED_UPS)})
     for name in ("sync-sgd", "gtc", "bmuf", "gtc-bmuf"):
         for workers in numbers:
             method, its_cell = plan.methods(workers).get(name), (name, workers)
             if method is None:
                 continue
-            there = bool(alone) and its_cell in steps
-            its = workers * alone[0] / steps[its_cell] if there else None
             known = its_cell in paper.SPEED_UPS
             found.append(
                 Row(
                     method=name,
                     workers=workers,
                     group_size=method.group_size,
-                    measured=its,
+                    measured=measured.get(its_cell),
                     modelled=plan.speed_up(method),
                     paper=paper.SPEED_UPS[its_cell] if known else None,
                     fitted=fit.speed_up(its_cell) if known else None,
@@ -151,29 +269,49 @@ def rows(plan: Plan, measured: Sequence[Figure]) -> list[Row]:
 
 
 def of_the_paper() -> str:
-    """Markdown: the fit to the paper's speed-ups, and what ours would make of its hybrid at 128."""
-    fit, ranges = paper.fit(), paper.ranges()
+    """Markdown: fits to the paper's speed-ups, and what they would make of more, or of ours."""
+    fits, others = paper.fits(), paper.without_one()
+    fit = fits[0]
     cells = []
-    for its_cell, speed_up in paper.SPEED_UPS.items():
+    for its_cell, theirs in paper.SPEED_UPS.items():
         fitted, size = fit.speed_up(its_cell), paper.group_size(its_cell, fit.group_sizes)
-        off = f"{100 * (fitted / speed_up - 1):+.0f}"
+        off = f"{100 * (fitted / theirs - 1):+.0f}"
         method, workers = its_cell
-        cells.append((method, str(workers), str(size), f"{speed_up:g}", f"{fitted:.1f}", off))
-    costs = [
-        (name, f"{getattr(fit, name):.2g}", f"{least:.2g} to {most:.2g}")
-        for name, (least, most) in ranges.items()
+        cells.append((method, str(workers), str(size), f"{theirs:g}", f"{fitted:.1f}", off))
+    costs = []
+    for name in ("compute", "link", "shared", "leader"):
+        values = [getattr(one, name) for one in others]
+        costs.append((name, f"{getattr(fit, name):.2g}", f"{min(values):.2g} to {max(values):.2g}"))
+    choices = [
+        (
+            ", ".join(map(str, one.group_sizes.values())),
+            f"{100 * one.off(list(paper.SPEED_UPS)):.1f}",
+        )
+        for one in fits[:4]
     ]
     n, density = 10_000_000, 0.001
-    bits = 8 * message_bytes(n, density) / n / density
+    bits = 8 * SLOT * message_bytes(n, density) / n / density
     sizes = (32, 16, 8)
-    changed = [paper.with_ours(fit, 128, size, bits) for size in sizes]
-    changes = [(what, *(f"{one[what]:.0f}" for one in changed)) for what in changed[0]]
+    changed = [[paper.with_ours(one, 128, size, bits) for one in (fit, *others)] for size in sizes]
+    changes = []
+    for what in changed[0][0]:
+        reached = [[one[what] for one in of_size] for of_size in changed]
+        changes.append((what, *(f"{r[0]:.0f} ({min(r):.0f} to {max(r):.0f})" for r in reached)))
     groups = [f"groups of {size}" for size in sizes]
+    numbers = [*(2**power for power in range(5, 14)), 10_000]
+    further = {number: paper.beyond(fit, number, bits) for number in numbers}
+    names = list(further[32])
+    beyond = [(str(n), *(f"{by[name]:.3g}" for name in names)) for n, by in further.items()]
+    paying = [str(pays_until({n: by[name] for n, by in further.items()})) for name in names]
     return "\n\n".join(
         [
             tables.markdown(("method", "workers", "group", "paper", "fitted", "off %"), cells),
             tables.markdown(("cost", "fitted", "without one cell"), costs),
+            tables.markdown(
+                ("hybrid's groups at 32, 64, 128", "off % (root of mean square)"), choices
+            ),
             tables.markdown(("hybrid, 128 workers", *groups), changes),
+            tables.markdown(("workers", *names), [*beyond, ("pays until", *paying)]),
         ]
     )
 
@@ -189,7 +327,8 @@ def latex(found: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    numbers = (row.measured, row.modelled, row.paper, row.fitted)
+    measured = row.measured.speed_up if row.measured else None
+    numbers = (measured, row.modelled, row.paper, row.fitted)
     shown = ["" if number is None else f"{number:.3g}" for number in numbers]
     off = f"{100 * (row.fitted / row.paper - 1):+.0f}" if row.paper and row.fitted else ""
     return [row.method, str(row.workers), *shown, off]
@@ -205,15 +344,22 @@ def plot(found: Sequence[Row], path: Path) -> None:
         for number, method in enumerate(dict.fromkeys(row.method for row in found)):
             ours = [row for row in found if row.method == method]
             colour = {"color": f"C{number}"}
-            for what, style in (
-                ("modelled", {"linestyle": "-"}),
-                ("measured", {"linestyle": "", "marker": "o"}),
-                ("paper", {"linestyle": "", "marker": "s", "fillstyle": "none"}),
-            ):
-                chosen = [row for row in ours if getattr(row, what) is not None]
-                workers, values = [r.workers for r in chosen], [getattr(r, what) for r in chosen]
-                if chosen:
-                    axes.plot(workers, values, **colour, **style, label=f"{method}, {what}")
+            series: Sequence[tuple[str, dict[int, float], dict[str, str]]] = (
+                ("modelled", {r.workers: r.modelled for r in ours}, {"linestyle": "-"}),
+                (
+                    "measured",
+                    {r.workers: r.measured.speed_up for r in ours if r.measured},
+                    {"linestyle": "", "marker": "o"},
+                ),
+                (
+                    "paper",
+                    {r.workers: r.paper for r in ours if r.paper},
+                    {"linestyle": "", "marker": "s", "fillstyle": "none"},
+                ),
+            )
+            for what, by, style in series:
+                if by:
+                    axes.plot([*by], [*by.values()], **colour, **style, label=f"{method}, {what}")
         ends = [min(row.workers for row in found), max(row.workers for row in found)]
         axes.plot(ends, ends, color="gray", linewidth=0.8)
         axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up over one worker")
@@ -267,6 +413,7 @@ def write(
     found: Sequence[Row],
     errors: Sequence[Result],
     speed_ups: Mapping[paper.Cell, float],
+    origin: Mapping[str, str],
     folder: Path,
 ) -> None:
     """Write speedup_table.csv, .md, .tex and .png, and trade_off.png.
@@ -275,19 +422,34 @@ def write(
         found: the table's rows.
         errors: runs of an error table.
         speed_ups: modelled ones of its cells.
+        origin: of what is modelled.
         folder: to write to.
 
     Raises:
         UserError: they cannot be written.
     """
-    lines = [
-        {key: "" if value is None else value for key, value in vars(row).items()} for row in found
-    ]
+    lines = []
+    for row in found:
+        line = {**vars(row), "measured": row.measured and row.measured.speed_up, **origin}
+        line["measured_on"] = row.measured and row.measured.where
+        lines.append({key: "" if value is None else value for key, value in line.items()})
     try:
         write_csv(folder / "speedup_table.csv", lines)
-        for name, text in (("md", table(found)), ("tex", latex(found))):
-            write_text(folder / f"speedup_table.{name}", text + "\n")
+        write_text(folder / "speedup_table.md", f"{table(found)}\n\n{told(found, origin)}\n")
+        write_text(folder / "speedup_table.tex", latex(found) + "\n")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(found, folder / "speedup_table.png")
     trade_off(errors, speed_ups, folder / "trade_off.png")
+
+
+def told(found: Sequence[Row], origin: Mapping[str, str]) -> str:
+    """A line below the table: where its figures come from."""
+    places = dict.fromkeys(row.measured.where for row in found if row.measured)
+    measured = f"; measured: {'; '.join(places)}" if places else ""
+    return (
+        "{parameters} parameters, {minibatch} frames a worker and step, density {density}, period "
+        "{period}. Modelled: {cluster}; `{command}`, {commit}".format_map(origin)
+        + measured
+        + "."
+    )

@@ -4,6 +4,7 @@ The only module that splits communicators. It needs `mpi4py` and whatever MPI it
 """
 
 import hashlib
+import os
 import sys
 import time
 import traceback
@@ -130,6 +131,17 @@ def job(world: MPI.Comm) -> Iterator[None]:
 def host_of_rank(world: MPI.Comm) -> list[str]:
     """The name of each rank's host; collective."""
     return world.allgather(MPI.Get_processor_name())
+
+
+def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
+    """Of each host, how many cores its ranks together may run on; collective.
+
+    Each rank by itself may be bound to one of them. `hosts` are those of each rank.
+    """
+    cores: dict[str, set[int]] = {}
+    for host, allowed in zip(hosts, world.allgather(os.sched_getaffinity(0)), strict=True):
+        cores.setdefault(host, set()).update(allowed)
+    return {host: len(its) for host, its in cores.items()}
 
 
 def by_host(world: MPI.Comm, hosts: Sequence[str]) -> MPI.Comm:
