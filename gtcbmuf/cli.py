@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -559,5 +560,9 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.do(parsed)
+        sys.stdout.flush()
     except UserError as error:
         _refuse(str(error), error.status)
+    except BrokenPipeError:  # what reads this, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None

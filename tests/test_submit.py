@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from launch import ROOT, gtcbmuf
+from launch import ROOT, gtcbmuf, program, run
 
 from gtcbmuf import slurm
 from gtcbmuf.errors import UserError
@@ -208,6 +208,11 @@ def test_what_comes_of_cleaning_up_does_not_decide_the_job(stops: bool, tmp_path
     assert process.wait(timeout=30) == (75 if stops else 0)
     requeued = tmp_path / "scontrol"
     assert (requeued.read_text() if requeued.exists() else "") == ("requeue 7\n" if stops else "")
+
+
+def test_who_reads_only_the_beginning_gets_no_traceback() -> None:
+    done = run("bash", "-c", f"{program('gtcbmuf')} submit gtc --dry-run | head -c 1")
+    assert (done.stdout, done.stderr) == ("#", "")
 
 
 def test_elsewhere_than_in_the_checkout_there_is_nothing_to_submit(tmp_path: Path) -> None:
