@@ -25,7 +25,7 @@ from gtcbmuf.corpus import Frames
 from gtcbmuf.fitting import fit
 from gtcbmuf.minibatches import FrameReader
 from gtcbmuf.model import MLP, Shape, initial
-from gtcbmuf.runlog import environment
+from gtcbmuf.runlog import environment, short_commit
 from gtcbmuf.topology import cores_of_hosts, host_of_rank
 
 #: Shapes and minibatches that compute is fitted to.
@@ -55,10 +55,9 @@ def calibrate(world: MPI.Comm, rounds: int) -> Cluster:
     network = _network(world, rounds)
     told = environment()
     measured = f"measured {told['started']} by {shlex.join(told['command'])}"
-    changed = "+" if told["dirty"] else ""
     return Cluster(
         version=VERSION,
-        source=f"{measured}, commit {told['commit']}{changed}",
+        source=f"{measured}, commit {short_commit(told)}",
         processor=told["processor"],
         compute=compute,
         network=network,

@@ -38,6 +38,7 @@ from msgspec import Meta, Struct
 from gtcbmuf import config, error_table, launcher, results, slurm
 from gtcbmuf.errors import UserError
 from gtcbmuf.results import Result
+from gtcbmuf.runlog import short_commit
 from gtcbmuf.storage import write_csv, write_text
 from gtcbmuf.tables import markdown
 
@@ -437,7 +438,7 @@ class Study:
             steps=int(summary["steps"]),
             seconds=round(summary["wall_seconds"], 1),
             config=job.fingerprint,
-            commit=str(environment["commit"])[:12] + ("+" if environment["dirty"] else ""),
+            commit=short_commit(environment),
             command=shlex.join(["mpirun", "-n", str(job.workers), "gtcbmuf", *to_repeat]),
         )
 

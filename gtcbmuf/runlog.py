@@ -156,6 +156,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def short_commit(told: Mapping[str, Any]) -> str:
+    """The commit that an `environment` tells of, with a + if there were changes beside it."""
+    return str(told["commit"])[:12] + ("+" if told["dirty"] else "")
+
+
 def _command() -> list[str]:
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 

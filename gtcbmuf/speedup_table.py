@@ -20,7 +20,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan, pays_until
 from gtcbmuf.results import Result
-from gtcbmuf.runlog import environment
+from gtcbmuf.runlog import environment, short_commit
 from gtcbmuf.storage import write_csv, write_text
 from gtcbmuf.synth import espeak
 
@@ -147,18 +147,14 @@ def origin(plan: Plan, cluster: str) -> dict[str, str]:
         "period": str(plan.period),
         "cluster": cluster,
         "command": shlex.join(told["command"]),
-        "commit": _commit(told),
+        "commit": short_commit(told),
     }
 
 
 def _here() -> str:
     """The processor and the commit of what is measured now."""
     told = environment()
-    return f"{told['processor']}, {_commit(told)}"
-
-
-def _commit(told: Mapping[str, object]) -> str:
-    return str(told["commit"])[:12] + ("+" if told["dirty"] else "")
+    return f"{told['processor']}, {short_commit(told)}"
 
 
 def read(file: Path, plan: Plan) -> dict[paper.Cell, Measured]:
