@@ -57,13 +57,13 @@ def test_help_needs_no_mpi() -> None:
     assert "--set" in done.stdout
 
 
-def test_the_error_table_is_that_of_the_results() -> None:
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_the_error_table_is_that_of_the_results(preset: str) -> None:
     from gtcbmuf import error_table, results
 
-    [shown] = re.findall(
-        r"<!-- error table quick -->\n(.*?)\n<!-- end of error table quick -->", README, re.DOTALL
-    )
-    found = results.read(ROOT / "results/quick/error_table.csv")
+    begin, end = (f"<!-- {which}error table {preset} -->" for which in ("", "end of "))
+    [shown] = re.findall(f"{begin}\n(.*?)\n{end}", README, re.DOTALL)
+    found = results.read(ROOT / f"results/{preset}/error_table.csv")
     assert shown == error_table.table(error_table.rows(found))
 
 
