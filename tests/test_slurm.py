@@ -24,8 +24,11 @@ from gtcbmuf import checkpoint, results
 SCRIPT = ROOT / "scripts/slurm"
 #: srun starts the MPICH wheel's ranks; those of the Open MPI wheel its own mpirun.
 LAUNCHERS, RANK_3, SAYS_KILLED = (["srun", "mpirun"], b"\0SLURM_PROCID=3\0", "task 3: Killed")
+#: Of what starts jobs, where it is not what jobs/train.sbatch does by itself.
+CHOSEN: dict[str, str] = {}
 if os.environ.get("GTCBMUF_MPI") == "openmpi":
     LAUNCHERS, RANK_3, SAYS_KILLED = ["mpirun"], b"\0OMPI_COMM_WORLD_RANK=3\0", "prterun"
+    CHOSEN = {"LAUNCHER": "mpirun"}
 
 
 def until(condition: Callable[[], object], seconds: float = 300) -> None:
@@ -124,7 +127,7 @@ class Cluster:
             "TMPDIR": str(tmpdir),
             "GTCBMUF_VENV": sys.prefix,
             "NUMBA_CACHE_DIR": str(folder / "numba"),
-            "LAUNCHER": LAUNCHERS[0],
+            **CHOSEN,
         }
         (folder / "scripts").symlink_to(ROOT / "scripts")
         shutil.copytree(ROOT / "jobs", folder / "jobs")
