@@ -33,6 +33,8 @@ _LAUNCHERS = {
 
 #: Nanoseconds of timer slack for every rank that shares a core.
 SLACK_PER_RANK = 32_000
+#: Ranks a core above which a collective of few rounds is faster than one of few bytes.
+CROWD = 16
 
 
 def _value(kind: int) -> int | None:
@@ -172,7 +174,10 @@ def _ease_oversubscription() -> None:
     MPICH looks for messages once, then sleeps for a nanosecond, which Linux lengthens by the
     process's timer slack. By default that is 50 us: 64 ranks a core that wait leave little of it
     to those that compute. So the slack grows with their number. Open MPI yields by itself where its
-    mpirun knows that it oversubscribes.
+    mpirun knows that it oversubscribes; but its collectives for long messages have about as many
+    rounds as there are ranks, and in every round each rank waits for its turn on the core. Those of
+    its component "basic" go by way of one rank. All ranks must choose alike, so only those do that
+    know of all: on a single host.
 
     MPICH also takes 5 MB a rank for messages under way. 4 of them are UCX's for messages within a
     host, which MPICH does not need (Open MPI may). Not all of them are turned off: without posix
@@ -182,6 +187,8 @@ def _ease_oversubscription() -> None:
     on_host, cores = _on_host(), os.cpu_count()
     if on_host is None or cores is None or on_host <= cores:
         return
+    if on_host == _value(0) and on_host > CROWD * cores:
+        os.environ.setdefault("OMPI_MCA_coll_basic_priority", "90")
     os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
     os.environ.setdefault("MPIR_CVAR_POSIX_POLL_FREQUENCY", "1")
     os.environ.setdefault("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,22 +137,40 @@ def test_a_rank_knows_how_long_ago_it_was_started() -> None:
 EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
 
 
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """This process's timer slack, which is put back afterwards; with an empty environment."""
+    file = Path("/proc/self/timerslack_ns")
+    before = file.read_text()
+    monkeypatch.setattr(os, "environ", {})
+    yield file
+    file.write_text(before)
+
+
 @pytest.mark.parametrize("variable", ["MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"])
 @pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
 def test_only_ranks_that_share_cores_are_slow_to_wake_up(
-    monkeypatch: pytest.MonkeyPatch, variable: str, ranks: int, eased: bool
+    monkeypatch: pytest.MonkeyPatch, slack: Path, variable: str, ranks: int, eased: bool
 ) -> None:
-    slack = Path("/proc/self/timerslack_ns")
     before = slack.read_text()
-    monkeypatch.setattr(os, "environ", {})
     started_by(monkeypatch, PMI, size=ranks, rank=0)
     monkeypatch.setenv(variable, os.environ.pop("MPI_LOCALNRANKS"))
-    try:
-        launcher._ease_oversubscription()
-        assert (slack.read_text() != before) is eased
-    finally:
-        slack.write_text(before)
+    launcher._ease_oversubscription()
+    assert (slack.read_text() != before) is eased
     assert all((variable in os.environ) is eased for variable in EASED)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "on_host", "chosen"), [(9, 9, False), (9_999, 9_999, True), (9_999, 9_998, False)]
+)
+@pytest.mark.usefixtures("slack")
+def test_only_a_crowd_on_one_host_takes_collectives_of_few_rounds(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, on_host: int, chosen: bool
+) -> None:
+    started_by(monkeypatch, OPEN_MPI, size=ranks, rank=0)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(on_host))
+    launcher._ease_oversubscription()
+    assert ("OMPI_MCA_coll_basic_priority" in os.environ) is chosen
 
 
 IN_TURN = """
