@@ -66,6 +66,9 @@ def reproduce(
         UserError: there is no such preset, a run failed or was interrupted, or a file is at fault.
     """
     chosen = preset(name)
+    untuned = [f"{cell.method} {cell.workers}" for cell in chosen.cells if cell.chosen is None]
+    if study == "error-table" and untuned:
+        print(f"# left out, as not tuned yet: {', '.join(untuned)}", flush=True)
     corpus, folder = Path("corpus") / f"{name}.h5", results_folder / name
     jobs = {
         "tuning": tuning_jobs(chosen),
@@ -124,14 +127,14 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
         method: a recipe.
         workers: N.
         tried: lists of `section.key=value`, over what all cells have in common.
-        chosen: the number of the one that was best on the valid set.
+        chosen: the number of the one that was best on the valid set; none before they were tried.
         seeds: how many the study takes.
     """
 
     method: str
     workers: Annotated[int, Meta(ge=1)]
     tried: list[list[str]]
-    chosen: int = 0
+    chosen: int | None = None
     seeds: Annotated[int, Meta(ge=1)] = 1
 
 
@@ -230,7 +233,7 @@ def choices_jobs(chosen: Preset) -> list[Job]:
 
 
 def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[Job]:
-    """Each cell with its best settings: all cells with seed 1, then the other seeds.
+    """Each tuned cell with its best settings: all cells with seed 1, then the other seeds.
 
     Not with seed 0, which they were chosen with: a lucky run would be chosen, and published too.
 
@@ -241,6 +244,7 @@ def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list
     jobs = [
         Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]))
         for cell in chosen.cells
+        if cell.chosen is not None
         for seed in (range(1, cell.seeds + 1) if seeds is None else seeds)
     ]
     return sorted(jobs, key=lambda job: job.seed > 1)
