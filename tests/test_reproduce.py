@@ -118,7 +118,8 @@ PRESET = Preset(
     tuning=["train.epochs=1"],
     cells=[
         Cell("sgd", 1, [["train.learning_rate=1e-3"], ["train.learning_rate=2e-3"]], 1, seeds=3),
-        Cell("gtc", 8, [["exchange.tau=1"]]),
+        Cell("gtc", 8, [["exchange.tau=1"]], 0),
+        Cell("bmuf", 8, [["block_filter.period=5"]]),  # not tuned yet
     ],
     choices=[Cell("gtc", 8, [["exchange.tau=1"], ["exchange.tau=1", "train.momentum=0.5"]])],
 )
@@ -130,11 +131,12 @@ def test_tuning_tries_every_setting_once() -> None:
         ("sgd", 1, 0, "train.learning_rate=1e-3"),
         ("sgd", 1, 0, "train.learning_rate=2e-3"),
         ("gtc", 8, 0, "exchange.tau=1"),
+        ("bmuf", 8, 0, "block_filter.period=5"),
     ]
     assert all(job.config.train.epochs == 1 for job in jobs)
 
 
-def test_the_table_has_one_seed_of_every_cell_before_the_others() -> None:
+def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
     jobs = reproduce.error_table_jobs(PRESET)
     cells = [(job.method, job.seed, job.assignments[-1]) for job in jobs]
     assert cells == [
