@@ -332,8 +332,8 @@ def _submit(arguments: Any) -> None:
 
 def _topology(arguments: Any) -> None:
     with _job() as world:
+        from gtcbmuf.tiers import formed
         from gtcbmuf.topology import describe, host_of_rank
-        from gtcbmuf.train import formed
 
         world, _, _, group_size = formed(world, arguments.config, arguments.set)
         hosts = host_of_rank(world)

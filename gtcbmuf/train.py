@@ -6,53 +6,31 @@ import resource
 import shutil
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf import config, corpus, kernels, launcher, modelfile, runlog
-from gtcbmuf.algorithm import (
-    BMUF,
-    BlockFilter,
-    DenseExchange,
-    Descent,
-    Exchange,
-    GTCExchange,
-    NoExchange,
-    NoFilter,
-    Update,
-    Verified,
-    Worker,
-)
+from gtcbmuf import config, corpus, kernels, launcher, modelfile
+from gtcbmuf.algorithm import GTCExchange
 from gtcbmuf.checkpoint import Checkpoint
-from gtcbmuf.collectives import PatientComm
 from gtcbmuf.config import Config
 from gtcbmuf.errors import UserError
 from gtcbmuf.meter import PARTS, Meter
 from gtcbmuf.minibatches import Minibatches
 from gtcbmuf.model import MLP, Shape, initial
-from gtcbmuf.overlap import Overlapped, cut
+from gtcbmuf.overlap import Overlapped
 from gtcbmuf.persistence import Checkpoints, Poll, StopSignals
+from gtcbmuf.resuming import check_same, is_finished
 from gtcbmuf.runlog import RunDirectory
 from gtcbmuf.schedule import Schedule
 from gtcbmuf.score import BATCH, Scorer
 from gtcbmuf.scoring import score_model
 from gtcbmuf.staging import staged
-from gtcbmuf.topology import (
-    CollectiveError,
-    Topology,
-    agree,
-    by_host,
-    host_of_rank,
-    in_turn,
-    on_root,
-)
+from gtcbmuf.tiers import formed, make_worker
+from gtcbmuf.topology import CollectiveError, Topology, agree, in_turn, on_root
 from gtcbmuf.watchdog import Watchdog
 
 #: How often an epoch's metrics tell of tau.
@@ -102,7 +80,7 @@ def train(
     """
     world, method, resolved, group_size = formed(world, source, assignments)
     out = out or Path("runs") / config.run_name(resolved, world.size)
-    if resume and on_root(world, lambda: _is_finished(out, world.size, resolved)):
+    if resume and on_root(world, lambda: is_finished(out, world.size, resolved)):
         if world.rank == 0:
             print(f"{out}: this run is finished already", flush=True)
         return
@@ -118,7 +96,7 @@ def train(
         checkpoints = Checkpoints(world, out / "checkpoints", resolved.train.checkpoints)
         begun = checkpoints.load() if resume else None
         if begun:
-            agree(world, lambda: _check_same(begun[0], resolved, frames))
+            agree(world, lambda: check_same(begun[0], resolved, frames))
         in_turn(world, kernels.compile_all)
 
         topology = Topology(world, group_size)
@@ -147,198 +125,12 @@ def _stream(chosen: Config, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(sequence))
 
 
-#: What may differ of a run that goes on, or is finished. (A checkpoint knows its corpus's digest.)
-_HOW = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
-_FREE = (*_HOW, "epochs")
-
-
-def _plain(chosen: Config) -> dict[str, dict[str, Any]]:
-    """As a checkpoint has it: lists for tuples."""
-    plain: dict[str, dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(chosen))
-    return plain
-
-
-def _difference(
-    before: Mapping[str, Any], chosen: Config, free: Sequence[str]
-) -> tuple[str, Any, Any] | None:
-    """The first key whose value another configuration has not, and both; but for free ones."""
-    for section, keys in _plain(chosen).items():
-        for key, value in keys.items():
-            was = before.get(section, {}).get(key)
-            if was != value and key not in free:
-                return f"{section}.{key}", was, value
-    return None
-
-
-def _is_finished(out: Path, workers: int, chosen: Config) -> bool:
-    """Whether there is a finished run of this configuration.
-
-    Raises:
-        UserError: there is one of another.
-    """
-    if not (out / "summary.json").exists():
-        return False
-    before, summary = config.load(str(out / "config.toml"), []), runlog.read(out).summary
-    differs = _difference(_plain(before), chosen, _HOW)
-    was, now = (Path(one.corpus.path).name for one in (before, chosen))
-    if was != now:
-        differs = "corpus.path", was, now
-    if summary["workers"] != workers:
-        differs = "workers", summary["workers"], workers
-    if differs:
-        key, was, now = differs
-        raise UserError(
-            f"--out {out}: there is a finished run with {key} = {was}, and this job has {now}; "
-            "choose another, or leave out --resume"
-        )
-    return True
-
-
-def _check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> None:
-    """Refuse to go on with another configuration or corpus."""
-    if differs := _difference(begun.shared["config"], chosen, _FREE):
-        key, was, value = differs
-        raise UserError(
-            f"{begun.path} was written with {key} = {was}, and this job has {value}; resume with "
-            "the same, or take its weights alone: --resume-weights RUN/model.h5"
-        )
-    if begun.shared["epoch"] >= chosen.train.epochs:
-        raise UserError(
-            f"{begun.path} was written in epoch {begun.shared['epoch'] + 1}; "
-            f"train.epochs = {chosen.train.epochs} is less"
-        )
-    if begun.shared["corpus"] != frames.digest():
-        raise UserError(f"{begun.path} was written with another corpus than {frames.path}")
-
-
-def formed(
-    world: MPI.Comm, source: str, assignments: list[str]
-) -> tuple[MPI.Comm, str, Config, int]:
-    """The workers in the order in which they form groups, method, configuration, M; collective.
-
-    In the configuration all words that stand for numbers are numbers.
-
-    Raises:
-        CollectiveError: on all ranks alike: the configuration is at fault.
-    """
-    hosts = host_of_rank(world)
-
-    def resolved() -> tuple[bool, str, Config, int]:
-        chosen = config.load(source, assignments)
-        return (chosen.topology.group_size == "node", *_resolved(chosen, hosts))
-
-    node_is_group, method, chosen, group_size = on_root(world, resolved)
-    return by_host(world, hosts) if node_is_group else world, method, chosen, group_size
-
-
-def _resolved(chosen: Config, hosts: list[str]) -> tuple[str, Config, int]:
-    workers = len(hosts)
-    group_size = config.group_size(chosen, workers, list(Counter(hosts).values()))
-    groups = workers // group_size
-    momentum = chosen.block_filter.momentum
-    resolved = msgspec.structs.replace(
-        chosen,
-        topology=config.TopologyConfig(group_size=group_size),
-        block_filter=msgspec.structs.replace(
-            chosen.block_filter,
-            momentum=1 - 1 / groups if momentum == "auto" and groups > 1 else momentum,
-        ),
-    )
-    return config.method_name(chosen), resolved, group_size
-
-
 def _shape(chosen: Config, frames: corpus.Corpus) -> Shape:
     inputs = (2 * chosen.model.context + 1) * frames.feature_dim
     shape = Shape((inputs, *chosen.model.hidden, frames.target_count), chosen.model.activation)
     if shape.parameters >= 2**31:
         raise UserError(f"model.hidden makes {shape.parameters} parameters; fewer than 2^31 fit")
     return shape
-
-
-def make_exchange(
-    chosen: Config, topology: Topology, starts: list[int], meter: Meter | None = None
-) -> Exchange:
-    """The exchange that a configuration asks for; collective in the group.
-
-    `starts` are the model's layers, as `Shape.starts`.
-    """
-    asked = chosen.exchange
-
-    def make(group: MPI.Comm, parameters: int, meter: Meter | None) -> Exchange:
-        match asked.kind:
-            case "none":
-                return NoExchange()
-            case "dense":
-                return DenseExchange(group, parameters, meter, ordered=asked.overlap)
-            case "gtc":
-                density = None if asked.density == "any" else asked.density
-                return GTCExchange(group, parameters, asked.tau, meter, density=density)
-
-    if not asked.overlap:
-        return make(topology.group, starts[-1], meter)
-    if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
-        raise CollectiveError(
-            "exchange.overlap needs an MPI library that lets another thread call it; this one "
-            "was built without"
-        )
-    patient = PatientComm(topology.group)
-    return Overlapped(cut(starts), lambda size, beside: make(patient, size, beside), meter)
-
-
-def make_block_filter(
-    chosen: Config, topology: Topology, model: NDArray[np.float32], meter: Meter | None = None
-) -> BlockFilter:
-    """The block filter that a configuration asks for; collective in the world."""
-    asked = chosen.block_filter
-    block_filter: BlockFilter = NoFilter()
-    if asked.kind == "bmuf":
-        block_filter = BMUF(
-            topology,
-            model,
-            momentum=None if asked.momentum == "auto" else asked.momentum,
-            learning_rate=asked.learning_rate,
-            nesterov=asked.nesterov,
-            sharded=asked.sharded,
-            averaged=asked.averaged_blocks,
-            meter=meter,
-        )
-    return Verified(block_filter, topology) if chosen.train.verify else block_filter
-
-
-def make_worker(
-    chosen: Config,
-    topology: Topology,
-    model: NDArray[np.float32],
-    starts: list[int],
-    meter: Meter | None = None,
-) -> Worker:
-    """Both tiers around a model, as a configuration asks for; collective in the world.
-
-    `starts` are the model's layers, as `Shape.starts`.
-    """
-    meter = meter or Meter()
-    exchange = make_exchange(chosen, topology, starts, meter)
-    descent = Descent(model, chosen.train.momentum)
-    flush: Callable[[], Update] | None = None
-    forgetting: list[Exchange | Descent] = []
-    if chosen.block_filter.kind != "none":
-        if chosen.block_filter.local_momentum == "reset":
-            forgetting.append(descent)
-        if chosen.block_filter.residual == "clear":
-            forgetting.append(exchange)
-        if chosen.block_filter.residual == "flush" and chosen.exchange.kind == "gtc":
-            assert isinstance(exchange, GTCExchange | Overlapped)
-            flush = exchange.flush
-    return Worker(
-        model,
-        exchange,
-        make_block_filter(chosen, topology, model, meter),
-        chosen.block_filter.period,
-        descent,
-        flush,
-        forgetting,
-        meter,
-    )
 
 
 class _Run:

@@ -25,7 +25,7 @@ LAYERS = (
         "bench",
     ),
     ("train",),
-    ("scoring", "importing", "persistence", "staging"),
+    ("scoring", "importing", "persistence", "resuming", "staging", "tiers"),
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
@@ -69,6 +69,7 @@ MPI_MODULES = {
     "train",
     "scoring",
     "staging",
+    "tiers",
     "algorithm",
     "topology",
 }

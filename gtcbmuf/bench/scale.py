@@ -30,8 +30,8 @@ from gtcbmuf.bench import Figure, figure
 from gtcbmuf.config import BlockFilterConfig, Config, ExchangeConfig, TrainConfig
 from gtcbmuf.model import MLP, Shape, initial
 from gtcbmuf.score import BATCH
+from gtcbmuf.tiers import make_worker
 from gtcbmuf.topology import Topology, in_turn
-from gtcbmuf.train import make_worker
 
 SHAPE = Shape((440, 512, 512, 144), "relu")
 GROUP = 8
