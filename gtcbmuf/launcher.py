@@ -3,10 +3,13 @@
 All but `start` only reads the environment and /proc, before there is an MPI.
 """
 
+import fcntl
 import os
 import re
 import shutil
+import stat
 import sys
+import termios
 import time
 import warnings
 from contextlib import suppress
@@ -214,6 +217,20 @@ def on_terminal() -> bool:
     except OSError:
         return False
     return target.startswith(("/dev/pts/", "/dev/tty"))
+
+
+def wait_until_read() -> None:
+    """Wait until the launcher has read what this process wrote to stderr; a second at most.
+
+    MPICH's mpirun ends a job that aborts without looking, and what was not read is lost.
+    """
+    end = time.monotonic() + 1
+    with suppress(OSError):
+        while stat.S_ISFIFO(os.fstat(2).st_mode) and time.monotonic() < end:
+            unread = fcntl.ioctl(2, termios.FIONREAD, bytes(4))
+            if not int.from_bytes(unread, sys.byteorder):
+                return
+            time.sleep(0.001)
 
 
 def age() -> float | None:

@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from gtcbmuf import launcher
 from gtcbmuf.errors import UserError
 from gtcbmuf.tables import markdown
 
@@ -119,12 +120,14 @@ def job(world: MPI.Comm) -> Iterator[None]:
     except UserError as error:
         time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+        launcher.wait_until_read()
         world.Abort(error.status)
     except BaseException:
         time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
+        launcher.wait_until_read()
         world.Abort(1)
 
 

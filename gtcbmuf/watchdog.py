@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from gtcbmuf import launcher
 from gtcbmuf.storage import write_text
 
 #: Parts of a step in which a rank waits for others.
@@ -75,6 +76,7 @@ class Watchdog:
                         file=sys.stderr,
                         flush=True,
                     )
+                    launcher.wait_until_read()
                 else:
                     time.sleep(_PRECEDENCE)
                 os._exit(1)  # the launcher ends the others, whatever state they are in

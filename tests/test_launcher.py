@@ -1,6 +1,7 @@
 """What the environment of each launcher tells, and when MPI's world contradicts it."""
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,35 @@ def test_only_a_crowd_on_one_host_takes_collectives_of_few_rounds(
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(on_host))
     launcher._ease_oversubscription()
     assert ("OMPI_MCA_coll_basic_priority" in os.environ) is chosen
+
+
+TELLING = """
+import sys
+from gtcbmuf import launcher
+print("told", file=sys.stderr, flush=True)
+launcher.wait_until_read()
+print("over", flush=True)
+"""
+
+
+def test_what_was_told_is_read_before_a_rank_goes_on() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        select.select([process.stderr], [], [])
+        assert not select.select([process.stdout], [], [], 0.2)[0]
+        assert process.stderr.read(5) == b"told\n"
+        assert process.stdout.read() == b"over\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "file"])
+def test_nobody_reads_a_file(tmp_path: Path, place: str) -> None:
+    with (tmp_path / place).open("w") as file:
+        done = subprocess.run([sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=file)
+    assert (done.returncode, done.stdout) == (0, b"over\n")
 
 
 IN_TURN = """
