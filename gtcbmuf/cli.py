@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--scratch", type=Path, metavar="DIR", help="on a disk of each host: copy the corpus there"
     )
+    train.add_argument(
+        "--no-test",
+        action="store_false",
+        dest="test",
+        help="leave the test set alone: for runs that are there to choose between",
+    )
     train.set_defaults(do=_train)
 
     submit = commands.add_parser("submit", help="a training run as a Slurm job: jobs/train.sbatch")
@@ -316,6 +322,7 @@ def _train(arguments: Any) -> None:
             resume=arguments.resume,
             weights=arguments.resume_weights,
             scratch=arguments.scratch,
+            test=arguments.test,
         )
 
 

@@ -40,7 +40,7 @@ def table(runs: Sequence[Run]) -> str:
     a worker hands to MPI for others at a step, as a mean over workers and steps.
     """
     summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
-    sgd = [summary["fer_test"] for summary in summaries if summary["method"] == "sgd"]
+    sgd = [s["fer_test"] for s in summaries if s["method"] == "sgd" and s["fer_test"] is not None]
     rows = [_row(summary, mean(sgd) if sgd else None) for summary in summaries]
     lines = [markdown(_HEADERS, rows)]
     note = _oversubscribed(runs)
@@ -56,12 +56,13 @@ def _part(path: Path, whole: dict[str, Any], keys: Sequence[str]) -> dict[str, A
 
 
 def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
-    increase = "-" if not sgd else f"{100 * (summary['fer_test'] / sgd - 1):+.1f}"
+    fer = summary["fer_test"]  # none of a run that was not to look at the test set
+    increase = "-" if not sgd or fer is None else f"{100 * (fer / sgd - 1):+.1f}"
     return [
         summary["method"],
         str(summary["workers"]),
         str(summary["groups"]),
-        f"{summary['fer_test']:.2f}",
+        "-" if fer is None else f"{fer:.2f}",
         increase if summary["method"] != "sgd" else "-",
         "-" if summary["per_test"] is None else f"{summary['per_test']:.2f}",
         f"{summary['frames_per_second']:,.0f}",

@@ -158,12 +158,13 @@ class Preset(Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Job:
-    """One run that a study wants."""
+    """One run that a study wants; one that is to be published also looks at the test set."""
 
     method: str
     workers: int
     seed: int
     assignments: tuple[str, ...]
+    tests: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -192,7 +193,14 @@ class Job:
         """What `gtcbmuf` is to be given."""
         settings = [f"corpus.path={corpus}", f"train.seed={self.seed}", *self.assignments]
         pairs = [word for setting in settings for word in ("--set", setting)]
-        return ["train", self.method, *pairs, "--out", str(out)]
+        return [
+            "train",
+            self.method,
+            *pairs,
+            "--out",
+            str(out),
+            *([] if self.tests else ["--no-test"]),
+        ]
 
 
 def preset_names() -> list[str]:
@@ -242,7 +250,7 @@ def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list
         seeds: instead of those that the preset asks for.
     """
     jobs = [
-        Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]))
+        Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]), tests=True)
         for cell in chosen.cells
         if cell.chosen is not None
         for seed in (range(1, cell.seeds + 1) if seeds is None else seeds)
@@ -341,7 +349,9 @@ class Study:
         print(f"{len(self._jobs) - len(left)} of {len(self._jobs)} runs are finished")
         if not left:
             return
-        if not jobs:
+        if jobs:
+            print(f"Slurm has jobs {', '.join(jobs)} for the others")
+        else:
             self._runs.mkdir(parents=True, exist_ok=True)
             texts = self.arrays(name)
             for text in texts:
@@ -351,9 +361,9 @@ class Study:
                 made = slurm.enqueue_corpus(source.words(self._corpus))
                 print(f"job {made}: {self._corpus}")
             for text in texts:
-                jobs.append(slurm.enqueue(text, after=made))
-                print(f"job {jobs[-1]}: {slurm.option(text, 'array')}")
-        print(f"jobs {', '.join(jobs)}: {len(left)} runs, whose logs are in {self._runs}")
+                number = slurm.enqueue(text, after=made)
+                print(f"job {number}: {slurm.option(text, 'array')}")
+        print(f"{len(left)} runs, whose logs are in {self._runs}")
         print(f"to follow them: squeue --me --name {name}; when they are done: the same command")
 
     def arrays(self, name: str) -> list[str]:
@@ -435,9 +445,7 @@ class Study:
             workers=job.workers,
             groups=job.workers // config.group_size(job.config, job.workers),
             seed=job.seed,
-            fer_valid=round(summary["fer_valid"], 4),
-            fer_test=round(summary["fer_test"], 4),
-            per_test=round(summary["per_test"], 4),
+            **{key: _rounded(summary[key]) for key in ("fer_valid", "fer_test", "per_test")},
             density=round(summary["density"], 6),
             steps=int(summary["steps"]),
             seconds=round(summary["wall_seconds"], 1),
@@ -445,6 +453,10 @@ class Study:
             commit=short_commit(environment),
             command=shlex.join(["mpirun", "-n", str(job.workers), "gtcbmuf", *to_repeat]),
         )
+
+
+def _rounded(value: float | None) -> float:
+    return math.nan if value is None else round(value, 4)
 
 
 def make_corpus(path: Path, source: Source) -> None:

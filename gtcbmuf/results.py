@@ -13,7 +13,7 @@ class Result(Struct, frozen=True):
     """A finished run: a row of a results file.
 
     Attributes:
-        fer_valid, fer_test, per_test: in per cent; not a number if it diverged.
+        fer_valid, fer_test, per_test: in per cent; not a number if it diverged, or was not tested.
         density: share of the parameters that were sent in a step; 0 without an exchange.
         steps: of each worker.
         seconds: of the run, on a machine that may have fewer cores than it had workers.

@@ -60,6 +60,7 @@ def train(
     resume: bool = False,
     weights: Path | None = None,
     scratch: Path | None = None,
+    test: bool = True,
 ) -> None:
     """Train once, on all ranks of `world`; collective.
 
@@ -71,6 +72,7 @@ def train(
         resume: go on from the last checkpoint in the run directory; a run without one begins.
         weights: a saved model to begin with, instead of random weights.
         scratch: a folder on a disk of each host; the corpus is copied there and read from there.
+        test: look at the test set at the end, which is not for choosing between runs.
 
     Raises:
         CollectiveError: on all ranks alike, before anything was trained or written: the
@@ -103,7 +105,7 @@ def train(
         run = _Run(topology, resolved, method, frames, shape, initial_model, checkpoints, signals)
         run.begin(out, begun)
         run.epochs()
-        run.finish()
+        run.finish(test)
         topology.free()
 
 
@@ -413,11 +415,11 @@ class _Run:
         total = score_model(world, self.mlp, parameters, context, self.corpus, "test").total
         return total.fer, total.per
 
-    def finish(self) -> None:
-        """Test, and write model and summary; collective."""
+    def finish(self, test: bool) -> None:
+        """Test, if that is wanted, and write model and summary; collective."""
         chosen, world = self.config, self.topology.world
         anchor = self.worker.block_filter.anchor(self.model)
-        fer_test, per_test = self._error_rates(anchor)
+        fer_test, per_test = self._error_rates(anchor) if test else (None, None)
         if not self.leads:
             return
         steps = self.minibatches.steps * chosen.train.epochs
@@ -448,7 +450,8 @@ class _Run:
         )
         shutil.rmtree(self.directory.path / "checkpoints", ignore_errors=True)
         phones = "" if per_test is None else f"  PER {per_test:.2f} %"
-        print(f"test FER {fer_test:.2f} %{phones}", flush=True)
+        if fer_test is not None:
+            print(f"test FER {fer_test:.2f} %{phones}", flush=True)
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from gtcbmuf.reproduce import Job, Source, Study
 corpus, folder, epochs = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 common = (f"train.epochs={epochs}", "model.hidden=[24]", "train.checkpoint_every=10 steps")
 jobs = [
-    Job("sgd", 1, 0, common),
+    Job("sgd", 1, 0, common, tests=True),
     Job("sync-sgd", 2, 0, (*common, "train.learning_rate=1e6")),
     Job("gtc-bmuf", 2, 0, (*common, "topology.group_size=3")),
     Job("gtc", 2, 1, (*common, "exchange.tau=1")),

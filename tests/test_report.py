@@ -18,7 +18,7 @@ def make_run(
     method: str,
     *,
     workers: int = 1,
-    fer_test: float = 40.0,
+    fer_test: float | None = 40.0,
     density: float = 0.0,
     valid: tuple[float, ...] = (60.0, 50.0),
     cores: int = 64,
@@ -37,7 +37,7 @@ def make_run(
             "workers": workers,
             "groups": 2 if workers > 1 else 1,
             "fer_test": fer_test,
-            "per_test": fer_test / 2,
+            "per_test": None if fer_test is None else fer_test / 2,
             "frames_per_second": 12345.6,
             "bytes_sent_per_step": 67890.1 if workers > 1 else 0.0,
             "density": density,
@@ -95,6 +95,16 @@ def test_without_an_error_to_compare_with_there_is_no_increase(
     if fer_sgd is not None:
         runs.append(make_run(tmp_path / "b", "sgd", fer_test=fer_sgd))
     assert {row[4] for row in cells(report.table(runs))[1:]} == {"-"}
+
+
+def test_a_run_that_was_not_to_test_has_no_errors(tmp_path: Path) -> None:
+    fers = {"sgd": None, "gtc": 40.0, "bmuf": None}
+    runs = [make_run(tmp_path / method, method, fer_test=fer) for method, fer in fers.items()]
+    assert [row[3:6] for row in cells(report.table(runs))[1:]] == [
+        ["-", "-", "-"],
+        ["40.00", "-", "20.00"],
+        ["-", "-", "-"],
+    ]
 
 
 def test_oversubscription_is_said(tmp_path: Path) -> None:
