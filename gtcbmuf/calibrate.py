@@ -39,6 +39,7 @@ _CONTEXT, _DIM = 5, 40
 #: Parameters of the vectors that the kernels are timed with, and densities of their updates.
 _PARAMETERS = 4_000_000
 _DENSITIES = (1e-4, 1e-3, 1e-2)
+_GROUP = 8  # messages
 #: Bytes of messages that tell latency and bandwidth.
 _SMALL, _LARGE = 8, 4 << 20
 
@@ -169,16 +170,20 @@ def _kernels(rounds: int) -> dict[str, float]:
 
 
 def _message(n: int, sent: NDArray[np.int64], rounds: int) -> tuple[float, float]:
-    """Seconds to encode and to decode a message of n parameters, of which some are sent."""
+    """Seconds to encode and to decode a message of n parameters, of which some are sent.
+
+    To decode it among others: those of a group are decoded together.
+    """
     residual, gradient, model = (np.zeros(n, np.float32) for _ in range(3))
-    encoder, times = wire.Encoder(n), []
+    encoder, decoder, times = wire.Encoder(n), wire.Decoder(n), []
     for _ in range(rounds + 1):
         residual[sent] = 1.5
         begin = time.perf_counter()
         message = encoder.encode(residual, gradient, 1.0)
         times.append(time.perf_counter() - begin)
-    decoding = _median(lambda: wire.parse(message, n).add_to(model, 1.0), rounds)
-    return statistics.median(times[1:]), decoding
+    rows = np.tile(np.concatenate([np.array([message.size], np.uint32), message]), (_GROUP, 1))
+    decoding = _median(lambda: decoder.add_all(rows, 1.0, model), rounds)
+    return statistics.median(times[1:]), decoding / _GROUP
 
 
 def _network(world: MPI.Comm, rounds: int) -> Network | None:

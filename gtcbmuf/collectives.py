@@ -72,8 +72,12 @@ class MessageGather:
         self._mine = np.zeros(max(longest + 1, 16), np.uint32)
         self._all = np.zeros(0, np.uint32)
 
-    def __call__(self, message: Words) -> tuple[list[Words], int]:
-        """The messages, valid until the next call, and the words that this rank sent; collective.
+    def __call__(self, message: Words) -> tuple[NDArray[np.uint32], int]:
+        """The messages of all, and the words that this rank sent; collective.
+
+        Returns:
+            (ranks, w) uint32, valid until the next call: of each rank the number of its words, and
+            the words.
 
         Raises:
             ValueError: a rank says that its message is longer than one may be.
@@ -93,15 +97,17 @@ class MessageGather:
                 f"rank {sizes.index(largest)} sent a message of {largest} words; expected "
                 f"{self._longest} at most"
             )
-        messages = [words[1 : 1 + size] for words, size in zip(slots, sizes, strict=True)]
+        rows = slots
         if largest >= slot:
             rests = np.maximum(np.array(sizes) - (slot - 1), 0)
             received = np.empty(rests.sum(), np.uint32)
             comm.Allgatherv(rest, [received, rests])
-            parts = np.split(received, np.cumsum(rests)[:-1])
-            messages = [np.concatenate(both) for both in zip(messages, parts, strict=True)]
+            rows = np.zeros((comm.size, 1 + largest), np.uint32)
+            rows[:, :slot] = slots
+            for row, part in zip(rows, np.split(received, np.cumsum(rests)[:-1]), strict=True):
+                row[slot : slot + part.size] = part
         self.slot[0] = min(1 + largest + largest // 8, self._longest + 1)
-        return messages, slot + rest.size
+        return rows, slot + rest.size
 
 
 class RankOrderSum:

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import cache
 from statistics import NormalDist
 
-from gtcbmuf import wire
+from gtcbmuf import kernels, wire
 from gtcbmuf.cluster import Compute, Network
 
 #: Bytes of all messages together from which MPICH's allgather is a ring: of any number of ranks,
@@ -136,7 +136,7 @@ def message_bytes(n: int, density: float) -> float:
         return header
     if density > 1 / 16:
         return header + n / 4
-    k = wire.rice_parameter(n, round(n * density))
+    k = kernels.rice_parameter(n, round(n * density))
     quotient = 1 / math.expm1(-(2**k) * math.log1p(-density))
     return header + n * density * (k + 2 + quotient) / 8
 

@@ -5,7 +5,7 @@ Every kernel has a scalar oracle in tests/test_kernels.py. An update is a uint32
 that their callers can: lengths and dtypes are the callers' promise, except in `unpack` and
 `are_bits`, which judge words from outside.
 """
-# mypy: disable-error-code="assignment"
+# mypy: disable-error-code="assignment,arg-type"
 # (Numba unifies the types of a variable's assignments by itself.)
 
 from collections.abc import Callable
@@ -24,6 +24,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Parameters that are compared with tau together: the bits of a mask.
 BLOCK = 32
+
+# Of a message, as `gtcbmuf.wire` describes it.
+HEADER = 4
+MAGIC = 0x47544300
+DENSE = 31
+#: What can be wrong with one.
+SHORT, FOREIGN, OTHER_MODEL, BAD_TAU, BAD_FORM, BAD_BODY = range(1, 7)
 
 
 def _kernel(function: F) -> F:
@@ -263,6 +270,87 @@ def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
 
 
 @_kernel
+def rice_parameter(n: int, count: int) -> int:
+    """k that suits `count` updates of n parameters.
+
+    For gaps at random the best k is the logarithm to base 2 of 0.962 n / count, rounded down:
+    0.962 is twice that of the golden ratio to base e (Kiely, IPN Progress Report 42-159, 2004).
+    In integers, so that all hosts agree.
+    """
+    k, quotient = 0, 246 * n // (256 * max(count, 1)) >> 1
+    while quotient:
+        quotient >>= 1
+        k += 1
+    return min(k, 30)
+
+
+@_kernel
+def form_of(n: int, count: int) -> int:
+    """The form of a message: k, or DENSE where that is smaller or denser than 1/16."""
+    if 16 * count > n:
+        return DENSE
+    k = rice_parameter(n, count)
+    longest = (count * (k + 1) + 31) // 32 + (count + (n >> k) + 31) // 32 if count else 0
+    return k if longest <= (n + 15) // 16 else DENSE
+
+
+@_kernel
+def add_message(words: Words, scale: np.float32, scratch: Words, vector: Vector) -> int:
+    """Check a message, and vector += scale * its updates; or nothing, if something is wrong.
+
+    Args:
+        words: uint32, from outside.
+        scale: of the updates.
+        scratch: uint32, room for n / 16 updates.
+        vector: (n,) float32, in place.
+
+    Returns:
+        0, or what is wrong.
+    """
+    n = vector.size
+    if words.size < HEADER:
+        return SHORT
+    form, count = np.int64(words[0]) ^ MAGIC, np.int64(words[2])
+    if form > DENSE:
+        return FOREIGN
+    if np.int64(words[1]) != n:
+        return OTHER_MODEL
+    tau = words[3:4].view(np.float32)[0]
+    if not (tau > 0 and np.isfinite(tau)):
+        return BAD_TAU
+    if count > n or form != form_of(n, count):
+        return BAD_FORM
+    step, body = np.float32(scale * tau), words[HEADER:]
+    if form == DENSE:
+        if body.size != (n + 15) // 16 or not are_bits(body, n, count):
+            return BAD_BODY
+        add_bits(body, step, vector)
+        return 0
+    updates = scratch[:count]
+    if not unpack(body, form, n, updates):
+        return BAD_BODY
+    add_updates(updates, step, vector)
+    return 0
+
+
+@_kernel
+def add_messages(
+    rows: NDArray[np.uint32], scale: np.float32, scratch: Words, vector: Vector
+) -> tuple[int, int]:
+    """`add_message` for every row: the words of a message, and before them their number.
+
+    Returns:
+        (0, 0), or the first row with something wrong, and what.
+    """
+    for rank in range(rows.shape[0]):
+        row = rows[rank]
+        fault = add_message(row[1 : 1 + row[0]], scale, scratch, vector)
+        if fault:
+            return rank, fault
+    return 0, 0
+
+
+@_kernel
 def add_scaled(update: Vector, scale: np.float32, vector: Vector) -> None:
     """vector += scale * update; both (n,) float32."""
     for i in range(vector.size):
@@ -303,6 +391,9 @@ def compile_all() -> None:
     are_bits(words, 1, 0)
     add_updates(updates, tau, residual)
     add_bits(words, tau, residual)
+    form_of(1, 0)
+    add_message(words, tau, updates, residual)
+    add_messages(words.reshape(1, 1), tau, updates, residual)
     add_scaled(gradient, tau, residual)
     matrix = np.zeros((1, 1), np.float32)
     add_rectified(gradient, matrix)

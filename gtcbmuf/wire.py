@@ -21,44 +21,18 @@ n and count decide the form and k, so that a message never exceeds n / 4 bytes (
 word) and the header.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
+from numpy.typing import NDArray
 
 from gtcbmuf import kernels
-from gtcbmuf.kernels import Vector, Words
+from gtcbmuf.kernels import DENSE, MAGIC, Vector, Words
 
-HEADER = 4
-_MAGIC = 0x47544300
-_DENSE = 31
+#: Words of it.
+HEADER = kernels.HEADER
 
 
 class WireError(ValueError):
     """Words that are not a message for this model."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """Updates of one worker: +tau or -tau for each of `count` out of n parameters.
-
-    Attributes:
-        tau: the threshold that was sent.
-        count: updates.
-        dense: whether `body` has 2 bits a parameter.
-        body: that, or a word `index << 1 | negative` per update, ascending.
-    """
-
-    tau: np.float32
-    count: int
-    dense: bool
-    body: Words
-
-    def add_to(self, vector: Vector, scale: float) -> None:
-        """vector += scale * (the updates), in place; vector is (n,) float32."""
-        step = np.float32(scale * self.tau)
-        add = kernels.add_bits if self.dense else kernels.add_updates
-        add(self.body, step, vector)
 
 
 def max_words(n: int) -> int:
@@ -95,82 +69,77 @@ class Encoder:
         words, body = self._words, self._words[HEADER:]
         taken, end = kernels.take(residual, gradient, threshold, self._updates)
         updates = self._updates[:taken]
-        form = _form(n, taken)
-        if form == _DENSE:
+        form = kernels.form_of(n, taken)
+        if form == DENSE:
             body[: -(-end // 16)] = 0
             kernels.set_bits(updates, body)
             count = taken + kernels.take_bits(residual, gradient, threshold, end, body)
             size = body.size
         else:
             count, size = taken, kernels.pack(updates, form, body)
-        words[:HEADER] = _MAGIC | form, n, count, threshold.view(np.uint32)
+        words[:HEADER] = MAGIC | form, n, count, threshold.view(np.uint32)
         return words[: HEADER + size]
 
 
-def parse(words: Words, n: int) -> Message:
-    """Check and decode a message that came from outside.
+class Decoder:
+    """Checks messages that came from outside, and adds what they say.
 
     Args:
-        words: uint32, the whole message; the body of a dense result is a view of it.
-        n: parameters of this model.
-
-    Raises:
-        WireError: not a message, of another version or model, or with an index, a count or a code
-            out of its bounds.
+        n: number of parameters.
     """
-    if words.size < HEADER:
-        raise WireError(f"a message of {words.size} words is shorter than its header")
-    magic, size, count = (int(word) for word in words[:3])
-    tau = words[3:4].view("<f4")[0]
-    form = magic ^ _MAGIC
-    if not 0 <= form <= _DENSE:
-        raise WireError(f"a message starts with {magic:#010x}: another format or version")
-    if size != n:
-        raise WireError(f"a message for {size} parameters reached a model of {n}")
-    if not (np.isfinite(tau) and tau > 0):
-        raise WireError(f"a message's tau is {tau}")
-    body = words[HEADER:]
-    if count > n or form != _form(n, count):
-        raise WireError(f"a message has {count} updates of {n} parameters in form {form}")
-    if form == _DENSE:
-        if body.size != -(-n // 16) or not kernels.are_bits(body, n, count):
-            raise WireError(f"a dense message of {words.size} words is none of {count} updates")
-        return Message(tau, count, True, body)
-    # No more memory than the message has words for.
-    updates = np.empty(min(count, 32 * body.size), np.uint32)
-    if updates.size != count or not kernels.unpack(body, form, n, updates):
-        raise WireError(f"a message of {words.size} words is none of {count} updates below {n}")
-    return Message(tau, count, False, updates)
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._scratch = np.zeros(n // 16 + 1, np.uint32)
+
+    def add(self, words: Words, scale: float, vector: Vector) -> None:
+        """vector += scale * (the updates of a message), in place.
+
+        Args:
+            words: uint32, the whole message.
+            scale: of the updates.
+            vector: (n,) float32; where an error is raised, it stays as it was.
+
+        Raises:
+            WireError: not a message, of another version or model, or with an index, a count or a
+                code out of its bounds.
+        """
+        fault = kernels.add_message(words, np.float32(scale), self._scratch, vector)
+        if fault:
+            raise WireError(self._told(fault, words))
+
+    def add_all(self, rows: NDArray[np.uint32], scale: float, vector: Vector) -> None:
+        """The same for the messages of all ranks, in rank order.
+
+        Args:
+            rows: (ranks, w) uint32, of each rank the number of its words, and the words.
+            scale: of the updates.
+            vector: (n,) float32; where an error is raised, it has the updates of lower ranks.
+
+        Raises:
+            WireError: names the first rank whose message is none.
+        """
+        rank, fault = kernels.add_messages(rows, np.float32(scale), self._scratch, vector)
+        if fault:
+            words = rows[rank, 1 : 1 + rows[rank, 0]]
+            raise WireError(f"from rank {rank}: {self._told(fault, words)}")
+
+    def _told(self, fault: int, words: Words) -> str:
+        if fault == kernels.SHORT:
+            return f"a message of {words.size} words is shorter than its header"
+        magic, n, count = (int(word) for word in words[:3])
+        match fault:
+            case kernels.FOREIGN:
+                return f"a message starts with {magic:#010x}: another format or version"
+            case kernels.OTHER_MODEL:
+                return f"a message for {n} parameters reached a model of {self._n}"
+            case kernels.BAD_TAU:
+                return f"a message's tau is {words[3:4].view('<f4')[0]}"
+            case kernels.BAD_FORM:
+                return f"a message has {count} updates of {n} parameters in form {magic ^ MAGIC}"
+        return f"a message of {words.size} words is none of {count} updates below {n}"
 
 
-def parse_all(messages: Sequence[Words], n: int) -> list[Message]:
-    """`parse` the messages of all ranks, in rank order.
-
-    Raises:
-        WireError: names the first rank whose message is none.
-    """
-    parsed = []
-    for rank, words in enumerate(messages):
-        try:
-            parsed.append(parse(words, n))
-        except WireError as error:
-            raise WireError(f"from rank {rank}: {error}") from None
-    return parsed
-
-
-def _form(n: int, count: int) -> int:
-    """k, or _DENSE where that is smaller or denser than 1/16."""
-    k = rice_parameter(n, count)
-    longest = -(-count * (k + 1) // 32) - (-(count + (n >> k)) // 32) if count else 0
-    return k if 16 * count <= n and longest <= -(-n // 16) else _DENSE
-
-
-def rice_parameter(n: int, count: int) -> int:
-    """k that suits `count` updates of n parameters.
-
-    For gaps at random the best k is the logarithm to base 2 of 0.962 n / count, rounded down:
-    0.962 is twice that of the golden ratio to base e (Kiely, IPN Progress Report 42-159, 2004).
-    In integers, so that all hosts agree.
-    """
-    k = (246 * n // (256 * max(count, 1))).bit_length() - 1
-    return max(min(k, 30), 0)
+def counts(rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Updates of each message, as it says: (ranks,) of rows as in `Decoder.add_all`."""
+    return rows[:, 3]

@@ -88,10 +88,9 @@ def message(folder: Path) -> Target:
         words = np.frombuffer(body[: len(body) & -4], "<u4").view(Bounded)
         vector = np.zeros(n, np.float32)
         with mock.patch.object(kernels, "unpack", bounded), np.errstate(over="ignore"):
-            decoded = taken(lambda: wire.parse(words, n), wire.WireError)
-            if decoded:
-                decoded.add_to(vector.view(Bounded), 1.0)
-                assert np.count_nonzero(vector) == decoded.count
+            bounds = vector.view(Bounded)
+            added = taken(lambda: wire.Decoder(n).add(words, 1.0, bounds) or True, wire.WireError)
+            assert np.count_nonzero(vector) == (words[2] if added else 0)
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         data = generic(data)
@@ -99,7 +98,7 @@ def message(folder: Path) -> Target:
             return data
         n = int.from_bytes(data[:4], "little") % 4096 + 1
         count = int.from_bytes(data[12:16], "little") % (n + 1)
-        magic = 0x47544300 | wire._form(n, count)
+        magic = 0x47544300 | kernels.form_of(n, count)
         return data[:4] + struct.pack("<3If", magic, n, count, 1.0) + data[20:]
 
     seeds = []

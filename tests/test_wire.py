@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from gtcbmuf import wire
+from gtcbmuf import kernels, wire
+
+
+def decoded(words: NDArray[np.uint32], n: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """What a message says, added to zeros."""
+    vector = np.zeros(n, np.float32)
+    wire.Decoder(n).add(words, scale, vector)
+    return vector
+
 
 TAUS = st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0])
 # Multiples of 1/8 below 2^10: their sums are exact in float32, so "equal" can mean equal.
@@ -36,23 +44,41 @@ def test_decoded_and_residual_are_what_there_was(
     residual = np.random.default_rng(seed).integers(-80, 80, n).astype(np.float32) / 8
     before = residual.copy()
     words = wire.Encoder(n).encode(residual, gradient, tau)
-    message = wire.parse(words.copy(), n)
-    decoded = np.zeros(n, np.float32)
-    message.add_to(decoded, 1.0)
-    np.testing.assert_array_equal(decoded + residual, before + gradient)
-    assert set(np.unique(np.abs(decoded))) <= {0.0, tau}
-    assert message.count == np.count_nonzero(decoded)
-    assert message.tau == tau
+    sent = decoded(words.copy(), n)
+    np.testing.assert_array_equal(sent + residual, before + gradient)
+    assert set(np.unique(np.abs(sent))) <= {0.0, tau}
+    assert words[2] == np.count_nonzero(sent)
+    assert words[3:].view(np.float32)[0] == tau
 
 
 @given(vectors(), TAUS, st.floats(-4, 4, width=16))
 def test_added_with_a_scale(gradient: NDArray[np.float32], tau: float, scale: float) -> None:
     n = gradient.size
-    message = wire.parse(wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau), n)
-    decoded, scaled = np.zeros(n, np.float32), np.ones(n, np.float32)
-    message.add_to(decoded, 1.0)
-    message.add_to(scaled, scale)
-    np.testing.assert_allclose(scaled, 1 + scale * decoded, rtol=1e-6)
+    words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau)
+    scaled = np.ones(n, np.float32)
+    wire.Decoder(n).add(words, scale, scaled)
+    np.testing.assert_allclose(scaled, 1 + scale * decoded(words, n), rtol=1e-6)
+
+
+@given(st.lists(vectors(), min_size=1, max_size=5), TAUS, st.floats(-4, 4, width=16))
+def test_all_messages_are_added_in_rank_order(
+    gradients: list[NDArray[np.float32]], tau: float, scale: float
+) -> None:
+    n = max(gradient.size for gradient in gradients)
+    rows = np.full((len(gradients), 1 + wire.max_words(n)), 0xDEADBEEF, np.uint32)
+    one_by_one, together = (np.full(n, 0.1, np.float32) for _ in range(2))
+    for row, gradient in zip(rows, gradients, strict=True):
+        gradient = np.resize(gradient, n)
+        words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau)
+        row[0], row[1 : 1 + words.size] = words.size, words
+        wire.Decoder(n).add(words, scale, one_by_one)
+    wire.Decoder(n).add_all(rows, scale, together)
+    assert together.tobytes() == one_by_one.tobytes()
+    assert wire.counts(rows).tolist() == [row[1:][2] for row in rows]
+
+    rows[-1, 1] = 0
+    with pytest.raises(wire.WireError, match=f"from rank {len(rows) - 1}: .*format or version"):
+        wire.Decoder(n).add_all(rows, scale, together)
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 64, 1000])
@@ -64,26 +90,22 @@ def test_a_message_is_never_longer_than_its_bound(n: int) -> None:
         words = encoder.encode(np.zeros(n, np.float32), gradient, 1.0)
         assert 4 * (words.size - wire.HEADER) <= 4 * math.ceil(n / 16)
         assert words.size <= wire.max_words(n)
-        assert wire.parse(words, n).count == count
+        assert np.count_nonzero(decoded(words, n)) == count
 
 
 def test_no_entries_is_a_header() -> None:
     residual = np.zeros(100, np.float32)
     words = wire.Encoder(100).encode(residual, np.full(100, 0.5, np.float32), 1.0)
     assert words.size == wire.HEADER
-    decoded = np.zeros(100, np.float32)
-    wire.parse(words, 100).add_to(decoded, 1.0)
-    assert not decoded.any()
+    assert not decoded(words, 100).any()
     assert (residual == 0.5).all()
 
 
 def test_an_all_negative_gradient_is_sent_by_magnitude() -> None:
     residual = np.zeros(64, np.float32)
     gradient = np.where(np.arange(64) == 5, -3, -0.5).astype(np.float32)
-    message = wire.parse(wire.Encoder(64).encode(residual, gradient, 1.0), 64)
-    assert message.count == 1
-    assert not message.dense
-    assert message.body.tolist() == [5 << 1 | 1]
+    words = wire.Encoder(64).encode(residual, gradient, 1.0)
+    np.testing.assert_array_equal(decoded(words, 64), np.where(np.arange(64) == 5, -1, 0))
     assert residual[5] == -2
 
 
@@ -144,16 +166,18 @@ MESSAGE = wire.Encoder(64).encode(
 )
 def test_a_foreign_word_is_refused(position: int, word: int, says: str) -> None:
     words = MESSAGE.copy()
-    wire.parse(words, 64)
+    before = decoded(words, 64)
     words[position] = word
+    vector = before.copy()
     with pytest.raises(wire.WireError, match=says):
-        wire.parse(words, 64)
+        wire.Decoder(64).add(words, 1.0, vector)
+    np.testing.assert_array_equal(vector, before)
 
 
 @pytest.mark.parametrize("size", range(len(MESSAGE)))
 def test_a_truncated_message_is_refused(size: int) -> None:
     with pytest.raises(wire.WireError):
-        wire.parse(MESSAGE[:size], 64)
+        decoded(MESSAGE[:size], 64)
 
 
 @given(
@@ -165,15 +189,15 @@ def test_whatever_comes_in_stays_in_bounds(n: int, words: list[int], headed: boo
     if headed:
         bits = int(np.float32(1).view(np.uint32))
         count = words[0] % (n + 1) if words else 0
-        words = [0x47544300 + wire._form(n, count), n, count, bits, *words[1:]]
+        words = [0x47544300 + kernels.form_of(n, count), n, count, bits, *words[1:]]
     guarded = np.zeros(n + 2, np.float32)
     try:
-        message = wire.parse(np.array(words, np.uint32), n)
+        wire.Decoder(n).add(np.array(words, np.uint32), 1.0, guarded[1:-1])
     except wire.WireError:
+        assert not guarded.any()
         return
-    message.add_to(guarded[1:-1], 1.0)
     assert guarded[0] == guarded[-1] == 0
-    assert np.count_nonzero(guarded) == message.count
+    assert np.count_nonzero(guarded) == words[2]
 
 
 @pytest.mark.parametrize("n", [0, -1, 2**31])

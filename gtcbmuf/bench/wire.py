@@ -20,7 +20,7 @@ def figures(rounds: int) -> list[Figure]:
         indices = np.flatnonzero(stream.random(PARAMETERS) < density).astype(np.uint32)
         updates = indices << np.uint32(1) | stream.integers(0, 2, indices.size, np.uint32)
         count = updates.size
-        k = wire.rice_parameter(PARAMETERS, count)
+        k = kernels.rice_parameter(PARAMETERS, count)
         words = np.empty(wire.max_words(PARAMETERS), np.uint32)
         packed = words[: kernels.pack(updates, k, words)].copy()
         unpacked = np.empty_like(updates)
