@@ -14,10 +14,11 @@ from gtcbmuf import cluster
 def can_make_namespaces() -> bool:
     if os.geteuid() or not all(map(shutil.which, ("ip", "tc", "nsenter", "unshare"))):
         return False
-    made = subprocess.run(["ip", "netns", "add", "gtcbmuf-test"], capture_output=True)
+    name = f"gtcbmuf-test-{os.getpid()}"  # pytest's workers ask at the same time
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True)
     if made.returncode:
         return False
-    subprocess.run(["ip", "netns", "del", "gtcbmuf-test"], check=True)
+    subprocess.run(["ip", "netns", "del", name], check=True)
     return True
 
 
