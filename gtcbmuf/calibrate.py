@@ -39,7 +39,8 @@ _CONTEXT, _DIM = 5, 40
 #: Parameters of the vectors that the kernels are timed with, and densities of their updates.
 _PARAMETERS = 4_000_000
 _DENSITIES = (1e-4, 1e-3, 1e-2)
-_GROUP = 8  # messages
+#: Messages that are decoded together.
+_GROUP = 8
 #: Bytes of messages that tell latency and bandwidth.
 _SMALL, _LARGE = 8, 4 << 20
 

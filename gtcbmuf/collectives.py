@@ -88,21 +88,20 @@ class MessageGather:
         self._mine[0] = message.size
         head, rest = message[: slot - 1], message[slot - 1 :]
         self._mine[1 : 1 + head.size] = head
-        slots = self._all[: slot * comm.size].reshape(comm.size, slot)
-        comm.Allgather(self._mine[:slot], slots)
-        sizes = slots[:, 0].tolist()
+        rows = self._all[: slot * comm.size].reshape(comm.size, slot)
+        comm.Allgather(self._mine[:slot], rows)
+        sizes = rows[:, 0].tolist()
         largest = max(sizes)
         if largest > self._longest:
             raise ValueError(
                 f"rank {sizes.index(largest)} sent a message of {largest} words; expected "
                 f"{self._longest} at most"
             )
-        rows = slots
         if largest >= slot:
             rests = np.maximum(np.array(sizes) - (slot - 1), 0)
             received = np.empty(rests.sum(), np.uint32)
             comm.Allgatherv(rest, [received, rests])
-            rows = np.zeros((comm.size, 1 + largest), np.uint32)
+            slots, rows = rows, np.zeros((comm.size, 1 + largest), np.uint32)
             rows[:, :slot] = slots
             for row, part in zip(rows, np.split(received, np.cumsum(rests)[:-1]), strict=True):
                 row[slot : slot + part.size] = part

@@ -2,8 +2,8 @@
 
 Every kernel has a scalar oracle in tests/test_kernels.py. An update is a uint32
 `index << 1 | negative`; how updates travel is described in `gtcbmuf.wire`. Kernels check nothing
-that their callers can: lengths and dtypes are the callers' promise, except in `unpack` and
-`are_bits`, which judge words from outside.
+that their callers can: lengths and dtypes are the callers' promise, except in `unpack`, `are_bits`
+and `add_message`, which judge words from outside.
 """
 # mypy: disable-error-code="assignment,arg-type"
 # (Numba unifies the types of a variable's assignments by itself.)
@@ -269,7 +269,6 @@ def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
             vector[begin + k] += step * np.float32(sent - 2 * negative)
 
 
-@_kernel
 def rice_parameter(n: int, count: int) -> int:
     """k that suits `count` updates of n parameters.
 
@@ -284,12 +283,15 @@ def rice_parameter(n: int, count: int) -> int:
     return min(k, 30)
 
 
+_rice_parameter = _kernel(rice_parameter)  # a plan calls the other one: it has no kernel to load
+
+
 @_kernel
 def form_of(n: int, count: int) -> int:
     """The form of a message: k, or DENSE where that is smaller or denser than 1/16."""
     if 16 * count > n:
         return DENSE
-    k = rice_parameter(n, count)
+    k = _rice_parameter(n, count)
     longest = (count * (k + 1) + 31) // 32 + (count + (n >> k) + 31) // 32 if count else 0
     return k if longest <= (n + 15) // 16 else DENSE
 

@@ -1,6 +1,6 @@
 """Starting under a launcher (mpirun, srun): what it says of this process, and whether MPI agrees.
 
-All but `start` only reads the environment and /proc, before there is an MPI.
+All but `start` only looks at the environment, /proc and the pipe to it, and needs no MPI.
 """
 
 import fcntl

@@ -449,8 +449,8 @@ class _Run:
             }
         )
         shutil.rmtree(self.directory.path / "checkpoints", ignore_errors=True)
-        phones = "" if per_test is None else f"  PER {per_test:.2f} %"
         if fer_test is not None:
+            phones = "" if per_test is None else f"  PER {per_test:.2f} %"
             print(f"test FER {fer_test:.2f} %{phones}", flush=True)
 
 

@@ -206,6 +206,16 @@ def test_bits_are_judged_as_by_a_loop(n: int, data: st.DataObject) -> None:
     assert kernels.are_bits(words, n, count) == valid
 
 
+@given(st.integers(1, 2**31 - 1), st.floats(0, 1))
+def test_the_form_is_that_of_integers_of_any_size(n: int, density: float) -> None:
+    count = int(n * density**4)
+    k = max(min((246 * n // (256 * max(count, 1))).bit_length() - 1, 30), 0)
+    assert kernels.rice_parameter(n, count) == k
+    fields, quotients = -(-count * (k + 1) // 32), -(-(count + (n >> k)) // 32) if count else 0
+    sparse = 16 * count <= n and fields + quotients <= -(-n // 16)
+    assert kernels.form_of(n, count) == (k if sparse else kernels.DENSE)
+
+
 @given(pairs(), FLOATS)
 def test_add_scaled(vectors: Any, scale: float) -> None:
     update, vector = vectors
