@@ -1,5 +1,6 @@
 """What becomes of a job when something goes wrong in one rank of it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def test_a_fault_in_one_rank_ends_the_job(
         timeout=60,
     )
     # Where a rank has said 0, MPICH's mpirun says so too in 1 of 14 runs on a busy machine.
-    assert done.returncode != 0 or fault == "exits"
+    mpich = os.environ.get("GTCBMUF_MPI", "mpich") == "mpich"
+    assert done.returncode != 0 or (mpich and fault == "exits")
     # Of two replicas that differ, the second is named.
     assert says.format(rank=rank, differs=rank | 1, in_group=rank % 2) in done.stderr
     assert not (tmp_path / "run/summary.json").exists()
