@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-test",
         action="store_false",
         dest="test",
-        help="leave the test set alone: for runs that are there to choose between",
+        help="leave the test set alone, for runs to choose between; `gtcbmuf score` tests later",
     )
     train.set_defaults(do=_train)
 

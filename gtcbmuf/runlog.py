@@ -183,7 +183,9 @@ def processor() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout that this package runs from, if it does."""
+    """Commit of the checkout that this package runs from, if it does, and whether the package was
+    changed since; results beside it may have been, by the study that asks.
+    """
     source = Path(__file__).resolve().parent
 
     def git(*words: str) -> str | None:
@@ -199,5 +201,5 @@ def _commit() -> dict[str, Any]:
     tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
     if commit is None or tracked is None:
         return {"commit": None, "dirty": None}
-    changes = git("status", "--porcelain", "-uno")
+    changes = git("status", "--porcelain", "-uno", "--", ".")
     return {"commit": commit, "dirty": None if changes is None else changes != ""}

@@ -195,11 +195,13 @@ def test_commit_and_dirty_flag_are_those_of_the_code_that_runs(tmp_path: Path) -
     git(checkout, "commit", "-q", "--allow-empty", "-m", "without the package")
     assert commit_and_dirty(checkout) == [None, None]  # installed in someone else's repository
 
-    git(checkout, "add", "gtcbmuf")
+    (checkout / "results.csv").touch()
+    git(checkout, "add", "gtcbmuf", "results.csv")
     git(checkout, "commit", "-q", "-m", "the package")
     commit = git(checkout, "rev-parse", "HEAD")
     assert len(commit) == 40
     (checkout / "notes.txt").write_text("not tracked\n")
+    (checkout / "results.csv").write_text("of the run before\n")
     assert commit_and_dirty(checkout) == [commit, False]
 
     with (checkout / "gtcbmuf" / "errors.py").open("a") as file:
