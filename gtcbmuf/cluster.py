@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from gtcbmuf.config import explain
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import write_text
+from gtcbmuf.storage import write_text, writing
 
 #: Of the file's format: what its keys mean.
 VERSION = 1
@@ -124,8 +124,5 @@ def write(path: Path, cluster: Cluster) -> None:
     """
     plain = msgspec.to_builtins(cluster).items()
     content = {key: value for key, value in plain if value is not None}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         write_text(path, tomli_w.dumps(content))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None

@@ -27,6 +27,7 @@ from gtcbmuf.storage import (
     replacing,
     set_attributes,
     text_array,
+    writing,
 )
 
 FORMAT = "gtcbmuf-corpus"
@@ -63,14 +64,6 @@ class _Spool:
         self.speakers: list[str] = []
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
 class Writer:
     """Writes a corpus utterance by utterance; to be used in a `with` block.
 
@@ -102,8 +95,7 @@ class Writer:
         self._speakers: dict[str, str] = {}
 
     def __enter__(self) -> "Writer":
-        with _writing(self.path), ExitStack() as stack:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path), ExitStack() as stack:
             self._spools = {name: _Spool(self.path.parent, stack) for name in SPLITS}
             self._stack = stack.pop_all()
         return self
@@ -131,7 +123,7 @@ class Writer:
         if self._speakers.setdefault(utterance.speaker, split) != split:
             raise ValueError(f"{name}: speaker {utterance.speaker} is in another split already")
         spool = self._spools[split]
-        with _writing(self.path):
+        with writing(self.path):
             spool.features.write(features.tobytes())
             spool.targets.write(utterance.targets.astype(np.uint16).tobytes())
         spool.lengths.append(frames)
@@ -144,7 +136,7 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with _writing(self.path), self._stack:
+        with writing(self.path), self._stack:
             if error is None:
                 self._finish()
 

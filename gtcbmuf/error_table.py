@@ -10,10 +10,9 @@ import msgspec
 
 from gtcbmuf import tables
 from gtcbmuf.drawing import drawn
-from gtcbmuf.errors import UserError
 from gtcbmuf.paper import ERROR_FELL, ERROR_INCREASES
 from gtcbmuf.results import Result
-from gtcbmuf.storage import write_csv, write_text
+from gtcbmuf.storage import write_csv, write_text, writing
 
 _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
 
@@ -162,10 +161,8 @@ def write(results: Sequence[Result], folder: Path) -> None:
             "increase_paper": row.paper,
         }
         lines.append({**msgspec.structs.asdict(result), **added})
-    try:
+    with writing(folder):
         write_csv(folder / "error_table.csv", lines)
         for name, text in (("md", table(table_rows)), ("tex", latex(table_rows))):
             write_text(folder / f"error_table.{name}", text + "\n")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(table_rows, folder / "error_table.png")

@@ -12,7 +12,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP
 from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
-from gtcbmuf.storage import replacing
+from gtcbmuf.storage import replacing, writing
 
 
 def forward(
@@ -44,17 +44,13 @@ def forward(
             raise UserError(f"{path}: utterance {name!r}: Kaldi takes no name with a space")
     prior = log_prior(frames.train.counts(frames.target_count)) if minus_log_priors else 0
     outputs = Outputs(MLP(shape, BATCH), parameters, context, chosen)
-    try:
-        ark.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(ark) as beside, beside.open("wb") as file:
-            for number, name in enumerate(tqdm(chosen.names, "forward", disable=None)):
-                scores = outputs.scores(number)
-                posteriors = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-                # Written here, for kaldi_native_io runs what is after a bar in a file's name.
-                file.write(name.encode() + b" \0BFM ")
-                file.write(struct.pack("<bibi", 4, len(scores), 4, scores.shape[1]))
-                file.write((posteriors - prior).astype("<f4").tobytes())
-    except OSError as error:
-        raise UserError(f"--ark {ark}: cannot be written: {error.strerror or error}") from None
+    with writing(ark, "--ark"), replacing(ark) as beside, beside.open("wb") as file:
+        for number, name in enumerate(tqdm(chosen.names, "forward", disable=None)):
+            scores = outputs.scores(number)
+            posteriors = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+            # Written here, for kaldi_native_io runs what is after a bar in a file's name.
+            file.write(name.encode() + b" \0BFM ")
+            file.write(struct.pack("<bibi", 4, len(scores), 4, scores.shape[1]))
+            file.write((posteriors - prior).astype("<f4").tobytes())
     what = "log-posteriors minus log priors" if minus_log_priors else "log-posteriors"
     return f"{ark}: {what} of {len(outputs)} utterances of {split}"

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -32,6 +32,7 @@ from gtcbmuf.importing import (
     split_speakers,
     write_corpus,
 )
+from gtcbmuf.storage import writing
 
 _TARGETS = 1 << 16  # a corpus numbers its targets with 16 bits
 _LONGEST = 1 << 24  # frames: two days of speech; more is no alignment
@@ -101,9 +102,10 @@ def import_kaldi(
     if not archives:
         raise UserError(f"{ali}: no such files; expected the archives of alignments, as a pattern")
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out.parent) as spool:
-        alignments = _Alignments(archives, spool)
+    with ExitStack() as stack:
+        with writing(out):
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=out.parent))
+        alignments = _Alignments(archives, spool, out)
         left_out = LeftOut(len(places.keys() | alignments.names()), most_bad)
         speakers = _pair(places, alignments, speaker_of, utt2spk, left_out)
         split_of = split_speakers(speakers, {*places, *speaker_of}, {"valid": valid, "test": test})
@@ -180,15 +182,16 @@ class _Alignments:
     Args:
         archives: to read.
         spool: an open, empty file.
+        out: what is being made with it.
 
     Attributes:
         target_count: one more than the largest target.
 
     Raises:
-        UserError: an archive cannot be read, or holds no pdf-ids.
+        UserError: an archive cannot be read, or holds no pdf-ids, or the disk is full.
     """
 
-    def __init__(self, archives: Sequence[Path], spool: IO[bytes]) -> None:
+    def __init__(self, archives: Sequence[Path], spool: IO[bytes], out: Path) -> None:
         self._spool = spool
         self._where: dict[str, tuple[int, int]] = {}  # of each utterance: offset, targets
         counts = np.zeros(_TARGETS, np.int64)
@@ -203,9 +206,12 @@ class _Alignments:
                         f"expected 0 to {_TARGETS - 1}; if these are transition-ids, {_CONVERT}"
                     )
                 self._where[name] = (spool.tell(), len(targets))
-                spool.write(targets.astype(np.uint16).tobytes())
+                with writing(out):
+                    spool.write(targets.astype(np.uint16).tobytes())
                 np.add.at(counts, targets, 1)
                 np.add.at(repeats, targets[1:][targets[1:] == targets[:-1]], 1)
+        with writing(out):
+            spool.flush()
         _refuse_transition_ids(archives[0], counts, repeats)
         self.target_count = int(counts.nonzero()[0].max(initial=-1)) + 1
 

@@ -39,7 +39,7 @@ from gtcbmuf import config, error_table, launcher, results, slurm
 from gtcbmuf.errors import UserError
 from gtcbmuf.results import Result
 from gtcbmuf.runlog import short_commit
-from gtcbmuf.storage import write_csv, write_text
+from gtcbmuf.storage import write_csv, write_text, writing
 from gtcbmuf.tables import markdown
 
 
@@ -92,7 +92,8 @@ def reproduce(
         if study == "error-table":
             error_table.write(runs.results(), folder)
         elif study == "choices":
-            write_text(folder / "choices.md", compared(chosen, runs.results()) + "\n")
+            with writing(folder / "choices.md"):
+                write_text(folder / "choices.md", compared(chosen, runs.results()) + "\n")
 
 
 class InterruptedStudyError(UserError):
@@ -404,7 +405,8 @@ class Study:
     def _add(self, found: Sequence[Result]) -> None:
         everything = [*results.read(self._path), *found]
         if found:
-            write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
+            with writing(self._path):
+                write_csv(self._path, [msgspec.structs.asdict(result) for result in everything])
 
     def _out(self, job: Job) -> Path:
         return self._runs / job.name
@@ -415,7 +417,8 @@ class Study:
     def _finish(self, job: Job) -> Result | None:
         """Run a job, or what is left of it; nothing if it failed."""
         out, path = self._out(job), self._log(job)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.touch()
         mpirun, words = launcher.mpirun(job.workers), job.words(self._corpus, out)
         words = [*mpirun, launcher.program(), *words, "--resume"]
         with path.open("a", encoding="utf-8") as log, _running(words, log) as (process, signals):

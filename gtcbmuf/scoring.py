@@ -20,7 +20,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP, Shape
 from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
-from gtcbmuf.storage import write_json
+from gtcbmuf.storage import write_json, writing
 from gtcbmuf.topology import agree, in_turn, on_root
 
 #: Pairs of language weight and insertion penalty, of which the one with the fewest phone errors on
@@ -329,11 +329,8 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -
             )
         ],
     }
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out, "--out"):
         write_json(out, whole)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error}") from None
 
 
 def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> None:

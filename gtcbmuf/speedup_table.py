@@ -21,7 +21,7 @@ from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan, pays_until
 from gtcbmuf.results import Result
 from gtcbmuf.runlog import environment, short_commit
-from gtcbmuf.storage import write_csv, write_text
+from gtcbmuf.storage import write_csv, write_text, writing
 from gtcbmuf.synth import espeak
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
@@ -429,12 +429,10 @@ def write(
         line = {**vars(row), "measured": row.measured and row.measured.speed_up, **origin}
         line["measured_on"] = row.measured and row.measured.where
         lines.append({key: "" if value is None else value for key, value in line.items()})
-    try:
+    with writing(folder):
         write_csv(folder / "speedup_table.csv", lines)
         write_text(folder / "speedup_table.md", f"{table(found)}\n\n{told(found, origin)}\n")
         write_text(folder / "speedup_table.tex", latex(found) + "\n")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
     plot(found, folder / "speedup_table.png")
     trade_off(errors, speed_ups, folder / "trade_off.png")
 

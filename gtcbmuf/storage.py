@@ -18,6 +18,27 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from gtcbmuf.errors import UserError
+
+
+@contextmanager
+def writing(path: Path, option: str = "") -> Iterator[None]:
+    """Make the folder that `path` is in; what then fails in the block is its user's to mend.
+
+    Args:
+        path: of a file, or of a folder whose files are to be written.
+        option: by which the user named it.
+
+    Raises:
+        UserError: there was an OSError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        where = f"{option} {path}".lstrip()
+        raise UserError(f"{where}: cannot be written: {error.strerror or error}") from None
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -99,7 +99,7 @@ def test_everything_is_written_and_can_be_read_again(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written to"):
+    with pytest.raises(UserError, match="cannot be written: "):
         error_table.write(RESULTS, tmp_path / "file")
 
 

@@ -323,6 +323,14 @@ def test_options_that_cannot_be(
     directory.write().fails(match, **options)
 
 
+def test_a_place_that_cannot_be_written_to(directory: Directory) -> None:
+    directory.write()
+    directory.out.parent.touch()  # a file is no folder
+    with pytest.raises(UserError, match=r"corpus\.h5: cannot be written: ") as caught:
+        directory.make()
+    assert "\n" not in str(caught.value)
+
+
 def spoil(directory: Directory) -> dict[str, str]:
     """Put every fault into one utterance each; return the reasons that the log must give."""
     directory.features["s00-1"][3, 2] = np.nan

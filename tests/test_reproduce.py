@@ -61,6 +61,14 @@ def test_what_failed_is_tried_again_and_what_is_done_is_not(corpus: Path, tmp_pa
     assert len(results.read(tmp_path / "results.csv")) == 6
 
 
+def test_a_place_that_cannot_be_written_to(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    jobs = [Job("sgd", 1, 0, ("train.epochs=1",))]
+    study = reproduce.Study(jobs, corpus, tmp_path / "file" / "runs", tmp_path / "results.csv")
+    with pytest.raises(UserError, match=r"\.log: cannot be written: "):
+        study.run()
+
+
 def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> None:
     start(corpus, tmp_path, 1)
     for row in results.read(tmp_path / "results.csv")[::2]:

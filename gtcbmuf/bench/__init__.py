@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import environment
-from gtcbmuf.storage import write_json, write_text
+from gtcbmuf.storage import write_json, write_text, writing
 from gtcbmuf.tables import markdown
 
 
@@ -99,11 +99,8 @@ def write(path: Path, figures: Sequence[Figure]) -> None:
         UserError: the place cannot be written to.
     """
     whole = {"environment": environment(), "figures": [asdict(one) for one in figures]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, "--json"):
         write_json(path, whole)
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from None
 
 
 def insert(page: Path, part: str, figures: Sequence[Figure]) -> None:
