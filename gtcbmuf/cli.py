@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a model, alone or under mpirun or srun")
-    _add_run(train)
+    _add_run(train, "METHOD-WORKERS-seedSEED")
     train.add_argument(
         "--resume",
         action="store_true",
@@ -79,12 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         "--no-test",
         action="store_false",
         dest="test",
-        help="leave the test set alone, for runs to choose between; `gtcbmuf score` tests later",
+        help="leave the test set alone: for runs that are there to choose between",
     )
     train.set_defaults(do=_train)
 
     submit = commands.add_parser("submit", help="a training run as a Slurm job: jobs/train.sbatch")
-    _add_run(submit)
+    _add_run(submit, "METHOD-WORKERS-seedSEED-CORPUS-FINGERPRINT")
     submit.add_argument(
         "--dry-run", action="store_true", help="show the job's text, submit nothing"
     )
@@ -265,12 +265,10 @@ def _add_cluster(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    """Add what says which run it is."""
+def _add_run(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add what says which run it is; its directory is called so unless the user says otherwise."""
     _add_config(parser)
-    parser.add_argument(
-        "--out", type=Path, help="run directory (default: runs/METHOD-WORKERS-seedSEED)"
-    )
+    parser.add_argument("--out", type=Path, help=f"run directory (default: runs/{name})")
 
 
 def _add_import_options(parser: argparse.ArgumentParser) -> Any:

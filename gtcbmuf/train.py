@@ -75,8 +75,9 @@ def train(
         test: look at the test set at the end, which is not for choosing between runs.
 
     Raises:
-        CollectiveError: on all ranks alike, before anything was trained or written: the
-            configuration, the corpus, the checkpoint or the weights are at fault.
+        CollectiveError: on all ranks alike: before anything was trained or written, the
+            configuration, the corpus, the checkpoint or the weights are at fault; later, replicas
+            differ, or the checkpoint that a signal asked for cannot be written.
         DivergedError: on any rank.
         InterruptedRunError: on all ranks alike.
     """
