@@ -87,6 +87,8 @@ def write_rank(part: Path, rank: int, state: State, own: Mapping[str, float]) ->
 def publish(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:
     """Give a folder its name once all ranks' files are on disk; for one rank.
 
+    Checkpoints of later steps go: the run went on from before them, so they could not be read.
+
     Args:
         part: the folder that `begin` made.
         shared: what all ranks share: text, numbers, lists, dictionaries.
@@ -107,18 +109,26 @@ def publish(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
     _sync(final.parent)
+    for later in found(final.parent):
+        if _step(later) > _step(final):
+            shutil.rmtree(later, ignore_errors=True)
     return final
 
 
 def found(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    ours = (path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal())
+    return sorted(ours, key=_step, reverse=True)
 
 
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest checkpoints, and what is left of those that were never whole."""
     for old in [*found(folder)[keep:], *folder.glob(".step-*.part")]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.name[len("step-") :])
 
 
 def read(path: Path) -> Checkpoint:

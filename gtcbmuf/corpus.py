@@ -291,6 +291,7 @@ class Corpus:
 
     Attributes:
         path: of the file.
+        digest: the hash that was written with it: `verify` tells whether it still holds.
         attributes: how it was made; targets = "pdf" says that the phones are not known.
         feature_dim: D.
         phones: (P,) names.
@@ -299,6 +300,7 @@ class Corpus:
     """
 
     path: Path
+    digest: str
     attributes: dict[str, Any]
     feature_dim: int
     phones: tuple[str, ...]
@@ -306,11 +308,6 @@ class Corpus:
     train: Split
     valid: Split
     test: Split
-
-    def digest(self) -> str:
-        """The hash that was written with it: `verify` tells whether it still holds."""
-        with self.path.open("rb") as file:
-            return file.read(_USER_BLOCK).rstrip(b"\0").decode(errors="replace")
 
     def split(self, name: str) -> Split:
         """The split "train", "valid" or "test"."""
@@ -339,6 +336,8 @@ def read(path: Path) -> Corpus:
                 f"{path}: no such file; make a corpus with "
                 f"gtcbmuf corpus synth --preset small --out {path}"
             )
+        with path.open("rb") as raw:
+            digest = raw.read(_USER_BLOCK).rstrip(b"\0").decode(errors="replace")
         with h5py.File(path, "r") as file:
             attributes = get_attributes(file)
             version = attributes.get("version")
@@ -356,7 +355,7 @@ def read(path: Path) -> Corpus:
     feature_dim = train.features.shape[1]
     if not feature_dim == valid.features.shape[1] == test.features.shape[1]:
         raise UserError(f"{path}: train, valid and test differ in their feature dimensions")
-    return Corpus(path, attributes, feature_dim, phones, target_phone, train, valid, test)
+    return Corpus(path, digest, attributes, feature_dim, phones, target_phone, train, valid, test)
 
 
 @contextmanager

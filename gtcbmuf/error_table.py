@@ -25,7 +25,7 @@ class Row:
         fer, per: means over the seeds, on test, in per cent.
         increase: of the mean FER over that of sgd, relative, in per cent; 0 for sgd itself.
         deviation: standard deviation of `increase` as a difference of single runs, from the
-            samples of both; None with one seed of either.
+            samples of both; None with one seed of either, or one that diverged.
         paper: what the paper has.
     """
 
@@ -59,9 +59,9 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
     first, fers = runs[0], [run.fer_test for run in runs]
     ratio = mean(fers) / mean(reference)
     deviation = None
-    if min(len(fers), len(reference)) > 1 and first.method != "sgd":
-        relative = stdev(fers) / mean(fers), stdev(reference) / mean(reference)
-        deviation = 100 * ratio * math.hypot(*relative)
+    ours, its = deviation_of(fers), deviation_of(reference)
+    if ours is not None and its is not None and first.method != "sgd":
+        deviation = 100 * ratio * math.hypot(ours / mean(fers), its / mean(reference))
     cell = first.method, first.workers
     return Row(
         method=first.method,
@@ -78,6 +78,11 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
         if cell in ERROR_INCREASES
         else "",
     )
+
+
+def deviation_of(rates: Sequence[float]) -> float | None:
+    """Sample standard deviation of error rates; None of a single one, or if a run diverged."""
+    return stdev(rates) if len(rates) > 1 and not any(map(math.isnan, rates)) else None
 
 
 def table(table_rows: Iterable[Row]) -> str:

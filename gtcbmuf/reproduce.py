@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from types import FrameType
 from typing import Annotated, Literal, TextIO
 
@@ -266,21 +266,20 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
     """
     rows = []
     for cell in chosen.choices:
-        first = None
-        for settings in cell.tried:
-            job = Job(cell.method, cell.workers, 0, (*chosen.common, *settings))
-            errors = [result.fer_valid for result in found if job.made(result)]
+        tried = [Job(cell.method, cell.workers, 0, (*chosen.common, *s)) for s in cell.tried]
+        rates = [[result.fer_valid for result in found if job.made(result)] for job in tried]
+        for settings, errors in zip(cell.tried, rates, strict=True):
             if not errors:
                 continue
-            first = first or mean(errors)
+            deviation = error_table.deviation_of(errors)
             different = [word for word in settings if word not in cell.tried[0]]
             rows.append(
                 [
                     ", ".join(different or settings),
                     f"{cell.method} {cell.workers}",
                     str(len(errors)),
-                    f"{mean(errors):.2f}" + (f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""),
-                    f"{100 * (mean(errors) / first - 1):+.1f}",
+                    f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
+                    f"{100 * (mean(errors) / mean(rates[0]) - 1):+.1f}" if rates[0] else "",
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
@@ -435,7 +434,7 @@ class Study:
         out, log = self._out(job), self._log(job)
         if (out / "summary.json").exists():
             summary = json.loads((out / "summary.json").read_text())
-        elif "training diverged" in _complaint(log):
+        elif "training diverged" in _complaint(log) and (out / "environment.json").exists():
             summary = dict.fromkeys(("fer_valid", "fer_test", "per_test", "density"), math.nan)
             begin, end = (out / "environment.json").stat().st_mtime, log.stat().st_mtime
             summary |= {"steps": 0, "wall_seconds": end - begin}

@@ -75,5 +75,5 @@ def check_same(begun: Checkpoint, chosen: Config, frames: corpus.Corpus) -> None
             f"{begun.path} was written in epoch {begun.shared['epoch'] + 1}; "
             f"train.epochs = {chosen.train.epochs} is less"
         )
-    if begun.shared["corpus"] != frames.digest():
+    if begun.shared["corpus"] != frames.digest:
         raise UserError(f"{begun.path} was written with another corpus than {frames.path}")

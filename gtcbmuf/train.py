@@ -226,7 +226,7 @@ class _Run:
         self.poll.saved()
         shared = {
             "config": config.to_dict(self.config),
-            "corpus": self.corpus.digest(),
+            "corpus": self.corpus.digest,
             "epoch": epoch,
             "step": step,
             "schedule": self.schedule.state(),

@@ -47,15 +47,30 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
-    for step in (5, 100, 20):
+    for step in (5, 20, 100, 100_000_000):
         save(tmp_path, step)
     unfinished = checkpoint.begin(tmp_path, 200)
+    copy = tmp_path / "step-00000005.bak"
+    copy.mkdir()
     assert [path.name for path in checkpoint.found(tmp_path)] == [
-        *("step-00000100", "step-00000020", "step-00000005")
+        *("step-100000000", "step-00000100", "step-00000020", "step-00000005")
     ]
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, 3)
+    assert len(checkpoint.found(tmp_path)) == 3
     assert not unfinished.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000020", "step-00000100"]
+    checkpoint.prune(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [copy.name, "step-100000000"]
+
+
+def test_one_that_was_written_is_kept_rather_than_later_ones_that_could_not_be_read(
+    tmp_path: Path,
+) -> None:
+    for step in (5, 10, 15):
+        save(tmp_path, step)
+    (tmp_path / "step-00000015" / "rank-00000.h5").unlink()  # so the run went on from step 10
+    save(tmp_path, 12)
+    checkpoint.prune(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000012"]
 
 
 def test_the_same_step_again_replaces_it(tmp_path: Path) -> None:

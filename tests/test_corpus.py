@@ -1,5 +1,6 @@
 """Corpora on disk, and how their frames are dealt out."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,19 @@ def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path, place: str) -
     with pytest.raises(UserError, match="cannot be written: "):
         write_splits(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_digest_is_that_of_the_file_that_was_opened(tmp_path: Path) -> None:
+    path, other = tmp_path / "corpus.h5", tmp_path / "other.h5"
+    write_splits(path)
+    write_splits(other)
+    opened = read(path)
+    assert opened.digest == read(other).digest
+    write_corpus(other)
+    os.replace(other, path)
+    assert opened.digest != read(path).digest
+    path.unlink()  # who trains has it mapped
+    assert len(opened.digest.split()[-1]) == 64
 
 
 def test_every_flipped_byte_is_found(tmp_path: Path) -> None:

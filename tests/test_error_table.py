@@ -66,6 +66,18 @@ def test_what_diverged_is_said_so() -> None:
     assert error_table.table(rows).splitlines()[-1].split()[13] == "diverged"
 
 
+@pytest.mark.parametrize("method", ["gtc-bmuf", "sgd"])
+def test_one_seed_that_diverged_of_several(method: str, tmp_path: Path) -> None:
+    workers = 1 if method == "sgd" else 64
+    error_table.write([*RESULTS, result(method, workers, 9, math.nan, groups=8)], tmp_path)
+    [row] = [
+        line
+        for line in (tmp_path / "error_table.md").read_text().splitlines()
+        if line.startswith(f"| {method} ") and f" {workers} |" in line
+    ]
+    assert "diverged" in row and "±" not in row
+
+
 def test_without_sgd_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     error_table.write(RESULTS[3:], tmp_path)
     assert not list(tmp_path.iterdir())

@@ -176,6 +176,10 @@ def test_choices_are_compared_with_the_first() -> None:
         ["train.momentum=0.5", "gtc 8", "2", "44.00 ± 1.41", "+7.3"],
     ]
     assert len(reproduce.compared(PRESET, []).splitlines()) == 2
+    [_, _, alone] = reproduce.compared(PRESET, found[1:]).splitlines()
+    assert alone.split("|")[1:-1][-1].strip() == ""  # the first has no result yet
+    found[2] = result("gtc", 8, 1, math.nan, config=jobs[1].fingerprint)
+    assert "±" not in reproduce.compared(PRESET, found)
 
 
 def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
