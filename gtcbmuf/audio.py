@@ -105,8 +105,10 @@ def import_audio(
 
     names = recordings.keys() | aligned.names()
     left_out = LeftOut(len(names), most_bad)
-    speakers = _pair(directory, recordings, aligned, left_out)
-    split_of = split_speakers(speakers, names, {"valid": valid, "test": test})
+    speaker_of = {name: _speaker(directory, path, name) for name, path in recordings.items()}
+    speakers = _pair(speaker_of, aligned, left_out)
+    known = names | set(speaker_of.values())
+    split_of = split_speakers(speakers, known, {"valid": valid, "test": test})
     phone_of = _name_phones(aligned.labels)
     phones = [SILENCE, *sorted(set(phone_of.values()) - {SILENCE})]
     if len(phones) > _MOST_PHONES:
@@ -353,15 +355,19 @@ def _read_ctm_lines(path: Path) -> Iterator[tuple[str, float, float, str]]:
         raise UserError(f"{path}: no line in it; expected one per phone")
 
 
+def _speaker(directory: Path, recording: Path, name: str) -> str:
+    """Who speaks: the folder that a recording is in; of one in none, the recording alone."""
+    folder = recording.parent.relative_to(directory)
+    return name if folder == Path() else folder.as_posix()
+
+
 def _pair(
-    directory: Path, recordings: Mapping[str, Path], aligned: _Alignments, left_out: LeftOut
+    speaker_of: Mapping[str, str], aligned: _Alignments, left_out: LeftOut
 ) -> dict[str, list[str]]:
     """Return the utterances of each speaker that have audio and an alignment."""
     speakers: dict[str, list[str]] = {}
-    for name, path in recordings.items():
+    for name, speaker in speaker_of.items():
         if name in aligned.found:
-            folder = path.parent.relative_to(directory)
-            speaker = name if folder == Path() else folder.as_posix()
             speakers.setdefault(speaker, []).append(name)
         elif name not in aligned.faults:
             left_out.add(name, "no alignment", _LAYOUT)

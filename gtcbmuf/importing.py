@@ -93,7 +93,7 @@ def split_speakers(
 
     Args:
         speakers: their utterances.
-        known: names of all utterances, also of those that cannot be used.
+        known: names of all utterances and speakers, also of those that cannot be used.
         choices: for "valid" and "test", a share of the speakers or the path of a list.
 
     Raises:
@@ -129,7 +129,7 @@ def split_speakers(
 def _listed(path: Path, speakers: Mapping[str, Sequence[str]], known: set[str]) -> list[str]:
     """Return the speakers that a list of utterances or speakers names."""
     listed = {words[0] for line in read_lines(path) if (words := line.split())}
-    if unknown := sorted(listed - known - speakers.keys()):
+    if unknown := sorted(listed - known):
         raise UserError(
             f"{path}: {', '.join(unknown[:_NAMED])}: expected names of utterances or speakers"
         )

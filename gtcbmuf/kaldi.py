@@ -108,7 +108,8 @@ def import_kaldi(
         alignments = _Alignments(archives, spool, out)
         left_out = LeftOut(len(places.keys() | alignments.names()), most_bad)
         speakers = _pair(places, alignments, speaker_of, utt2spk, left_out)
-        split_of = split_speakers(speakers, {*places, *speaker_of}, {"valid": valid, "test": test})
+        known = {*places, *speaker_of, *speaker_of.values()}
+        split_of = split_speakers(speakers, known, {"valid": valid, "test": test})
         # Nobody told us the phones, so each target stands for itself.
         target_phone = range(alignments.target_count)
         writer = corpus.Writer(

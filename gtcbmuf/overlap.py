@@ -80,16 +80,21 @@ class Overlapped:
         with self._meter.time("communicate"):
             updates = [pending.result() for pending in reversed(self._pending)]
         self._pending.clear()
-        self._meter.updates_sent += self._beside.updates_sent
-        self._meter.bytes_sent += self._beside.bytes_sent
-        self._beside.reset()
+        self._count()
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
 
     def flush(self) -> Update:
         """Exchange all that GTC has not sent yet, densely; collective in the group."""
         gtc = [exchange for exchange in self._exchanges if isinstance(exchange, GTCExchange)]
-        flushed = [exchange.flush() for exchange in gtc]
+        with self._meter.time("communicate"):
+            flushed = [exchange.flush() for exchange in gtc]
+        self._count()
         return SlicedUpdate(list(zip(self._slices, flushed, strict=True)))
+
+    def _count(self) -> None:
+        self._meter.updates_sent += self._beside.updates_sent
+        self._meter.bytes_sent += self._beside.bytes_sent
+        self._beside.reset()
 
     def forget(self) -> None:
         """Drop what has not been sent yet."""

@@ -285,6 +285,15 @@ def test_splits_by_lists(directory: Directory) -> None:
     assert speakers_of(directory.out, "test") == {"s07"}
 
 
+def test_a_listed_speaker_without_usable_utterances_is_left_out(directory: Directory) -> None:
+    for number in range(3):
+        del directory.targets[f"s04-{number}"]
+    speakers = directory.write().path / "speakers"
+    speakers.write_text("s03\ns04\n")
+    directory.make(valid="0.1", test=str(speakers), most_bad=0.2)
+    assert speakers_of(directory.out, "test") == {"s03"}
+
+
 @pytest.mark.parametrize(
     ("valid", "test", "match"),
     [

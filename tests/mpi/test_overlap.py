@@ -45,6 +45,12 @@ def test_the_bits_are_those_of_the_blocking_form(topology: Topology, kind: str) 
     assert meter.updates_sent == blocking_meter.updates_sent
     assert meter.seconds["communicate"] > 0
     assert residual(overlapped).tobytes() == residual(blocking).tobytes()
+    if isinstance(blocking, GTCExchange):
+        sent, blocking_sent = meter.bytes_sent, blocking_meter.bytes_sent
+        overlapped.flush()
+        blocking.flush()
+        assert meter.bytes_sent - sent == blocking_meter.bytes_sent - blocking_sent
+        overlapped(gradient(6))
     overlapped.forget()
     assert not residual(overlapped).any()
 
