@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
-from gtcbmuf.storage import READ_ERRORS, get_attributes, get_dataset, replacing, set_attributes
+from gtcbmuf.storage import (
+    READ_ERRORS,
+    get_attributes,
+    get_dataset,
+    replacing,
+    set_attributes,
+    writing,
+)
 
 FORMAT = "gtcbmuf-model"
 VERSION = 1
@@ -32,6 +39,9 @@ def save_model(path: Path, vector: NDArray[np.float32], shape: Shape, context: i
         vector: (n,) float32.
         shape: of the MLP.
         context: frames on each side of the classified one.
+
+    Raises:
+        UserError: it cannot be written.
     """
     attributes = {
         "format": FORMAT,
@@ -41,7 +51,11 @@ def save_model(path: Path, vector: NDArray[np.float32], shape: Shape, context: i
         "activation": shape.activation,
         "context": context,
     }
-    with replacing(path) as beside, h5py.File(beside, "w", libver="v110") as file:
+    with (
+        writing(path),
+        replacing(path) as beside,
+        h5py.File(beside, "w", libver="v110") as file,
+    ):
         set_attributes(file, attributes)
         file["weights"] = vector
 

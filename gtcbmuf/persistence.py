@@ -1,7 +1,5 @@
 """Checkpoints, written and found by all ranks together; and the signals that ask for one."""
 
-import os
-import re
 import signal
 import sys
 import time
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf import checkpoint
 from gtcbmuf.errors import UserError
+from gtcbmuf.storage import WRITE_ERRORS, reason
 from gtcbmuf.topology import CollectiveError, agree, on_root
 
 T = TypeVar("T")
@@ -107,10 +106,8 @@ class Checkpoints:
 def _written(do: Callable[[], T]) -> T:
     try:
         return do()
-    except (OSError, RuntimeError) as error:  # h5py raises the latter when it closes on a full disk
-        number = re.search(r"errno = (\d+)", str(error))  # in what HDF5 says
-        why = os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or error
-        raise UserError(f"a checkpoint cannot be written: {why}") from None
+    except WRITE_ERRORS as error:
+        raise UserError(f"a checkpoint cannot be written: {reason(error)}") from None
 
 
 class StopSignals:

@@ -492,9 +492,12 @@ def _running(words: list[str], log: TextIO) -> Iterator[tuple[subprocess.Popen[b
 
     def send_on(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        process.send_signal(number)
+        # Ranks do not know SIGHUP: the process has no terminal that could go away.
+        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        kinds.append(signal.SIGHUP)
     before = {kind: signal.signal(kind, send_on) for kind in kinds}
     try:
         yield process, signals

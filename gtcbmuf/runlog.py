@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.storage import write_json, write_text
+from gtcbmuf.storage import as_json, write_json, write_text, writing
 
 #: The files by which a run directory is known, also one of an unfinished run.
 _ALWAYS = ("environment.json", "config.toml")
@@ -28,6 +28,8 @@ _PACKAGES = ("gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "mpich", "openmpi", 
 
 class RunDirectory:
     """A run's directory while it runs; for one rank.
+
+    Its files are written whole or not at all; where one cannot be, that is a UserError.
 
     Args:
         path: is made. An earlier run there is kept, under the first free of `path`.1, .2, ...
@@ -38,6 +40,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._metrics = ""
         try:
             if path.name and all((path / file).exists() for file in _ALWAYS):
                 _move_aside(path)
@@ -66,7 +69,8 @@ class RunDirectory:
             lines = metrics.read_text().splitlines(keepends=True) if epochs else []
             if len(lines) < epochs:
                 raise UserError(f"{metrics}: {len(lines)} lines, after {epochs} epochs")
-            write_text(metrics, "".join(lines[:epochs]))
+            directory._metrics = "".join(lines[:epochs])
+            write_text(metrics, directory._metrics)
             environment = json.loads(told.read_text())
             again = {
                 "command": _command(),
@@ -83,20 +87,25 @@ class RunDirectory:
         """Write config.toml."""
         import tomli_w
 
-        (self.path / "config.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+        self._write("config.toml", tomli_w.dumps(config))
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json: `facts`, and what this process sees by itself."""
-        write_json(self.path / "environment.json", {**environment(), **facts})
+        self._write("environment.json", as_json({**environment(), **facts}))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Add a line to metrics.jsonl; if that fails, it is written with what is written next."""
+        self._metrics += json.dumps(line) + "\n"
+        self._write("metrics.jsonl", self._metrics)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json."""
-        write_json(self.path / "summary.json", summary)
+        """Write summary.json, and metrics.jsonl once more."""
+        self._write("metrics.jsonl", self._metrics)
+        self._write("summary.json", as_json(summary))
+
+    def _write(self, name: str, text: str) -> None:
+        with writing(self.path / name):
+            write_text(self.path / name, text)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ checksums in its structures (`libver="v110"`).
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,15 @@ from numpy.typing import NDArray
 
 from gtcbmuf.errors import UserError
 
+#: What is raised where a file cannot be written; the latter by h5py, as it closes on a full disk.
+WRITE_ERRORS = (OSError, RuntimeError)
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be written, in the system's words; HDF5 has their number in its own."""
+    number = re.search(r"errno = (\d+)", str(error))
+    return os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
+
 
 @contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
@@ -30,14 +40,14 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
         option: by which the user named it.
 
     Raises:
-        UserError: there was an OSError.
+        UserError: there was one of WRITE_ERRORS.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
+    except WRITE_ERRORS as error:
         where = f"{option} {path}".lstrip()
-        raise UserError(f"{where}: cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{where}: cannot be written: {reason(error)}") from None
 
 
 @contextmanager
@@ -62,7 +72,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON that people can read, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """As JSON that people can read."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

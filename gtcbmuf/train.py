@@ -77,7 +77,7 @@ def train(
     Raises:
         CollectiveError: on all ranks alike: before anything was trained or written, the
             configuration, the corpus, the checkpoint or the weights are at fault; later, replicas
-            differ, or the checkpoint that a signal asked for cannot be written.
+            differ, or the results, or the checkpoint that a signal asked for, cannot be written.
         DivergedError: on any rank.
         InterruptedRunError: on all ranks alike.
     """
@@ -202,11 +202,15 @@ class _Run:
                 lambda: RunDirectory.reopened(out, epochs=epoch, facts=facts_of_resume),
             )
         else:
-            self.directory = on_root(world, lambda: RunDirectory(out))
-            if self.leads:
-                self.directory.write_environment(where)
+
+            def made() -> RunDirectory:
+                directory = RunDirectory(out)
+                directory.write_environment(where)
+                return directory
+
+            self.directory = on_root(world, made)
+        on_root(world, lambda: self.directory.write_config(config.to_dict(self.config)))
         if self.leads:
-            self.directory.write_config(config.to_dict(self.config))
             print(
                 f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
                 f"({self.topology.groups} x {self.topology.group.size}), "
@@ -366,7 +370,10 @@ class _Run:
                 "seconds_by_part": dict(zip(PARTS, by_part, strict=True)),
                 "peak_resident_mib": resident,
             }
-            self.directory.append_metrics(line)
+            try:
+                self.directory.append_metrics(line)
+            except UserError as error:
+                print(f"gtcbmuf: {error}; training goes on", flush=True)
             print(
                 f"epoch {epoch + 1:>2}/{self.config.train.epochs}  loss {loss:6.4f}  "
                 f"valid FER {self.fer_valid:5.2f} %  rate {learning_rate:.2e}  "
@@ -418,11 +425,18 @@ class _Run:
 
     def finish(self, test: bool) -> None:
         """Test, if that is wanted, and write model and summary; collective."""
-        chosen, world = self.config, self.topology.world
         anchor = self.worker.block_filter.anchor(self.model)
         fer_test, per_test = self._error_rates(anchor) if test else (None, None)
-        if not self.leads:
-            return
+        on_root(self.topology.world, lambda: self._write_results(anchor, fer_test, per_test))
+        if self.leads and fer_test is not None:
+            phones = "" if per_test is None else f"  PER {per_test:.2f} %"
+            print(f"test FER {fer_test:.2f} %{phones}", flush=True)
+
+    def _write_results(
+        self, anchor: NDArray[np.float32], fer_test: float | None, per_test: float | None
+    ) -> None:
+        """Model and summary, in place of the checkpoints; for rank 0."""
+        chosen, world = self.config, self.topology.world
         steps = self.minibatches.steps * chosen.train.epochs
         frames = len(self.corpus.train) * chosen.train.epochs
         modelfile.save_model(
@@ -450,9 +464,6 @@ class _Run:
             }
         )
         shutil.rmtree(self.directory.path / "checkpoints", ignore_errors=True)
-        if fer_test is not None:
-            phones = "" if per_test is None else f"  PER {per_test:.2f} %"
-            print(f"test FER {fer_test:.2f} %{phones}", flush=True)
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:

@@ -83,7 +83,7 @@ def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> Non
         assert not tested or round(summary["fer_test"], 4) == row.fer_test
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_the_same_command_goes_on(
     kind: int, corpus: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,52 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_p
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_training_goes_on_where_no_metrics_can_be_written(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=60", "train.checkpoint_every=never")
+    process = start(words, 2, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        for line in lines:
+            if line.startswith("epoch  2"):
+                break
+        while not (out / "metrics.jsonl").is_dir():
+            (out / "metrics.jsonl").unlink(missing_ok=True)
+            with suppress(FileExistsError):  # an epoch ended in between
+                (out / "metrics.jsonl").mkdir()
+        for line in lines:
+            if "cannot be written" in line:
+                break
+        assert "metrics.jsonl: cannot be written: " in line
+        (out / "metrics.jsonl").rmdir()
+        assert any(line.startswith("test FER") for line in lines)
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert [line["epoch"] for line in metrics(out)] == list(range(1, 61))
+
+
+def test_results_that_cannot_be_written_are_told_once(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(command("gtc", corpus, out, "train.epochs=20"), 2, stdout=subprocess.PIPE)
+    try:
+        while not (out / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        (out / "model.h5").mkdir()
+        _, error = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 2
+    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert ours == [f"gtcbmuf: {out}/model.h5: cannot be written: Is a directory"]
+    assert not (out / "summary.json").exists()
 
 
 def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> None:

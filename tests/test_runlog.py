@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,27 @@ def test_read_refuses_a_run_that_lost_a_file(tmp_path: Path, name: str) -> None:
     finished_run(tmp_path / "run")
     (tmp_path / "run" / name).unlink()
     assert name in refusal(tmp_path / "run", runlog.read)
+
+
+def test_files_that_cannot_be_written_are_told_and_metrics_wait(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    for name in ("config.toml", "environment.json", "metrics.jsonl", "summary.json"):
+        (tmp_path / "run" / name / "in the way").mkdir(parents=True)
+    writes: list[tuple[str, Callable[[], None]]] = [
+        ("config.toml", lambda: directory.write_config({})),
+        ("environment.json", lambda: directory.write_environment({})),
+        ("metrics.jsonl", lambda: directory.append_metrics({"epoch": 1})),
+        ("metrics.jsonl", lambda: directory.append_metrics({"epoch": 2})),
+        ("metrics.jsonl", lambda: directory.write_summary({})),
+    ]
+    for name, write in writes:
+        with pytest.raises(UserError, match=rf"run/{name}: cannot be written: "):
+            write()
+    shutil.rmtree(tmp_path / "run" / "metrics.jsonl")
+    directory.append_metrics({"epoch": 3})
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {".toml", ".json", ".jsonl"}
 
 
 def git(folder: Path, *words: str) -> str:

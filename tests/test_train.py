@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import tomllib
@@ -13,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from launch import ROOT, clean_environment, gtcbmuf, mpirun, program
+from launch import ROOT, clean_environment, gtcbmuf, mpirun, program, run
 from tiny import write_corpus
 
 from gtcbmuf import modelfile
@@ -149,6 +150,13 @@ def test_one_rank_needs_no_launcher(corpus: Path, tmp_path: Path) -> None:
     launched = train("sgd", corpus, tmp_path / "launched", ranks=1)
     assert alone["weights_sha256"] == launched["weights_sha256"]
     assert alone["bytes_sent_per_step"] == alone["density"] == 0
+
+
+def test_who_does_not_read_on_ends_a_run_of_one_rank_quietly(corpus: Path, tmp_path: Path) -> None:
+    words = [program("gtcbmuf"), "train", "sgd", "--out", tmp_path / "run", *settings(corpus)]
+    command = shlex.join(map(str, words))
+    done = run("bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}")
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 @pytest.mark.parametrize("method", ["gtc", "gtc-bmuf", "sync-sgd", "bmuf"])
