@@ -217,7 +217,7 @@ def alignments(folder: Path) -> Target:
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(lambda: kaldi._Alignments([path], io.BytesIO()))
+        taken(lambda: kaldi._Alignments([path], io.BytesIO(), path))
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         if dice.random() < 0.8:
