@@ -56,7 +56,9 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
         *("step-100000000", "step-00000100", "step-00000020", "step-00000005")
     ]
     checkpoint.prune(tmp_path, 3)
-    assert len(checkpoint.found(tmp_path)) == 3
+    assert [path.name for path in checkpoint.found(tmp_path)] == [
+        *("step-100000000", "step-00000100", "step-00000020")
+    ]
     assert not unfinished.exists()
     checkpoint.prune(tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [copy.name, "step-100000000"]

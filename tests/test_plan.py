@@ -434,7 +434,7 @@ def test_the_page_tells_errors_apart_where_cores_are_shared(path: str) -> None:
             if (int(line["workers"]) > 2) is shared  # cores of that machine
         ]
         median, size = np.median(off), np.median(np.abs(off))
-        told = f"{len(off)} steps: {median:+.1%} ({size:.1%} in size"
+        told = f"{len(off)} steps: {median:+.1%} ({size:.1%} in size)"
         assert told.replace("%", " %") in page
 
 
