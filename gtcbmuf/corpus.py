@@ -96,6 +96,7 @@ class Writer:
 
     def __enter__(self) -> "Writer":
         with writing(self.path), ExitStack() as stack:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._spools = {name: _Spool(self.path.parent, stack) for name in SPLITS}
             self._stack = stack.pop_all()
         return self

@@ -104,6 +104,7 @@ def import_kaldi(
 
     with ExitStack() as stack:
         with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=out.parent))
         alignments = _Alignments(archives, spool, out)
         left_out = LeftOut(len(places.keys() | alignments.names()), most_bad)

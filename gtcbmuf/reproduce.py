@@ -417,6 +417,7 @@ class Study:
         """Run a job, or what is left of it; nothing if it failed."""
         out, path = self._out(job), self._log(job)
         with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         mpirun, words = launcher.mpirun(job.workers), job.words(self._corpus, out)
         words = [*mpirun, launcher.program(), *words, "--resume"]

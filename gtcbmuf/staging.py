@@ -23,7 +23,6 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
         if not first:
             return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             with replacing(copy) as beside:
                 shutil.copyfile(source, beside)
         except OSError as error:

@@ -33,7 +33,7 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
-    """Make the folder that `path` is in; what then fails in the block is its user's to mend.
+    """What cannot be written in the block is its user's to mend.
 
     Args:
         path: of a file, or of a folder whose files are to be written.
@@ -43,7 +43,6 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
         UserError: there was one of WRITE_ERRORS.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except WRITE_ERRORS as error:
         where = f"{option} {path}".lstrip()
@@ -54,8 +53,9 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; at the end of the block it takes the place of `path`.
 
-    If the block fails, what was written goes, and an earlier file stays.
+    Its folder is made. If the block fails, what was written goes, and an earlier file stays.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
@@ -82,7 +82,6 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table whose columns are those of its first row, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

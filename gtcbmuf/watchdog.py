@@ -63,11 +63,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(min(self._patience / 10, 30)):
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # a full disk is no reason to end
                 write_text(self._file(self._rank), f"{self._done} {self._part()}")
-            except OSError:
-                pass  # a full disk is no reason to end
             idle = time.monotonic() - self._since
             if idle > self._patience:
                 if self._is_first():

@@ -110,14 +110,12 @@ def insert(page: Path, part: str, figures: Sequence[Figure]) -> None:
         UserError: the page cannot be read or written, or has no such marks.
     """
     first, last = f"<!-- bench {part} -->", f"<!-- end of bench {part} -->"
-    try:
+    with writing(page, "--page"):
         before, mark, rest = page.read_text(encoding="utf-8").partition(first)
         _, end, after = rest.partition(last)
         if not (mark and end):
             raise UserError(f"--page {page}: expected {first} and, later, {last}")
         write_text(page, f"{before}{first}\n{table(figures)}\n{last}{after}")
-    except OSError as error:
-        raise UserError(f"--page {page}: cannot be written: {error.strerror or error}") from None
 
 
 def read(path: Path) -> list[Figure]:
