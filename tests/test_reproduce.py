@@ -218,8 +218,6 @@ def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name:
     tried = {(cell.method, cell.workers): len(cell.tried) for cell in preset.cells}
     assert tried["sgd", 1] == max(tried.values())  # what all are held against
     for cell in preset.cells:
-        if cell.workers > 1:  # the same effort for each
-            assert len(cell.tried) == tried["gtc-bmuf", cell.workers]
         for settings in cell.tried:
             chosen = config.load(cell.method, [*preset.common, *settings])
             assert config.group_size(chosen, cell.workers) <= cell.workers
@@ -231,6 +229,9 @@ def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name:
             next((row for row in tuned if job.made(row)), None)
             for job in islice(jobs, len(cell.tried))
         ]
+        diverged = sum(row is not None and math.isnan(row.fer_valid) for row in rows)
+        if cell.workers > 1:  # the same effort for each; what diverged may be made up for
+            assert 0 <= len(cell.tried) - tried["gtc-bmuf", cell.workers] <= diverged
         if cell.chosen is None:  # not tuned yet, and so not published
             assert None in rows
             assert (cell.method, cell.workers) not in [(r.method, r.workers) for r in published]
