@@ -480,7 +480,9 @@ def make_corpus(path: Path, source: Source) -> None:
 
 @contextmanager
 def _running(words: list[str], log: TextIO) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """A process, and the signals that it was sent on because this one got them."""
+    """A run's process, and the signals that this one got: the first has the run write a checkpoint
+    and end, the second ends it at once.
+    """
     signals: list[int] = []
     process = subprocess.Popen(
         words,
@@ -493,8 +495,13 @@ def _running(words: list[str], log: TextIO) -> Iterator[tuple[subprocess.Popen[b
 
     def send_on(number: int, frame: FrameType | None) -> None:
         signals.append(number)
-        # Ranks do not know SIGHUP: the process has no terminal that could go away.
-        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        if signals[1:]:
+            process.kill()
+            return
+        with suppress(OSError):  # a terminal that went away
+            os.write(2, b"\nstopping after this step, with a checkpoint; again: at once\n")
+        # After this one every mpirun leaves its ranks the time that it takes.
+        process.send_signal(signal.SIGUSR1)
 
     kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -83,13 +85,20 @@ def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> Non
         assert not tested or round(summary["fer_test"], 4) == row.fer_test
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_and_the_same_command_goes_on(
-    kind: int, corpus: Path, tmp_path: Path
-) -> None:
-    words = [sys.executable, str(STUDYING), str(corpus), str(tmp_path), "1000"]
-    process = subprocess.Popen(
-        words,
+@pytest.fixture
+def study(corpus: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A study that has written a checkpoint of its first run."""
+    process = begun(corpus, tmp_path)
+    wait(process, lambda: list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")))
+    yield process
+    for _ in range(2):  # if it has not ended
+        process.send_signal(signal.SIGINT)
+    process.communicate()
+
+
+def begun(corpus: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(STUDYING), str(corpus), str(tmp_path), "1000"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,28 +106,51 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(
         text=True,
         cwd=ROOT,
     )
+
+
+def wait(process: subprocess.Popen[str], happens: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")):
+    while not happens():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(kind)
+
+
+def ended(process: subprocess.Popen[str], log: Path) -> str:
+    """What a study that was stopped told, once nothing of it is left."""
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75
     assert error.splitlines()[-1].endswith("was stopped; the same command goes on")
     assert "Traceback" not in error
-    assert not results.read(tmp_path / "results.csv")
-    [log] = (tmp_path / "runs").glob("sgd-*.log")
     assert not any(log.stem in line for line in processes())
-    process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while "resumed from" not in log.read_text():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    return log.read_text()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_and_the_same_command_goes_on(
+    kind: int, study: subprocess.Popen[str], corpus: Path, tmp_path: Path
+) -> None:
+    [log] = (tmp_path / "runs").glob("sgd-*.log")
+    study.send_signal(kind)
+    assert "gtcbmuf: stopped by SIGUSR1 after step" in ended(study, log)  # with a checkpoint
+    assert not results.read(tmp_path / "results.csv")
+    again = begun(corpus, tmp_path)
+    wait(again, lambda: "resumed from" in log.read_text())
+    again.send_signal(signal.SIGTERM)
+    ended(again, log)
+
+
+def test_a_second_signal_ends_a_run_that_stands_still(
+    study: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    [log] = (tmp_path / "runs").glob("sgd-*.log")
+    [rank] = [line for line in processes() if f"{log.stem} " in line and "mpirun" not in line]
+    os.kill(int(rank.split()[0]), signal.SIGSTOP)
+    study.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        study.wait(2)
+    study.send_signal(signal.SIGINT)
+    assert "stopped by" not in ended(study, log)
 
 
 def processes() -> list[str]:
