@@ -5,9 +5,12 @@
 - metrics.jsonl: a line an epoch
 - model.h5: the final anchor
 - summary.json: the result; written last: a directory that has it is a finished run
+- .lock: held by the job that is at work here
 """
 
+import fcntl
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -16,13 +19,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.storage import as_json, write_json, write_text, writing
 
 #: The files by which a run directory is known, also one of an unfinished run.
 _ALWAYS = ("environment.json", "config.toml")
+_LOCK = ".lock"
+#: Seconds that a job which was killed may take to end.
+_LINGER = 5
 _PACKAGES = ("gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "mpich", "openmpi", "msgspec")
 
 
@@ -35,7 +41,7 @@ class RunDirectory:
         path: is made. An earlier run there is kept, under the first free of `path`.1, .2, ...
 
     Raises:
-        UserError: something else is there, or it cannot be made.
+        UserError: another job is at work there, something else is there, or it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,12 +49,18 @@ class RunDirectory:
         self._metrics = ""
         try:
             if path.name and all((path / file).exists() for file in _ALWAYS):
-                _move_aside(path)
-            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+                with _held(path):
+                    _move_aside(path)
+            elif path.exists() and (not path.is_dir() or set(os.listdir(path)) - {_LOCK}):
                 raise UserError(f"--out {path}: something is there that is no run; choose another")
             path.mkdir(parents=True, exist_ok=True)
+            self._lock: TextIO | None = _held(path)
         except OSError as error:
             raise UserError(f"--out {path}: cannot be made: {error.strerror}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What other ranks get: all but the lock."""
+        return {**self.__dict__, "_lock": None}
 
     @classmethod
     def reopened(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
@@ -60,12 +72,13 @@ class RunDirectory:
             facts: to remember with the command and the time, in environment.json.
 
         Raises:
-            UserError: it is damaged, or cannot be written to.
+            UserError: another job is at work there, it is damaged, or cannot be written to.
         """
         directory = cls.__new__(cls)
         directory.path = path
         metrics, told = path / "metrics.jsonl", path / "environment.json"
         try:
+            directory._lock = _held(path)
             lines = metrics.read_text().splitlines(keepends=True) if epochs else []
             if len(lines) < epochs:
                 raise UserError(f"{metrics}: {len(lines)} lines, after {epochs} epochs")
@@ -136,6 +149,32 @@ def read(path: Path) -> Run:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged run directory: {error}") from None
+
+
+def _held(path: Path) -> TextIO:
+    """The lock of a run directory, held until it is closed, as it is when this process ends.
+
+    Raises:
+        UserError: another job holds it, and goes on to.
+        OSError: there can be no file.
+    """
+    lock = (path / _LOCK).open("w")
+    end = time.monotonic() + _LINGER
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < end:
+                time.sleep(0.1)
+                continue
+            lock.close()
+            raise UserError(
+                f"--out {path}: another job is at work there; wait for its end, or choose another "
+                f"(if there is none: remove {path / _LOCK})"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        return lock
 
 
 def _move_aside(path: Path) -> None:

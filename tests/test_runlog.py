@@ -52,6 +52,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert run.environment["mpi"] == "of this test"
     assert run.environment["hosts"] == {"h": {"cores": 2}}
     assert sorted(file.name for file in path.iterdir()) == [
+        ".lock",
         "config.toml",
         "environment.json",
         "metrics.jsonl",
@@ -92,9 +93,33 @@ def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
     unfinished = RunDirectory(path)
     unfinished.write_environment({})
     unfinished.write_config({"train": {"seed": 1}})
+    del unfinished  # its job is over
     finished_run(path, seed=2)
     assert tomllib.loads((tmp_path / "run.1" / "config.toml").read_text()) == {"train": {"seed": 1}}
     assert seed_of(path) == 2
+
+
+def test_a_run_that_is_not_over_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runlog, "_LINGER", 0.2)
+    path = tmp_path / "run"
+    directory = RunDirectory(path)  # nothing written yet
+    assert "another job is at work there" in refusal(path, RunDirectory)
+    directory.write_environment({})
+    directory.write_config({"train": {"seed": 1}})
+
+    def reopened(path: Path) -> RunDirectory:
+        return RunDirectory.reopened(path, epochs=0, facts={})
+
+    for opened in (RunDirectory, reopened):
+        assert f"(if there is none: remove {path / '.lock'})" in refusal(path, opened)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+    del directory
+    again = reopened(path)
+    refusal(path, reopened)
+    (path / ".lock").unlink()
+    assert reopened(path).path == again.path
 
 
 def test_an_empty_directory_is_used(tmp_path: Path) -> None:
@@ -181,7 +206,8 @@ def test_files_that_cannot_be_written_are_told_and_metrics_wait(tmp_path: Path) 
     directory.append_metrics({"epoch": 3})
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
-    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {".toml", ".json", ".jsonl"}
+    left = {path.suffix or path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {".lock", ".toml", ".json", ".jsonl"}
 
 
 def git(folder: Path, *words: str) -> str:

@@ -94,7 +94,8 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
     out = tmp_path / "run"
     summary = train("gtc-bmuf", corpus, out, "topology.group_size=2", ranks=4)
     assert {path.name for path in out.iterdir()} == {
-        *("config.toml", "environment.json", "metrics.jsonl", "model.h5", "summary.json")
+        ".lock",
+        *("config.toml", "environment.json", "metrics.jsonl", "model.h5", "summary.json"),
     }
     facts = ("method", "workers", "group_size", "groups", "seed", "epochs", "frames", "steps")
     assert [summary[fact] for fact in facts] == ["gtc-bmuf", 4, 2, 2, 0, 3, 3 * 3000, 3 * 47]
