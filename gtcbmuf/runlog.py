@@ -54,13 +54,9 @@ class RunDirectory:
             elif path.exists() and (not path.is_dir() or set(os.listdir(path)) - {_LOCK}):
                 raise UserError(f"--out {path}: something is there that is no run; choose another")
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: TextIO | None = _held(path)
+            self._lock = _held(path)
         except OSError as error:
             raise UserError(f"--out {path}: cannot be made: {error.strerror}") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What other ranks get: all but the lock."""
-        return {**self.__dict__, "_lock": None}
 
     @classmethod
     def reopened(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":

@@ -192,30 +192,29 @@ class _Run:
             "host_of_rank": [host for host, _ in hosts],
             "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
         }
+        self.out = out
+        epoch, step = 0, 0
         if begun:
             whole, state, own = begun
             self._restore(whole.shared, state, own)
             epoch, step = self.first
-            facts_of_resume = {"epoch": epoch + 1, "step": step, **where}
-            self.directory = on_root(
-                world,
-                lambda: RunDirectory.reopened(out, epochs=epoch, facts=facts_of_resume),
-            )
-        else:
 
-            def made() -> RunDirectory:
-                directory = RunDirectory(out)
-                directory.write_environment(where)
-                return directory
+        def opened() -> None:  # on rank 0, which holds the directory's lock
+            if begun:
+                facts = {"epoch": epoch + 1, "step": step, **where}
+                self.directory = RunDirectory.reopened(out, epochs=epoch, facts=facts)
+            else:
+                self.directory = RunDirectory(out)
+                self.directory.write_environment(where)
 
-            self.directory = on_root(world, made)
+        on_root(world, opened)
         on_root(world, lambda: self.directory.write_config(config.to_dict(self.config)))
         if self.leads:
             print(
                 f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
                 f"({self.topology.groups} x {self.topology.group.size}), "
                 f"{self.model.size:,} parameters, {len(self.corpus.train):,} frames "
-                f"-> {self.directory.path}",
+                f"-> {out}",
                 flush=True,
             )
             if begun:
@@ -292,7 +291,7 @@ class _Run:
     def epochs(self) -> None:
         """Train and evaluate, epoch after epoch; collective."""
         world = self.topology.world
-        folder, patience = self.directory.path / "alive", 60 * self.config.train.patience
+        folder, patience = self.out / "alive", 60 * self.config.train.patience
         watch = Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
         with watch as self.watchdog:
             for epoch in range(self.first[0], self.config.train.epochs):
@@ -439,9 +438,7 @@ class _Run:
         chosen, world = self.config, self.topology.world
         steps = self.minibatches.steps * chosen.train.epochs
         frames = len(self.corpus.train) * chosen.train.epochs
-        modelfile.save_model(
-            self.directory.path / "model.h5", anchor, self.mlp.shape, chosen.model.context
-        )
+        modelfile.save_model(self.out / "model.h5", anchor, self.mlp.shape, chosen.model.context)
         self.directory.write_summary(
             {
                 "method": self.method,
@@ -463,7 +460,7 @@ class _Run:
                 "weights_sha256": modelfile.sha256(anchor),
             }
         )
-        shutil.rmtree(self.directory.path / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:

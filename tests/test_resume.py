@@ -67,14 +67,19 @@ def start(words: list[str], ranks: int, stdout: int = subprocess.DEVNULL) -> sub
     )
 
 
-def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
-    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
-    process = start(words, ranks)
+def wait(process: subprocess.Popen[str], out: Path, after: int) -> None:
+    """Until a run has a checkpoint of step `after`, or a later one."""
     deadline = time.monotonic() + 60
     while not any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*")):
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
+    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
+    process = start(words, ranks)
+    wait(process, out, after)
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
     else:
@@ -117,6 +122,23 @@ def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert status == 75
     assert len(list((out / "checkpoints").iterdir())) == 2
     return out
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_job_leaves_the_run_of_another_alone(
+    more: list[str], corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=1000")
+    first = start(words, 2)
+    wait(first, out, after=13)
+    second = gtcbmuf(*words, *more, ranks=2)
+    first.send_signal(signal.SIGUSR1)
+    first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (75, 2)
+    [line] = [line for line in second.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert f"--out {out}: another job is at work there" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def resume(stopped: Path, folder: Path, corpus: Path, *more: str, ranks: int = 4) -> Any:
