@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,15 @@ def run(
     # Open MPI 5's mpirun ends some of its own messages with a NUL.
     err = err.replace("\0", "")
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_until(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait for what a process that goes on is to bring about; a minute at most."""
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def mpirun(ranks: int, *command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

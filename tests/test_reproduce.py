@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from launch import ROOT, clean_environment, gtcbmuf, run
+from launch import ROOT, clean_environment, gtcbmuf, run, wait_until
 from test_error_table import result
 from tiny import write_corpus
 
@@ -89,7 +88,7 @@ def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> Non
 def study(corpus: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A study that has written a checkpoint of its first run."""
     process = begun(corpus, tmp_path)
-    wait(process, lambda: list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")))
+    wait_until(lambda: list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")), process)
     yield process
     for _ in range(2):  # if it has not ended
         process.send_signal(signal.SIGINT)
@@ -108,21 +107,13 @@ def begun(corpus: Path, tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait(process: subprocess.Popen[str], happens: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not happens():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def ended(process: subprocess.Popen[str], log: Path) -> str:
     """What a study that was stopped told, once nothing of it is left."""
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75
     assert error.splitlines()[-1].endswith("was stopped; the same command goes on")
     assert "Traceback" not in error
-    assert not any(log.stem in line for line in processes())
+    assert not processes(log)
     return log.read_text()
 
 
@@ -135,7 +126,7 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(
     assert "gtcbmuf: stopped by SIGUSR1 after step" in ended(study, log)  # with a checkpoint
     assert not results.read(tmp_path / "results.csv")
     again = begun(corpus, tmp_path)
-    wait(again, lambda: "resumed from" in log.read_text())
+    wait_until(lambda: "resumed from" in log.read_text(), again)
     again.send_signal(signal.SIGTERM)
     ended(again, log)
 
@@ -144,7 +135,7 @@ def test_a_second_signal_ends_a_run_that_stands_still(
     study: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     [log] = (tmp_path / "runs").glob("sgd-*.log")
-    [rank] = [line for line in processes() if f"{log.stem} " in line and "mpirun" not in line]
+    [rank] = [line for line in processes(log) if "mpirun" not in line]
     os.kill(int(rank.split()[0]), signal.SIGSTOP)
     study.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -153,8 +144,11 @@ def test_a_second_signal_ends_a_run_that_stands_still(
     assert "stopped by" not in ended(study, log)
 
 
-def processes() -> list[str]:
-    return subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout.splitlines()
+def processes(log: Path) -> list[str]:
+    """Those of the run that has this log."""
+    out = str(log.with_suffix(""))
+    lines = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if out in line]
 
 
 PRESET = Preset(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launch import clean_environment, gtcbmuf, program
+from launch import clean_environment, gtcbmuf, program, wait_until
 from tiny import write_corpus
 
 from gtcbmuf import checkpoint
@@ -67,19 +67,15 @@ def start(words: list[str], ranks: int, stdout: int = subprocess.DEVNULL) -> sub
     )
 
 
-def wait(process: subprocess.Popen[str], out: Path, after: int) -> None:
-    """Until a run has a checkpoint of step `after`, or a later one."""
-    deadline = time.monotonic() + 60
-    while not any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*")):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def has_checkpoint(out: Path, after: int) -> bool:
+    """Whether a run has one of step `after`, or a later one."""
+    return any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*"))
 
 
 def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
     """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
     process = start(words, ranks)
-    wait(process, out, after)
+    wait_until(lambda: has_checkpoint(out, after), process)
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
     else:
@@ -131,7 +127,7 @@ def test_a_job_leaves_the_run_of_another_alone(
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=1000")
     first = start(words, 2)
-    wait(first, out, after=13)
+    wait_until(lambda: has_checkpoint(out, 13), first)
     second = gtcbmuf(*words, *more, ranks=2)
     first.send_signal(signal.SIGUSR1)
     first.communicate(timeout=60)
