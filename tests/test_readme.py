@@ -67,6 +67,18 @@ def test_the_error_table_is_that_of_the_results(preset: str) -> None:
     assert shown == error_table.table(error_table.rows(found))
 
 
+def test_the_full_preset_takes_as_long_as_it_says() -> None:
+    from gtcbmuf import results
+
+    table, tuning = (
+        results.read(ROOT / f"results/full/{name}.csv") for name in ("error_table", "tuning")
+    )
+    minutes = round(sum(row.seconds for row in table if row.seed == 1) / 60)
+    assert f"one seed of all cells takes {minutes // 60} h {minutes % 60} min on 2 cores" in README
+    hours = sum(row.seconds for row in tuning) / 3600
+    assert f"in {hours:.1f} hours ([results/full/tuning.csv]" in README
+
+
 def test_the_page_of_choices_shows_the_results() -> None:
     page = (ROOT / "docs/choices.md").read_text()
     [shown] = re.findall(
