@@ -132,7 +132,11 @@ def _parser() -> argparse.ArgumentParser:
 
     reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
     reproduce.add_argument("study", choices=(*_RUNS, "speedup-table"))
-    reproduce.add_argument("--preset", default="quick", help="quick (default), or full")
+    reproduce.add_argument(
+        "--preset",
+        default="quick",
+        help="quick (default), full, or a TOML file of your own (docs/studies.md)",
+    )
     reproduce.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
     reproduce.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
     reproduce.add_argument(
@@ -393,21 +397,20 @@ def _report(arguments: Any) -> None:
 
 
 def _reproduce(arguments: Any) -> None:
-    from gtcbmuf import plan, reproduce
-
     for option, studies in _OF_STUDIES.items():
         if arguments.study not in studies and getattr(arguments, option.replace("-", "_")):
             raise UserError(f"--{option}: only with {', '.join(studies)}, not {arguments.study}")
     if arguments.study == "speedup-table":
-        from gtcbmuf import speedup_table
+        from gtcbmuf import plan, preset, speedup_table
 
-        reproduce.preset(arguments.preset)  # there is one of that name
+        chosen = preset.read(arguments.preset)
         given = (arguments.cluster, arguments.network)
         compute, network = plan.read(*given, elsewhere=arguments.elsewhere)
         cluster = " with the network of ".join(str(file) for file in given if file)
-        folder = arguments.results / arguments.preset
-        speedup_table.reproduce(compute, network, cluster, folder)
+        speedup_table.reproduce(chosen, compute, network, cluster, arguments.results / chosen.name)
         return
+    from gtcbmuf import reproduce
+
     if arguments.dry_run and not arguments.slurm:
         raise UserError("--dry-run: only with --slurm")
     reproduce.reproduce(

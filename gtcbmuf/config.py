@@ -314,7 +314,8 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
 
 def explain(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> tuple[str, str]:
     """What is wrong in a tree of tables: the key; and a text with the key, its value and why."""
-    what, _, path = str(error).replace("`object`", "a table").partition(" - at `$.")
+    words = str(error).replace("`object`", "a table").replace("| object`", "| table`")
+    what, _, path = words.partition(" - at `$.")
     path = path.rstrip("`")
     if not path:
         return "", what

@@ -102,7 +102,8 @@ def _cells(row: Row, plus_minus: str) -> list[str]:
     if math.isnan(row.fer):
         increase = "diverged"
     numbers = [str(number) for number in (row.workers, row.groups, row.seeds)]
-    return [row.method, *numbers, f"{row.fer:.2f}", f"{row.per:.2f}", increase, row.paper]
+    per = "-" if math.isnan(row.per) else f"{row.per:.2f}"  # no phones are known of pdf-ids
+    return [row.method, *numbers, f"{row.fer:.2f}", per, increase, row.paper]
 
 
 def plot(table_rows: Sequence[Row], path: Path) -> None:
@@ -147,15 +148,18 @@ def plot(table_rows: Sequence[Row], path: Path) -> None:
         axes.legend()
 
 
-def write(results: Sequence[Result], folder: Path) -> None:
+def write(results: Sequence[Result], folder: Path) -> str:
     """Write error_table.csv (a row a run), .md, .tex and .png; nothing without a run of sgd.
+
+    Returns:
+        The table as Markdown.
 
     Raises:
         UserError: they cannot be written.
     """
     table_rows = rows(results)
     if not table_rows:
-        return
+        return table(table_rows)
     by_cell = {(row.method, row.workers): row for row in table_rows}
     lines = []
     for result in results:
@@ -170,4 +174,6 @@ def write(results: Sequence[Result], folder: Path) -> None:
         write_csv(folder / "error_table.csv", lines)
         for name, text in (("md", table(table_rows)), ("tex", latex(table_rows))):
             write_text(folder / f"error_table.{name}", text + "\n")
-    plot(table_rows, folder / "error_table.png")
+    if any(row.method != "sgd" for row in table_rows):
+        plot(table_rows, folder / "error_table.png")
+    return table(table_rows)

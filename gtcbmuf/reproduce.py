@@ -1,15 +1,9 @@
 """Studies: many runs, each an own job under mpirun, of which none is done twice.
 
-A preset (gtcbmuf/presets/NAME.toml) says what they have in common, and of each cell, a method at a
-number of workers, which settings were tried for it and which were chosen:
-
-    tuning        every cell with each of its settings, with seed 0; the valid set decides
-    choices       what the paper leaves open: one cell with one thing or another
-    error-table   every cell with those that were chosen, once for each seed
-
-The results are a CSV file with a row a run, written again after each; a run whose row is there with
-the same configuration is finished. Run directories and logs are kept beside each other. Slurm can
-do the running: an array of jobs for each number of workers.
+What they consist of is in `gtcbmuf.preset`. The results are a CSV file with a row a run, written
+again after each; a run whose row is there with the same configuration is finished. Run directories
+and logs are kept beside each other. Slurm can do the running: an array of jobs for each number of
+workers.
 """
 
 import dataclasses
@@ -21,22 +15,18 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from statistics import mean
 from types import FrameType
-from typing import Annotated, Literal, TextIO
+from typing import Literal, TextIO
 
 import msgspec
-from msgspec import Meta, Struct
 
-from gtcbmuf import config, error_table, launcher, results, slurm
+from gtcbmuf import config, error_table, launcher, preset, results, slurm
 from gtcbmuf.errors import UserError
+from gtcbmuf.preset import Job, Preset, Source
 from gtcbmuf.results import Result
 from gtcbmuf.runlog import short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
@@ -45,17 +35,17 @@ from gtcbmuf.tables import markdown
 
 def reproduce(
     study: str,
-    name: str,
+    which: str,
     seeds: Sequence[int] | None,
     results_folder: Path,
     *,
     by: Literal["mpirun", "slurm", "nobody"] = "mpirun",
 ) -> None:
-    """Run what is left of a study, and write what came out.
+    """Run what is left of a study; write what came out, and print its table.
 
     Args:
         study: tuning, choices or error-table.
-        name: of the preset.
+        which: a preset's name or file.
         seeds: of an error table, instead of those that the preset asks for.
         results_folder: for a folder of the preset's name.
         by: mpirun, one run after the other; or Slurm, which is given what is left, and the same
@@ -63,37 +53,43 @@ def reproduce(
             shown.
 
     Raises:
-        UserError: there is no such preset, a run failed or was interrupted, or a file is at fault.
+        UserError: the preset is at fault, a run failed or was interrupted, or a file is at fault.
     """
-    chosen = preset(name)
-    untuned = [f"{cell.method} {cell.workers}" for cell in chosen.cells if cell.chosen is None]
+    chosen = preset.read(which)
+    untuned = [cell.name for cell in chosen.cells if cell.chosen is None]
     if study == "error-table" and untuned:
         print(f"# left out, as not tuned yet: {', '.join(untuned)}", flush=True)
-    corpus, folder = Path("corpus") / f"{name}.h5", results_folder / name
+    folder = results_folder / chosen.name
     jobs = {
-        "tuning": tuning_jobs(chosen),
-        "choices": choices_jobs(chosen),
-        "error-table": error_table_jobs(chosen, seeds),
+        "tuning": preset.tuning_jobs(chosen),
+        "choices": preset.choices_jobs(chosen),
+        "error-table": preset.error_table_jobs(chosen, seeds),
     }[study]
-    file = folder / f"{study.replace('-', '_')}.csv"
-    runs = Study(jobs, corpus, Path("runs") / name / study, file)
+    file, name = folder / f"{study.replace('-', '_')}.csv", f"{chosen.name}-{study}"
+    place = Path("runs") / chosen.name / study
+    runs = Study(jobs, chosen.corpus, place, file, source=chosen.source)
     if by == "nobody":
-        if not corpus.exists():
-            print(f"# first: sbatch {slurm.CORPUS} {shlex.join(chosen.corpus.words(corpus))}\n")
-        print("\n".join(runs.arrays(f"{name}-{study}")), end="")
+        if chosen.source and not chosen.corpus.exists():
+            words = chosen.source.words(chosen.corpus)
+            print(f"# first: sbatch {slurm.CORPUS} {shlex.join(words)}\n")
+        print("\n".join(runs.arrays(name)), end="")
         return
+    with writing(folder, "--results"):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         if by == "mpirun":
-            make_corpus(corpus, chosen.corpus)
             runs.run()
         else:
-            runs.submit(f"{name}-{study}", chosen.corpus)
+            runs.submit(name)
     finally:
+        found = runs.results()
         if study == "error-table":
-            error_table.write(runs.results(), folder)
-        elif study == "choices":
-            with writing(folder / "choices.md"):
-                write_text(folder / "choices.md", compared(chosen, runs.results()) + "\n")
+            table = error_table.write(found, folder)
+        else:
+            table = (tuned if study == "tuning" else compared)(chosen, found)
+            with writing(folder):
+                write_text(file.with_suffix(".md"), table + "\n")
+    print(f"\n{table}")
 
 
 class InterruptedStudyError(UserError):
@@ -108,157 +104,6 @@ class UnfinishedStudyError(UserError):
     status = 1
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True):
-    """The corpus of a study, as `gtcbmuf corpus synth` makes it."""
-
-    preset: str
-    hours: float
-    seed: int
-
-    def words(self, out: Path) -> list[str]:
-        """What `gtcbmuf corpus` is to be given."""
-        chosen = ("--preset", self.preset, "--hours", f"{self.hours:g}", "--seed", str(self.seed))
-        return ["synth", *chosen, "--out", str(out)]
-
-
-class Cell(Struct, frozen=True, forbid_unknown_fields=True):
-    """A method at a number of workers.
-
-    Attributes:
-        method: a recipe.
-        workers: N.
-        tried: lists of `section.key=value`, over what all cells have in common.
-        chosen: the number of the one that was best on the valid set; none before they were tried.
-        seeds: how many the study takes.
-    """
-
-    method: str
-    workers: Annotated[int, Meta(ge=1)]
-    tried: list[list[str]]
-    chosen: int | None = None
-    seeds: Annotated[int, Meta(ge=1)] = 1
-
-
-class Preset(Struct, frozen=True, forbid_unknown_fields=True):
-    """All studies of one size.
-
-    Attributes:
-        corpus: of all runs.
-        common: assignments of all runs.
-        tuning: those of the tuning beyond that, such as fewer epochs.
-        cells: of the error table.
-        choices: cells whose settings are compared with the first of them.
-    """
-
-    corpus: Source
-    common: list[str]
-    tuning: list[str]
-    cells: list[Cell]
-    choices: list[Cell]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run that a study wants; one that is to be published also looks at the test set."""
-
-    method: str
-    workers: int
-    seed: int
-    assignments: tuple[str, ...]
-    tests: bool = False
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of its configuration."""
-        return config.fingerprint(self.config)
-
-    @cached_property
-    def config(self) -> config.Config:
-        """The recipe with the assignments."""
-        return config.load(self.method, self.assignments)
-
-    @property
-    def name(self) -> str:
-        """Of its run directory."""
-        return f"{self.method}-{self.workers}-{self.fingerprint[:6]}-seed{self.seed}"
-
-    def made(self, result: Result) -> bool:
-        """Whether a result is of this cell, whatever its seed."""
-        return (result.method, result.workers, result.config) == (
-            self.method,
-            self.workers,
-            self.fingerprint,
-        )
-
-    def words(self, corpus: Path, out: Path) -> list[str]:
-        """What `gtcbmuf` is to be given."""
-        settings = [f"corpus.path={corpus}", f"train.seed={self.seed}", *self.assignments]
-        pairs = [word for setting in settings for word in ("--set", setting)]
-        return [
-            "train",
-            self.method,
-            *pairs,
-            "--out",
-            str(out),
-            *([] if self.tests else ["--no-test"]),
-        ]
-
-
-def preset_names() -> list[str]:
-    """The presets that ship with the package."""
-    files = resources.files("gtcbmuf").joinpath("presets").iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
-
-
-def preset(name: str) -> Preset:
-    """Read a preset.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in preset_names():
-        raise UserError(f"--preset {name}: expected {', '.join(preset_names())}")
-    text = resources.files("gtcbmuf").joinpath("presets", f"{name}.toml").read_text()
-    return msgspec.convert(tomllib.loads(text), Preset)
-
-
-def tuning_jobs(chosen: Preset) -> list[Job]:
-    """Each cell with each of its settings."""
-    return [
-        Job(cell.method, cell.workers, 0, (*chosen.common, *chosen.tuning, *settings))
-        for cell in chosen.cells
-        for settings in cell.tried
-    ]
-
-
-def choices_jobs(chosen: Preset) -> list[Job]:
-    """Each choice with each of its settings, once for each seed."""
-    return [
-        Job(cell.method, cell.workers, seed, (*chosen.common, *settings))
-        for cell in chosen.choices
-        for seed in range(cell.seeds)
-        for settings in cell.tried
-    ]
-
-
-def error_table_jobs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[Job]:
-    """Each tuned cell with its best settings: all cells with seed 1, then the other seeds.
-
-    Not with seed 0, which they were chosen with: a lucky run would be chosen, and published too.
-
-    Args:
-        chosen: the preset.
-        seeds: instead of those that the preset asks for.
-    """
-    jobs = [
-        Job(cell.method, cell.workers, seed, (*chosen.common, *cell.tried[cell.chosen]), tests=True)
-        for cell in chosen.cells
-        if cell.chosen is not None
-        for seed in (range(1, cell.seeds + 1) if seeds is None else seeds)
-    ]
-    return sorted(jobs, key=lambda job: job.seed > 1)
-
-
 def compared(chosen: Preset, found: Sequence[Result]) -> str:
     """A Markdown table of the choices that have results: valid FERs, and against the first.
 
@@ -266,8 +111,8 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
     """
     rows = []
     for cell in chosen.choices:
-        tried = [Job(cell.method, cell.workers, 0, (*chosen.common, *s)) for s in cell.tried]
-        rates = [[result.fer_valid for result in found if job.made(result)] for job in tried]
+        jobs = [chosen.job(cell, settings) for settings in cell.tried]
+        rates = [[result.fer_valid for result in found if job.made(result)] for job in jobs]
         for settings, errors in zip(cell.tried, rates, strict=True):
             if not errors:
                 continue
@@ -276,13 +121,31 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
             rows.append(
                 [
                     ", ".join(different or settings),
-                    f"{cell.method} {cell.workers}",
+                    cell.name,
                     str(len(errors)),
                     f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
                     f"{100 * (mean(errors) / mean(rates[0]) - 1):+.1f}" if rates[0] else "",
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
+
+
+def tuned(chosen: Preset, found: Sequence[Result]) -> str:
+    """A Markdown table of the settings that have results: valid FERs, and the best of a cell."""
+    rows = []
+    for cell in chosen.cells:
+        rates = {
+            number: result.fer_valid
+            for number, job in enumerate(preset.tuning_of(chosen, cell))
+            for result in found
+            if job.made(result)
+        }
+        best = min((rate for rate in rates.values() if not math.isnan(rate)), default=math.nan)
+        for number, rate in rates.items():
+            shown = "diverged" if math.isnan(rate) else f"{rate:.2f}"
+            mark = "best" if rate == best else ""
+            rows.append([", ".join(cell.tried[number]), cell.name, str(number), shown, mark])
+    return markdown(("settings", "cell", "number", "valid FER %", ""), rows)
 
 
 class Study:
@@ -293,10 +156,20 @@ class Study:
         corpus: of all jobs.
         runs: for run directories and logs.
         results: the CSV file.
+        source: what the corpus is made from, if it is not there.
     """
 
-    def __init__(self, jobs: Sequence[Job], corpus: Path, runs: Path, results: Path) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        corpus: Path,
+        runs: Path,
+        results: Path,
+        *,
+        source: Source | None = None,
+    ) -> None:
         self._jobs, self._corpus, self._runs, self._path = jobs, corpus, runs, results
+        self._source = source
 
     def results(self) -> list[Result]:
         """Of the cells that jobs are of, in their order, with all seeds that there are."""
@@ -317,6 +190,14 @@ class Study:
             UnfinishedStudyError: some jobs failed; the others are done.
         """
         self.collect()
+        if not self.left():
+            print(
+                f"all {len(self._jobs)} runs are finished: {self._path}; to have runs of your own, "
+                "give a new folder as --results"
+            )
+            return
+        if self._source:
+            make_corpus(self._corpus, self._source)
         failed = []
         for job in self.left():
             left, done = [one for one in self.left() if one.name not in failed], self.results()
@@ -334,12 +215,11 @@ class Study:
                 f"are in {self._runs}"
             )
 
-    def submit(self, name: str, source: Source) -> None:
-        """Give Slurm what is left, unless it has it already.
+    def submit(self, name: str) -> None:
+        """Give Slurm what is left, unless it has it already; a job before makes the corpus.
 
         Args:
             name: of the jobs; those that Slurm has are known by it.
-            source: of the corpus, which a job before the others makes if it is not there.
 
         Raises:
             UserError: Slurm does not take a job.
@@ -357,8 +237,8 @@ class Study:
             for text in texts:
                 slurm.would_take(text)
             made = None
-            if not self._corpus.exists():
-                made = slurm.enqueue_corpus(source.words(self._corpus))
+            if self._source and not self._corpus.exists():
+                made = slurm.enqueue_corpus(self._source.words(self._corpus))
                 print(f"job {made}: {self._corpus}")
             for text in texts:
                 number = slurm.enqueue(text, after=made)

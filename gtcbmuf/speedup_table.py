@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gtcbmuf import bench, config, error_table, features, launcher, paper, results, tables
+from gtcbmuf import bench, config, corpus, error_table, features, launcher, paper, results, tables
 from gtcbmuf.bench import Figure, methods
 from gtcbmuf.cluster import Compute, Network
 from gtcbmuf.costs import SLOT, Method, message_bytes
@@ -19,6 +19,7 @@ from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan, pays_until
+from gtcbmuf.preset import Preset
 from gtcbmuf.results import Result
 from gtcbmuf.runlog import environment, short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
@@ -61,12 +62,15 @@ class Row:
     fitted: float | None
 
 
-def reproduce(compute: Compute, network: Network, cluster: str, folder: Path) -> None:
+def reproduce(
+    chosen: Preset, compute: Compute, network: Network, cluster: str, folder: Path
+) -> None:
     """Measure what this machine has cores for, model the rest, and write the table.
 
     What is in the table already, measured with the same model and settings, is not measured again.
 
     Args:
+        chosen: the preset of the error table.
         compute, network: of the cluster that the model is for.
         cluster: the files that they are from.
         folder: for the table; its error_table.csv gives the errors of the trade-off.
@@ -92,7 +96,9 @@ def reproduce(compute: Compute, network: Network, cluster: str, folder: Path) ->
     if 2 * max((workers for _, workers in before), default=1) <= cores:
         before = speed_ups(measured(cores), plan.parameters, _here())
     found = rows(plan, before)
-    fast = {cell(one): speed_up(plan, one) for one in errors if not math.isnan(one.fer_test)}
+    frame = frame_of(chosen)
+    tested = [one for one in errors if not math.isnan(one.fer_test)]
+    fast = {cell(one): speed_up(plan, one, *frame) for one in tested}
     write(found, errors, fast, origin(plan, cluster), folder)
     print(f"{table(found)}\n\n{of_the_paper()}")
 
@@ -102,11 +108,28 @@ def cell(result: Result) -> paper.Cell:
     return result.method, result.workers
 
 
-def speed_up(plan: Plan, result: Result) -> float:
-    """Of a run, on a plan's cluster, with its own model, minibatch and settings."""
+def frame_of(chosen: Preset) -> tuple[int, int]:
+    """A frame's number of features, and the number of targets, of a preset's corpus.
+
+    Raises:
+        UserError: a corpus that was given cannot be read.
+    """
+    if chosen.source:
+        return features.DIM, features.STATES * len(espeak.PHONES)
+    given = corpus.read(chosen.corpus)
+    return given.feature_dim, given.target_count
+
+
+def speed_up(plan: Plan, result: Result, feature_dim: int, targets: int) -> float:
+    """Of a run, on a plan's cluster, with its own model, minibatch and settings.
+
+    Args:
+        plan: of the cluster.
+        result: of the run.
+        feature_dim, targets: as `frame_of` its corpus.
+    """
     chosen = configuration(result)
-    inputs = (2 * chosen.model.context + 1) * features.DIM  # all studies are of synthetic speech
-    targets = features.STATES * len(espeak.PHONES)
+    inputs = (2 * chosen.model.context + 1) * feature_dim
     shape = Shape((inputs, *chosen.model.hidden, targets), chosen.model.activation)
     its = replace(plan, parameters=shape.parameters, minibatch=chosen.train.minibatch)
     return its.speed_up(method_of(result))

@@ -27,6 +27,8 @@ WRITE_ERRORS = (OSError, RuntimeError)
 
 def reason(error: Exception) -> str:
     """Why a file cannot be written, in the system's words; HDF5 has their number in its own."""
+    if isinstance(error, FileExistsError):  # of a folder that was to be made
+        return f"{error.filename} is no folder"
     number = re.search(r"errno = (\d+)", str(error))
     return os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
 

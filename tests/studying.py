@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.reproduce import Job, Source, Study
+from gtcbmuf.preset import Job, Source
+from gtcbmuf.reproduce import Study
 
 corpus, folder, epochs = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 common = (f"train.epochs={epochs}", "model.hidden=[24]", "train.checkpoint_every=10 steps")
@@ -14,10 +15,11 @@ jobs = [
     Job("gtc-bmuf", 2, 0, (*common, "topology.group_size=3")),
     Job("gtc", 2, 1, (*common, "exchange.tau=1")),
 ]
-study = Study(jobs, corpus, folder / "runs", folder / "results.csv")
+source = Source("tiny", 0.1, 0)
+study = Study(jobs, corpus, folder / "runs", folder / "results.csv", source=source)
 try:
     if sys.argv[4:] == ["slurm"]:
-        study.submit("a-study", Source("tiny", 0.1, 0))
+        study.submit("a-study")
     else:
         study.run()
 except UserError as error:

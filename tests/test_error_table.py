@@ -4,6 +4,7 @@ import csv
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gtcbmuf import error_table, results
@@ -112,8 +113,15 @@ def test_everything_is_written_and_can_be_read_again(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written: "):
+    with pytest.raises(UserError, match=r"file: cannot be written: .*file is no folder"):
         error_table.write(RESULTS, tmp_path / "file")
+
+
+def test_where_no_phones_are_known_there_is_no_per(tmp_path: Path) -> None:
+    runs = [msgspec.structs.replace(run, per_test=math.nan) for run in RESULTS]
+    table = error_table.write(runs, tmp_path)
+    assert table.count(" - |") == 5
+    assert "nan" not in table
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ LAYERS = (
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
-    ("score", "modelfile", "paper"),
+    ("score", "modelfile", "paper", "preset"),
     (
         "minibatches",
         "model",

@@ -17,8 +17,9 @@ from launch import ROOT, gtcbmuf, mpirun, run
 from mpi4py import MPI
 from test_costs import COMPUTE, NETWORK
 from test_error_table import result
+from tiny import write_corpus
 
-from gtcbmuf import calibrate, cluster, paper, plan, results, speedup_table
+from gtcbmuf import calibrate, cluster, paper, plan, preset, results, speedup_table
 from gtcbmuf.bench import Figure
 from gtcbmuf.cluster import Cluster
 from gtcbmuf.costs import Method, group_sizes, link_bytes, step_time
@@ -376,7 +377,7 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
         speedup_table.read(tmp_path / "speedup_table.csv", PLAN)
 
 
-def test_the_trade_off_is_of_what_each_run_did() -> None:
+def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
     runs = results.read(ROOT / "results/quick/error_table.csv")
     by = {(run.method, run.workers): speedup_table.method_of(run) for run in runs}
     assert by["sgd", 1] == Method(1, 1)
@@ -390,10 +391,15 @@ def test_the_trade_off_is_of_what_each_run_did() -> None:
     minibatch = int(hybrid.command.partition("train.minibatch=")[2].split()[0])
     parameters = Shape((440, 256, 256, 147), "relu").parameters
     its = replace(PLAN, parameters=parameters, minibatch=minibatch)
-    assert speedup_table.speed_up(PLAN, hybrid) == its.speed_up(by["gtc-bmuf", 32])
+    frame = speedup_table.frame_of(preset.read("quick"))
+    assert speedup_table.speed_up(PLAN, hybrid, *frame) == its.speed_up(by["gtc-bmuf", 32])
     wider = msgspec.structs.replace(hybrid, command=f"{hybrid.command} --set model.hidden=[99]")
     its = replace(its, parameters=Shape((440, 99, 147), "relu").parameters)
-    assert speedup_table.speed_up(PLAN, wider) == its.speed_up(by["gtc-bmuf", 32])
+    assert speedup_table.speed_up(PLAN, wider, *frame) == its.speed_up(by["gtc-bmuf", 32])
+
+    write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
+    own = replace(preset.read("quick"), source=None, corpus=tmp_path / "corpus.h5")
+    assert speedup_table.frame_of(own) == (8, 12)
 
 
 HELD = ("results/plan/steps.csv", "results/plan/held-out/steps.csv")

@@ -76,7 +76,19 @@ def test_the_full_preset_takes_as_long_as_it_says() -> None:
     minutes = round(sum(row.seconds for row in table if row.seed == 1) / 60)
     assert f"one seed of all cells takes {minutes // 60} h {minutes % 60} min on 2 cores" in README
     hours = sum(row.seconds for row in tuning) / 3600
-    assert f"in {hours:.1f} hours ([results/full/tuning.csv]" in README
+    assert f"in {hours:.1f} hours ([results/full/tuning.md]" in README
+
+
+def test_the_preset_on_the_page_of_studies_can_be_run(tmp_path: Path) -> None:
+    from gtcbmuf import preset
+
+    [text] = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/studies.md").read_text(), re.DOTALL)
+    write_corpus(tmp_path / "corpus.h5")
+    assert '"corpus/kaldi.h5"' in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("corpus/kaldi.h5", str(tmp_path / "corpus.h5")))
+    cells = [(cell.name, cell.seeds, len(cell.tried)) for cell in preset.read(str(path)).cells]
+    assert cells == [("sgd 1", 3, 2), ("gtc-bmuf 32", 3, 2)]
 
 
 def test_the_page_of_choices_shows_the_results() -> None:

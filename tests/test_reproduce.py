@@ -7,17 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
 from launch import ROOT, clean_environment, gtcbmuf, run, wait_until
 from test_error_table import result
+from test_preset import PRESET
 from tiny import write_corpus
 
-from gtcbmuf import config, reproduce, results
+from gtcbmuf import preset, reproduce, results
 from gtcbmuf.errors import UserError
-from gtcbmuf.reproduce import Cell, Job, Preset, Source
+from gtcbmuf.preset import Job
 
 STUDYING = Path(__file__).parent / "studying.py"
 
@@ -151,45 +151,8 @@ def processes(log: Path) -> list[str]:
     return [line for line in lines if out in line]
 
 
-PRESET = Preset(
-    corpus=Source("tiny", 0.1, 0),
-    common=["train.epochs=3"],
-    tuning=["train.epochs=1"],
-    cells=[
-        Cell("sgd", 1, [["train.learning_rate=1e-3"], ["train.learning_rate=2e-3"]], 1, seeds=3),
-        Cell("gtc", 8, [["exchange.tau=1"]], 0),
-        Cell("bmuf", 8, [["block_filter.period=5"]]),  # not tuned yet
-    ],
-    choices=[Cell("gtc", 8, [["exchange.tau=1"], ["exchange.tau=1", "train.momentum=0.5"]])],
-)
-
-
-def test_tuning_tries_every_setting_once() -> None:
-    jobs = reproduce.tuning_jobs(PRESET)
-    assert [(job.method, job.workers, job.seed, job.assignments[-1]) for job in jobs] == [
-        ("sgd", 1, 0, "train.learning_rate=1e-3"),
-        ("sgd", 1, 0, "train.learning_rate=2e-3"),
-        ("gtc", 8, 0, "exchange.tau=1"),
-        ("bmuf", 8, 0, "block_filter.period=5"),
-    ]
-    assert all(job.config.train.epochs == 1 for job in jobs)
-
-
-def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
-    jobs = reproduce.error_table_jobs(PRESET)
-    cells = [(job.method, job.seed, job.assignments[-1]) for job in jobs]
-    assert cells == [
-        ("sgd", 1, "train.learning_rate=2e-3"),
-        ("gtc", 1, "exchange.tau=1"),
-        ("sgd", 2, "train.learning_rate=2e-3"),
-        ("sgd", 3, "train.learning_rate=2e-3"),
-    ]
-    assert all(job.config.train.epochs == 3 for job in jobs)
-    assert [job.seed for job in reproduce.error_table_jobs(PRESET, [5, 6])] == [5, 6, 5, 6]
-
-
 def test_choices_are_compared_with_the_first() -> None:
-    jobs = reproduce.choices_jobs(PRESET)
+    jobs = preset.choices_jobs(PRESET)
     found = [
         result("gtc", 8, seed, fer, config=job.fingerprint)
         for job, fers in zip(jobs, ([40.0], [42.0, 44.0]), strict=True)
@@ -208,20 +171,6 @@ def test_choices_are_compared_with_the_first() -> None:
     assert "±" not in reproduce.compared(PRESET, found)
 
 
-def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
-    def fingerprint(*assignments: str) -> str:
-        return Job("gtc", 2, 0, assignments).fingerprint
-
-    assert fingerprint() == fingerprint("corpus.path=elsewhere.h5") == fingerprint("exchange.tau=4")
-    others = [fingerprint(word) for word in ("exchange.tau=5", "train.seed=1", "model.hidden=[9]")]
-    assert len({fingerprint(), *others}) == 4
-
-
-def test_an_unknown_preset() -> None:
-    with pytest.raises(UserError, match=r"--preset big: expected .*quick"):
-        reproduce.preset("big")
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -238,31 +187,10 @@ def test_an_option_of_another_study_is_refused(words: list[str], says: str) -> N
     assert line.startswith(f"gtcbmuf: {says}")
 
 
-@pytest.mark.parametrize("name", reproduce.preset_names())
-def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name: str) -> None:
-    preset = reproduce.preset(name)
-    tried = {(cell.method, cell.workers): len(cell.tried) for cell in preset.cells}
-    assert tried["sgd", 1] == max(tried.values())  # what all are held against
-    for cell in preset.cells:
-        for settings in cell.tried:
-            chosen = config.load(cell.method, [*preset.common, *settings])
-            assert config.group_size(chosen, cell.workers) <= cell.workers
-    folder = ROOT / "results" / name
-    tuned, published = (results.read(folder / f"{name}.csv") for name in ("tuning", "error_table"))
-    jobs = iter(reproduce.tuning_jobs(preset))
-    for cell in preset.cells:
-        rows = [
-            next((row for row in tuned if job.made(row)), None)
-            for job in islice(jobs, len(cell.tried))
-        ]
-        diverged = sum(row is not None and math.isnan(row.fer_valid) for row in rows)
-        if cell.workers > 1:  # the same effort for each; what diverged may be made up for
-            assert 0 <= len(cell.tried) - tried["gtc-bmuf", cell.workers] <= diverged
-        if cell.chosen is None:  # not tuned yet, and so not published
-            assert None in rows
-            assert (cell.method, cell.workers) not in [(r.method, r.workers) for r in published]
-            continue
-        assert None not in rows
-        errors = [row.fer_valid for row in rows if row]
-        best = min(error for error in errors if not math.isnan(error))
-        assert errors[cell.chosen] == best, (cell.method, cell.workers, errors)
+def test_a_folder_for_results_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = gtcbmuf("reproduce", "tuning", "--results", tmp_path / "file", cwd=tmp_path)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith(f"gtcbmuf: --results {tmp_path}/file/quick: cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # no corpus was made
