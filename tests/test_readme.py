@@ -25,6 +25,16 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert float(done.stdout.split()[-1]) < 0.2
 
 
+def test_the_example_with_pytorch_learns(tmp_path: Path) -> None:
+    page = (ROOT / "docs/own-model.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    script = tmp_path / "lstm.py"
+    script.write_text(example)
+    done = mpirun(4, sys.executable, script)
+    assert done.returncode == 0, done.stderr
+    assert 5 < float(done.stdout.split()[-2]) < 15  # chance: 87.5
+
+
 def test_the_commands_run(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus/quickstart.h5")
     [commands] = blocks("bash")
