@@ -1,5 +1,7 @@
 """Scoring a model: frame and phone error rates of a split, by speaker, with their uncertainty.
 
+Where targets are pdf-ids of phones that are not known, there are frame error rates alone.
+
 Utterances are dealt out over the ranks. Each goes through the network by itself, so that its scores
 do not depend on how many ranks there are: any number of them gives the same results.
 """
@@ -14,10 +16,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf import corpus, decode, kernels
-from gtcbmuf.corpus import Corpus, Split
+from gtcbmuf.corpus import Corpus
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
-from gtcbmuf.model import MLP, Shape
+from gtcbmuf.model import MLP
 from gtcbmuf.modelfile import load_model
 from gtcbmuf.score import BATCH, Outputs, check_fit
 from gtcbmuf.storage import write_json, writing
@@ -60,30 +62,42 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What `score_model` found.
+class Decoding:
+    """What there is besides where the phones are known.
 
     Attributes:
         language_weight, insertion_penalty: of the decoder, tuned.
         tuned_on: utterances of valid.
-        total: of the split.
-        fer_interval, per_interval: ends of the 95 % confidence intervals, in per cent. They hold
-            for a model by itself; two models err on the same utterances, so that their difference
-            is far more certain: pair them by utterance.
-        speakers: of each speaker, in the split's order.
-        utterances: of each utterance, in the split's order.
+        per_interval: as `Result.fer_interval`.
         confusions: (P, P) int64: frames of phone i that the network takes for phone j at [i, j].
     """
 
     language_weight: float
     insertion_penalty: float
     tuned_on: int
+    per_interval: tuple[float, float]
+    confusions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `score_model` found.
+
+    Attributes:
+        total: of the split.
+        fer_interval: ends of the 95 % confidence interval, in per cent. It holds for a model by
+            itself; two models err on the same utterances, so that their difference is far more
+            certain: pair them by utterance.
+        speakers: of each speaker, in the split's order.
+        utterances: of each utterance, in the split's order.
+        decoding: None where the phones are not known; then the counts have none.
+    """
+
     total: Counts
     fer_interval: tuple[float, float]
-    per_interval: tuple[float, float]
     speakers: dict[str, Counts]
     utterances: tuple[Counts, ...]
-    confusions: NDArray[np.int64]
+    decoding: Decoding | None
 
 
 def score(
@@ -101,31 +115,32 @@ def score(
         model, path: of the model and of the corpus.
         split: "train", "valid" or "test".
         out: a JSON file for all of it, also utterance by utterance.
-        picture: a PNG file for the confusions.
+        picture: a PNG file for the confusions of phones.
 
     Raises:
         CollectiveError: on all ranks alike: the model or the corpus cannot be read, one does not
-            fit the other, or `out` or `picture` cannot be written.
+            fit the other, `out` or `picture` cannot be written, or there are no phones to confuse.
     """
     frames = agree(world, lambda: corpus.read(path))
     parameters, shape, context = agree(world, lambda: load_model(model))
-    agree(world, lambda: _check(model, shape, context, frames))
+    agree(world, lambda: check_fit(model, shape, context, frames))
+    agree(world, lambda: _check_phones(picture, frames))
     in_turn(world, kernels.compile_all)
     result = score_model(world, MLP(shape, BATCH), parameters, context, frames, split)
     if out is not None:
         on_root(world, lambda: _write(out, model, frames, split, result))
-    if picture is not None:
-        on_root(world, lambda: _draw(picture, frames.phones, result.confusions))
+    decoding = result.decoding
+    if picture is not None and decoding is not None:
+        on_root(world, lambda: _draw(picture, frames.phones, decoding.confusions))
     if world.rank == 0:
         print(f"{model} on {split} of {path}:\n{_text(result)}", flush=True)
 
 
-def _check(model: Path, shape: Shape, context: int, frames: Corpus) -> None:
-    check_fit(model, shape, context, frames)
-    if not frames.has_phones:
+def _check_phones(picture: Path | None, frames: Corpus) -> None:
+    if picture is not None and not frames.has_phones:
         raise UserError(
-            f"{frames.path}: its targets are pdf-ids of phones that are not known, so there is no "
-            "phone error rate; the frame error rate is in the summary.json of a run"
+            f"--picture {picture}: the targets of {frames.path} are pdf-ids of phones that are not "
+            "known, so it cannot show which are confused"
         )
 
 
@@ -137,7 +152,7 @@ def score_model(
     frames: Corpus,
     split: str,
 ) -> Result:
-    """Frame and phone error rates of a model on a split; collective.
+    """Frame and, where phones are known, phone error rates of a model on a split; collective.
 
     The decoder's language weight and insertion penalty are tuned on valid, and its priors and
     bigram come from the targets of train.
@@ -153,106 +168,109 @@ def score_model(
     Returns:
         The same on all workers, whatever their number.
     """
-    in_turn(world, decode.compile_all)
-    loop = on_root(
-        world,
-        lambda: decode.PhoneLoop(frames.train.pieces(), frames.target_phone, len(frames.phones)),
-    )
-    valid = _Utterances(mlp, parameters, context, frames, frames.valid, loop)
-    tuned_on = min(TUNING_UTTERANCES, len(valid))
-    weight, penalty = _tune(world, valid, np.arange(tuned_on) * len(valid) // tuned_on)
-
+    decoder = None
+    if frames.has_phones:
+        in_turn(world, decode.compile_all)
+        decoder = _Decoder(world, frames, Outputs(mlp, parameters, context, frames.valid))
     scored = frames.split(split)
-    utterances = _Utterances(mlp, parameters, context, frames, scored, loop)
+    outputs = Outputs(mlp, parameters, context, scored)
     mine = [
-        utterances.counts(utterance, weight, penalty)
-        for utterance in range(world.rank, len(utterances), world.size)
+        _counts(outputs, utterance, decoder)
+        for utterance in range(world.rank, len(outputs), world.size)
     ]
     dealt: list[list[Counts]] = world.gather(mine) or []
-    world.Allreduce(MPI.IN_PLACE, utterances.confusions)
+    if decoder:
+        world.Allreduce(MPI.IN_PLACE, decoder.confusions)
 
     def result() -> Result:
-        counts = [dealt[u % world.size][u // world.size] for u in range(len(utterances))]
+        counts = [dealt[u % world.size][u // world.size] for u in range(len(outputs))]
         by_speaker: dict[str, list[Counts]] = {}
         for speaker, of_utterance in zip(scored.speakers, counts, strict=True):
             by_speaker.setdefault(speaker, []).append(of_utterance)
+        decoding = None
+        if decoder:
+            edits = [(c.insertions + c.deletions + c.substitutions, c.phones) for c in counts]
+            decoding = Decoding(
+                decoder.language_weight,
+                decoder.insertion_penalty,
+                decoder.tuned_on,
+                _interval(edits),
+                decoder.confusions,
+            )
         return Result(
-            language_weight=weight,
-            insertion_penalty=penalty,
-            tuned_on=tuned_on,
             total=_sum(counts),
             fer_interval=_interval([(c.frame_errors, c.frames) for c in counts]),
-            per_interval=_interval(
-                [(c.insertions + c.deletions + c.substitutions, c.phones) for c in counts]
-            ),
             speakers={speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()},
             utterances=tuple(counts),
-            confusions=utterances.confusions,
+            decoding=decoding,
         )
 
     return on_root(world, result)
 
 
-class _Utterances(Outputs):
-    """The utterances of a split, through the network and the decoder.
+class _Decoder:
+    """Decodes phones, with what is tuned on valid, and counts how they are wrong; collective.
+
+    Args:
+        world: the workers.
+        frames: the corpus.
+        valid: the network's, of its valid split.
 
     Attributes:
-        confusions: of the frames that `counts` saw, see `Result`.
+        language_weight, insertion_penalty, tuned_on, confusions: see `Decoding`; the last of the
+            frames that `counts` saw.
     """
 
-    def __init__(
-        self,
-        mlp: MLP,
-        parameters: NDArray[np.float32],
-        context: int,
-        frames: Corpus,
-        split: Split,
-        loop: decode.PhoneLoop,
-    ) -> None:
-        super().__init__(mlp, parameters, context, split)
-        self._corpus, self._loop = frames, loop
+    def __init__(self, world: MPI.Comm, frames: Corpus, valid: Outputs) -> None:
+        self._phones, self._phone_of = frames.phones, frames.target_phone
         self.confusions = np.zeros((len(frames.phones), len(frames.phones)), np.int64)
+        self._loop = on_root(
+            world,
+            lambda: decode.PhoneLoop(frames.train.pieces(), self._phone_of, len(self._phones)),
+        )
+        self.tuned_on = min(TUNING_UTTERANCES, len(valid))
+        chosen = np.arange(self.tuned_on) * len(valid) // self.tuned_on
+        errors = np.zeros(len(GRID), np.int64)
+        for utterance in chosen[world.rank :: world.size]:
+            truth, scores = self._truth(valid.targets(utterance)), valid.scores(utterance)
+            for number, pair in enumerate(GRID):
+                errors[number] += sum(self._edits(truth, scores, *pair))
+        world.Allreduce(MPI.IN_PLACE, errors)
+        self.language_weight, self.insertion_penalty = GRID[int(errors.argmin())]
 
-    def truth(self, utterance: int) -> NDArray[np.int64]:
+    def counts(
+        self, scores: NDArray[np.float32], targets: NDArray[np.uint16]
+    ) -> tuple[int, int, int, int]:
+        """Phones of an utterance, insertions, deletions and substitutions.
+
+        Args:
+            scores: (T, C).
+            targets: (T,), the right ones.
+        """
+        np.add.at(self.confusions, (self._phone_of[targets], self._phone_of[scores.argmax(1)]), 1)
+        truth = self._truth(targets)
+        edits = self._edits(truth, scores, self.language_weight, self.insertion_penalty)
+        return len(truth), *edits
+
+    def _truth(self, targets: NDArray[np.uint16]) -> NDArray[np.int64]:
         """The right phones, without silence."""
-        targets = self.targets(utterance)
-        truth, _ = decode.collapse(targets, np.array([len(targets)]), self._corpus.target_phone)
-        return decode.without_silence(truth, self._corpus.phones)
+        truth, _ = decode.collapse(targets, np.array([len(targets)]), self._phone_of)
+        return decode.without_silence(truth, self._phones)
 
-    def edits(
-        self,
-        truth: NDArray[np.int64],
-        scores: NDArray[np.float32],
-        weight: float,
-        penalty: float,
+    def _edits(
+        self, truth: NDArray[np.int64], scores: NDArray[np.float32], weight: float, penalty: float
     ) -> decode.Edits:
-        """The decoder's errors, without silence."""
+        """The errors, without silence."""
         decoded = self._loop.decode(scores, weight, penalty)
-        return decode.edit_distance(truth, decode.without_silence(decoded, self._corpus.phones))
-
-    def counts(self, utterance: int, weight: float, penalty: float) -> Counts:
-        """Of the utterance, with the decoder at this language weight and insertion penalty."""
-        scores, targets = self.scores(utterance), self.targets(utterance)
-        decided = scores.argmax(axis=1)
-        frame_errors = int(np.count_nonzero(decided != targets))
-        phone_of = self._corpus.target_phone
-        np.add.at(self.confusions, (phone_of[targets], phone_of[decided]), 1)
-        truth = self.truth(utterance)
-        edits = self.edits(truth, scores, weight, penalty)
-        return Counts(len(targets), frame_errors, len(truth), *edits)
+        return decode.edit_distance(truth, decode.without_silence(decoded, self._phones))
 
 
-def _tune(
-    world: MPI.Comm, utterances: _Utterances, chosen: NDArray[np.int64]
-) -> tuple[float, float]:
-    """The pair of GRID with the fewest phone errors on the chosen utterances; collective."""
-    errors = np.zeros(len(GRID), np.int64)
-    for utterance in chosen[world.rank :: world.size]:
-        truth, scores = utterances.truth(utterance), utterances.scores(utterance)
-        for pair, (weight, penalty) in enumerate(GRID):
-            errors[pair] += sum(utterances.edits(truth, scores, weight, penalty))
-    world.Allreduce(MPI.IN_PLACE, errors)
-    return GRID[int(errors.argmin())]
+def _counts(outputs: Outputs, utterance: int, decoder: _Decoder | None) -> Counts:
+    """Of an utterance; without a decoder it has no phones."""
+    scores, targets = outputs.scores(utterance), outputs.targets(utterance)
+    frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
+    phones = decoder.counts(scores, targets) if decoder else (0, 0, 0, 0)
+    return Counts(len(targets), frame_errors, *phones)
 
 
 def _sum(counts: Sequence[Counts]) -> Counts:
@@ -286,44 +304,56 @@ def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
 
 def _text(result: Result) -> str:
     """A row for each speaker and one for all, then the intervals and what was tuned."""
-    rows = {**result.speakers, "all": result.total}
+    rows, decoding = {**result.speakers, "all": result.total}, result.decoding
     width = max(map(len, ("speaker", *rows)))
-    lines = [f"{'speaker':<{width}}   frames  FER %   phones  PER %  ins %  del %  sub %"]
+    of_phones = "   phones  PER %  ins %  del %  sub %" if decoding else ""
+    lines = [f"{'speaker':<{width}}   frames  FER %{of_phones}"]
     for name, counts in rows.items():
-        parts = (counts.insertions, counts.deletions, counts.substitutions)
-        lines.append(
-            f"{name:<{width}} {counts.frames:>8,} {counts.fer:>6.2f} {counts.phones:>8,} "
-            f"{counts.per:>6.2f} "
-            + " ".join(f"{_percent(part, counts.phones):>6.2f}" for part in parts)
-        )
-    for name, rate, (low, high) in (
-        ("FER", result.total.fer, result.fer_interval),
-        ("PER", result.total.per, result.per_interval),
-    ):
+        line = f"{name:<{width}} {counts.frames:>8,} {counts.fer:>6.2f}"
+        if decoding:
+            parts = (counts.insertions, counts.deletions, counts.substitutions)
+            line += f" {counts.phones:>8,} {counts.per:>6.2f} " + " ".join(
+                f"{_percent(part, counts.phones):>6.2f}" for part in parts
+            )
+        lines.append(line)
+    rates = [("FER", result.total.fer, result.fer_interval)]
+    if decoding:
+        rates.append(("PER", result.total.per, decoding.per_interval))
+    for name, rate, (low, high) in rates:
         lines.append(f"{name} {rate:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}")
-    lines.append(
-        f"language weight {result.language_weight:g}, insertion penalty "
-        f"{result.insertion_penalty:g}: tuned on {result.tuned_on} utterances of valid"
-    )
+    if decoding:
+        lines.append(
+            f"language weight {decoding.language_weight:g}, insertion penalty "
+            f"{decoding.insertion_penalty:g}: tuned on {decoding.tuned_on} utterances of valid"
+        )
     return "\n".join(lines)
 
 
 def _write(out: Path, model: Path, frames: Corpus, split: str, result: Result) -> None:
-    scored = frames.split(split)
-    whole: dict[str, Any] = {
-        "model": str(model),
-        "corpus": str(frames.path),
-        "split": split,
-        "language_weight": result.language_weight,
-        "insertion_penalty": result.insertion_penalty,
-        "tuned_on": result.tuned_on,
-        **_facts(result.total),
-        "fer_interval": result.fer_interval,
-        "per_interval": result.per_interval,
-        "speakers": [{"speaker": name, **_facts(c)} for name, c in result.speakers.items()],
-        "confusions": {"phones": frames.phones, "frames": result.confusions.tolist()},
+    scored, decoding = frames.split(split), result.decoding
+
+    def facts(counts: Counts) -> dict[str, float]:
+        if decoding:
+            return {"fer": counts.fer, "per": counts.per, **asdict(counts)}
+        return {"fer": counts.fer, "frames": counts.frames, "frame_errors": counts.frame_errors}
+
+    whole: dict[str, Any] = {"model": str(model), "corpus": str(frames.path), "split": split}
+    if decoding:
+        whole |= {
+            "language_weight": decoding.language_weight,
+            "insertion_penalty": decoding.insertion_penalty,
+            "tuned_on": decoding.tuned_on,
+        }
+    whole |= {**facts(result.total), "fer_interval": result.fer_interval}
+    if decoding:
+        whole |= {
+            "per_interval": decoding.per_interval,
+            "confusions": {"phones": frames.phones, "frames": decoding.confusions.tolist()},
+        }
+    whole |= {
+        "speakers": [{"speaker": name, **facts(c)} for name, c in result.speakers.items()],
         "utterances": [
-            {"name": name, "speaker": speaker, **_facts(counts)}
+            {"name": name, "speaker": speaker, **facts(counts)}
             for name, speaker, counts in zip(
                 scored.names, scored.speakers, result.utterances, strict=True
             )
@@ -343,7 +373,3 @@ def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> N
         axes.set_xticks(range(len(phones)), phones, rotation=90, fontsize=7)
         axes.set_yticks(range(len(phones)), phones, fontsize=7)
         axes.figure.colorbar(image, label="% of the phone's frames", shrink=0.7)
-
-
-def _facts(counts: Counts) -> dict[str, float]:
-    return {"fer": counts.fer, "per": counts.per, **asdict(counts)}

@@ -416,11 +416,9 @@ class _Run:
 
     def _error_rates(self, parameters: NDArray[np.float32]) -> tuple[float, float | None]:
         """FER and PER on test, in per cent; no PER where the phones are not known; collective."""
-        if not self.corpus.has_phones:
-            return self._frame_error_rate(parameters, self.corpus.test), None
         world, context = self.topology.world, self.config.model.context
-        total = score_model(world, self.mlp, parameters, context, self.corpus, "test").total
-        return total.fer, total.per
+        result = score_model(world, self.mlp, parameters, context, self.corpus, "test")
+        return result.total.fer, result.total.per if result.decoding else None
 
     def finish(self, test: bool) -> None:
         """Test, if that is wanted, and write model and summary; collective."""

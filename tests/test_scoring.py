@@ -1,10 +1,12 @@
 """`gtcbmuf score` on real ranks: what it counts, what it writes, and how it fails."""
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from launch import gtcbmuf
@@ -46,6 +48,13 @@ def write_corpus(path: Path, *, noise: float, phones: tuple[str, ...] = PHONES) 
                         name, speaker, features.astype(np.float32), targets.astype(np.uint16)
                     ),
                 )
+
+
+def as_pdfs(corpus: Path, path: Path) -> None:
+    """The same, of which it is not known what phones its targets are."""
+    shutil.copy(corpus, path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["targets"] = np.bytes_("pdf")
 
 
 def save_model(
@@ -204,16 +213,44 @@ def test_a_perfect_model_makes_no_error(folder: Path, tmp_path: Path) -> None:
     assert found["fer_interval"] == found["per_interval"] == [0, 0]
 
 
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_where_phones_are_not_known_there_are_frame_errors(
+    folder: Path, alone: tuple[str, dict[str, Any]], ranks: int, tmp_path: Path
+) -> None:
+    as_pdfs(folder / "noisy.h5", folder / "pdfs.h5")
+    printed, found = score(folder, "pdfs.h5", ranks=ranks)
+    _, expected = alone
+    same = ("fer", "frames", "frame_errors")
+    assert [found[key] for key in same] == [expected[key] for key in same]
+    assert found["fer_interval"] == expected["fer_interval"]
+    for rows in ("speakers", "utterances"):
+        names = [key for key in ("name", "speaker") if key in expected[rows][0]]
+        assert found[rows] == [{key: row[key] for key in (*names, *same)} for row in expected[rows]]
+    assert set(found) == {
+        "model",
+        "corpus",
+        "split",
+        *same,
+        "fer_interval",
+        "speakers",
+        "utterances",
+    }
+    assert "FER" in printed
+    assert "PER" not in printed
+
+
 def test_faults_end_in_one_line(folder: Path) -> None:
     save_model(folder / "wide.h5", inputs=9)
     save_model(folder / "many.h5", targets=9)
-    corpus = folder / "noisy.h5"
+    corpus, pdfs = folder / "noisy.h5", folder / "pdfs.h5"
+    as_pdfs(corpus, pdfs)
     cases: list[tuple[int, list[str | Path], str]] = [
         (2, [folder / "wide.h5", corpus], f"wide.h5 takes 9 inputs, but {corpus} gives 8"),
         (0, [folder / "many.h5", corpus], f"many.h5 has 9 targets, but {corpus} 8"),
         (0, [folder / "none.h5", corpus], "none.h5"),
         (0, [folder / "model.h5", corpus, "--split", "dev"], "dev"),
         (2, [folder / "model.h5", corpus, "--out", corpus / "score.json"], "cannot be written"),
+        (2, [folder / "model.h5", pdfs, "--picture", "x.png"], f"x.png: the targets of {pdfs} are"),
     ]
     for ranks, arguments, words in cases:
         done = gtcbmuf("score", *arguments, ranks=ranks)
