@@ -26,7 +26,7 @@ _RUNS = ("tuning", "choices", "error-table")
 _OF_STUDIES = {
     "seeds": ("error-table",),
     **dict.fromkeys(("slurm", "dry-run"), _RUNS),
-    **dict.fromkeys(("cluster", "network", "elsewhere"), ("speedup-table",)),
+    **dict.fromkeys(("cluster", "network", "elsewhere"), ("speedup-table", "trade-off")),
 }
 
 
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(do=_report)
 
     reproduce = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    reproduce.add_argument("study", choices=(*_RUNS, "speedup-table"))
+    reproduce.add_argument("study", choices=(*_RUNS, "speedup-table", "trade-off"))
     reproduce.add_argument(
         "--preset",
         default="quick",
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--dry-run", action="store_true", help="with --slurm: show the jobs, submit nothing"
     )
-    _add_cluster(reproduce.add_argument_group("of speedup-table"))
+    _add_cluster(reproduce.add_argument_group("of speedup-table and trade-off"))
     reproduce.set_defaults(do=_reproduce)
 
     plan = commands.add_parser(
@@ -400,14 +400,18 @@ def _reproduce(arguments: Any) -> None:
     for option, studies in _OF_STUDIES.items():
         if arguments.study not in studies and getattr(arguments, option.replace("-", "_")):
             raise UserError(f"--{option}: only with {', '.join(studies)}, not {arguments.study}")
-    if arguments.study == "speedup-table":
-        from gtcbmuf import plan, preset, speedup_table
+    if arguments.study not in _RUNS:
+        from gtcbmuf import plan, preset, speedup_table, trade_off
 
         chosen = preset.read(arguments.preset)
         given = (arguments.cluster, arguments.network)
         compute, network = plan.read(*given, elsewhere=arguments.elsewhere)
         cluster = " with the network of ".join(str(file) for file in given if file)
-        speedup_table.reproduce(chosen, compute, network, cluster, arguments.results / chosen.name)
+        folder = arguments.results / chosen.name
+        if arguments.study == "speedup-table":
+            speedup_table.reproduce(compute, network, cluster, folder)
+        else:
+            trade_off.reproduce(chosen, compute, network, cluster, folder)
         return
     from gtcbmuf import reproduce
 
@@ -571,6 +575,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except UserError as error:
         _refuse(str(error), error.status)
+    except KeyboardInterrupt:  # not under MPI, whose commands have `_job`
+        _refuse("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:  # what reads this, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None

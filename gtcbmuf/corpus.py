@@ -335,7 +335,7 @@ def read(path: Path) -> Corpus:
         if not path.exists():
             raise UserError(
                 f"{path}: no such file; make a corpus with "
-                f"gtcbmuf corpus synth --preset small --out {path}"
+                f"gtcbmuf corpus synth --preset small --out {path}, import-kaldi or import-audio"
             )
         with path.open("rb") as raw:
             digest = raw.read(_USER_BLOCK).rstrip(b"\0").decode(errors="replace")

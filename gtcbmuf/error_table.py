@@ -11,7 +11,7 @@ import msgspec
 from gtcbmuf import tables
 from gtcbmuf.drawing import drawn
 from gtcbmuf.paper import ERROR_FELL, ERROR_INCREASES
-from gtcbmuf.results import Result
+from gtcbmuf.results import Result, read
 from gtcbmuf.storage import write_csv, write_text, writing
 
 _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %", "paper %")
@@ -23,7 +23,8 @@ class Row:
 
     Attributes:
         fer, per: means over the seeds, on test, in per cent.
-        increase: of the mean FER over that of sgd, relative, in per cent; 0 for sgd itself.
+        increase: of the mean FER over that of sgd, relative, in per cent; 0 for sgd itself, and not
+            a number if sgd diverged or made no error.
         deviation: standard deviation of `increase` as a difference of single runs, from the
             samples of both; None with one seed of either, or one that diverged.
         paper: what the paper has.
@@ -57,11 +58,11 @@ def rows(results: Sequence[Result]) -> list[Row]:
 
 def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
     first, fers = runs[0], [run.fer_test for run in runs]
-    ratio = mean(fers) / mean(reference)
-    deviation = None
+    of_sgd = mean(reference) or math.nan  # over no errors there is no increase
+    ratio, deviation = mean(fers) / of_sgd, None
     ours, its = deviation_of(fers), deviation_of(reference)
     if ours is not None and its is not None and first.method != "sgd":
-        deviation = 100 * ratio * math.hypot(ours / mean(fers), its / mean(reference))
+        deviation = 100 * math.hypot(ours / of_sgd, ratio * its / of_sgd)
     cell = first.method, first.workers
     return Row(
         method=first.method,
@@ -96,14 +97,20 @@ def latex(table_rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row, plus_minus: str) -> list[str]:
-    increase = "" if row.method == "sgd" else f"{row.increase:+.1f}"
+    increase = f"{row.increase:+.1f}"
     if row.deviation is not None:
         increase += f" {plus_minus} {row.deviation:.1f}"
     if math.isnan(row.fer):
         increase = "diverged"
+    elif row.method == "sgd" or math.isnan(row.increase):
+        increase = ""
     numbers = [str(number) for number in (row.workers, row.groups, row.seeds)]
     per = "-" if math.isnan(row.per) else f"{row.per:.2f}"  # no phones are known of pdf-ids
     return [row.method, *numbers, f"{row.fer:.2f}", per, increase, row.paper]
+
+
+def _identity(result: Result) -> tuple[str, int, str, int]:
+    return result.method, result.workers, result.config, result.seed
 
 
 def plot(table_rows: Sequence[Row], path: Path) -> None:
@@ -151,6 +158,8 @@ def plot(table_rows: Sequence[Row], path: Path) -> None:
 def write(results: Sequence[Result], folder: Path) -> str:
     """Write error_table.csv (a row a run), .md, .tex and .png; nothing without a run of sgd.
 
+    Rows of other runs stay in the CSV file.
+
     Returns:
         The table as Markdown.
 
@@ -170,6 +179,10 @@ def write(results: Sequence[Result], folder: Path) -> str:
             "increase_paper": row.paper,
         }
         lines.append({**msgspec.structs.asdict(result), **added})
+    nothing = dict.fromkeys(("increase_mean", "increase_sd", "increase_paper"), "")
+    for result in read(folder / "error_table.csv"):
+        if _identity(result) not in map(_identity, results):
+            lines.append({**msgspec.structs.asdict(result), **nothing})
     with writing(folder):
         write_csv(folder / "error_table.csv", lines)
         for name, text in (("md", table(table_rows)), ("tex", latex(table_rows))):

@@ -10,15 +10,17 @@ A preset is a TOML file, one that ships with the package (gtcbmuf/presets/NAME.t
 
 import hashlib
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+import tomli_w
 from msgspec import Meta, Struct
 
 from gtcbmuf import config, corpus
@@ -33,9 +35,9 @@ _LONGEST = 1_000_000
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """A corpus that is synthesised, as `gtcbmuf corpus synth` does it."""
 
-    preset: str
-    hours: Annotated[float, Meta(gt=0)]
-    seed: Annotated[int, Meta(ge=0)] = 0
+    preset: Literal["tiny", "small", "medium", "large"]
+    hours: Annotated[float, Meta(gt=0, le=1e5)]
+    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
 
     def words(self, out: Path) -> list[str]:
         """What `gtcbmuf corpus` is to be given."""
@@ -55,10 +57,10 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     method: str
-    workers: Annotated[int, Meta(ge=1)]
+    workers: Annotated[int, Meta(ge=1, le=100_000)]
     tried: Annotated[list[list[str]], Meta(min_length=1)]
     chosen: Annotated[int, Meta(ge=0)] | None = None
-    seeds: Annotated[int, Meta(ge=1)] = 1
+    seeds: Annotated[int, Meta(ge=1, le=1000)] = 1
 
     @property
     def name(self) -> str:
@@ -79,7 +81,7 @@ class Job:
     """One run that a study wants; one that is to be published also looks at the test set.
 
     Attributes:
-        corpus: digest of a corpus that was given.
+        corpus: which one; nothing if all runs of that name are on the same.
     """
 
     method: str
@@ -91,7 +93,7 @@ class Job:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its configuration, and of a corpus that was given."""
+        """Of its configuration, and of its corpus."""
         configured = config.fingerprint(self.config)
         if not self.corpus:
             return configured
@@ -117,7 +119,11 @@ class Job:
 
     def words(self, corpus: Path, out: Path) -> list[str]:
         """What `gtcbmuf` is to be given."""
-        settings = [f"corpus.path={corpus}", f"train.seed={self.seed}", *self.assignments]
+        settings = [
+            f"corpus.path={_as_value(corpus)}",
+            f"train.seed={self.seed}",
+            *self.assignments,
+        ]
         pairs = [word for setting in settings for word in ("--set", setting)]
         return [
             "train",
@@ -137,7 +143,7 @@ class Preset:
         name: of its folders.
         corpus: of all runs.
         source: what the corpus is made from, if it is not there.
-        digest: of a corpus that was given, and not made from a source: runs on another are others.
+        digest: of a corpus that was given, and not made from a source.
         common: assignments of all runs.
         tuning: those of the tuning beyond that, such as fewer epochs.
         cells: of the error table.
@@ -158,7 +164,25 @@ class Preset:
     ) -> Job:
         """A run of a cell, with settings over what all have in common."""
         assignments = (*self.common, *settings)
-        return Job(cell.method, cell.workers, seed, assignments, tests, self.digest)
+        return Job(cell.method, cell.workers, seed, assignments, tests, self._which_corpus)
+
+    @property
+    def _which_corpus(self) -> str:
+        """On another corpus, runs are others. What ships with the package has only one."""
+        if self.source is None or self.name in names():
+            return self.digest
+        return shlex.join(self.source.words(Path()))
+
+
+def _as_value(path: Path) -> str:
+    """A path as `--set` takes it: as it is, or in quotes where it would be read as other TOML."""
+    bare, quoted = f"value = {path}", tomli_w.dumps({"value": str(path)})
+    try:
+        tomllib.loads(bare)
+    except ValueError:
+        if str(path) == str(path).strip():
+            return str(path)
+    return quoted.partition("= ")[2].rstrip("\n")
 
 
 def names() -> list[str]:
@@ -188,14 +212,36 @@ def read(which: str) -> Preset:
         path = Path("corpus") / f"{name}.h5"
         source, digest = _converted(text.corpus, Source, f"{which}: corpus"), ""
     made = Preset(name, path, source, digest, text.common, text.tuning, cells, choices)
-    if ("sgd", 1) not in ((cell.method, cell.workers) for cell in cells):
+    if "sgd 1" not in (cell.name for cell in cells):
         raise UserError(f'{which}: has no cell of method = "sgd", workers = 1: errors are over its')
-    for job in (*tuning_jobs(made), *choices_jobs(made)):
-        try:
-            config.group_size(job.config, job.workers)
-        except UserError as error:
-            raise UserError(f"{which}: {job.method} {job.workers}: {error}") from None
+    for cell in (*cells, *choices):
+        tried = [made.job(cell, settings) for settings in cell.tried]
+        for job in (*tried, *tuning_of(made, cell)):
+            _check(f"{which}: {cell.name}", job)
+        if len({job.fingerprint for job in tried}) < len(tried):
+            raise UserError(f"{which}: {cell.name}: two of its settings are the same")
     return made
+
+
+def _check(where: str, job: Job) -> None:
+    """Make sure that a run can be started, and is of the method that it is shown as.
+
+    Raises:
+        UserError: its settings are at fault.
+    """
+    for setting in job.assignments:
+        key = setting.partition("=")[0].strip()
+        if key in ("corpus.path", "train.seed"):
+            raise UserError(f"{where}: {setting}: it is the study that gives {key}")
+    try:
+        chosen, recipe = job.config, config.load(job.method)
+        config.group_size(chosen, job.workers)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    for key in ("exchange", "block_filter"):
+        is_, was = (getattr(one, key).kind for one in (chosen, recipe))
+        if is_ != was:
+            raise UserError(f"{where}: {key}.kind = {is_}: {job.method} has {was}")
 
 
 def _tree(which: str) -> dict[str, Any]:
@@ -206,7 +252,7 @@ def _tree(which: str) -> dict[str, Any]:
         expected = f"{', '.join(names())}, or a TOML file"
         raise UserError(f"--preset {which}: expected {expected}")
     name = Path(which).stem
-    if name in names() or not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+    if name in names() or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UserError(
             f"--preset {which}: results have the name of the file: expected letters, digits, '.', "
             f"'-' and '_', and not {' or '.join(names())}, which are ours"

@@ -36,12 +36,20 @@ _FACTS = (
 def table(runs: Sequence[Run]) -> str:
     """A Markdown table with a row a run, and what must be said with it.
 
-    The error increase is relative to the mean test FER of the sgd runs among them. Bytes are what
-    a worker hands to MPI for others at a step, as a mean over workers and steps.
+    The error increase is relative to the mean test FER of the sgd runs on the same corpus among
+    them. Bytes are what a worker hands to MPI for others at a step, as a mean over workers and
+    steps.
     """
     summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
-    sgd = [s["fer_test"] for s in summaries if s["method"] == "sgd" and s["fer_test"] is not None]
-    rows = [_row(summary, mean(sgd) if sgd else None) for summary in summaries]
+    corpora = [run.environment.get("corpus") for run in runs]
+    sgd: dict[str | None, list[float]] = {}
+    for summary, corpus in zip(summaries, corpora, strict=True):
+        if summary["method"] == "sgd" and summary["fer_test"] is not None:
+            sgd.setdefault(corpus, []).append(summary["fer_test"])
+    rows = [
+        _row(summary, mean(sgd[corpus]) if corpus in sgd else None)
+        for summary, corpus in zip(summaries, corpora, strict=True)
+    ]
     lines = [markdown(_HEADERS, rows)]
     note = _oversubscribed(runs)
     return "\n".join([*lines, "", note] if note else lines)

@@ -24,7 +24,7 @@ from typing import Literal, TextIO
 
 import msgspec
 
-from gtcbmuf import config, error_table, launcher, preset, results, slurm
+from gtcbmuf import config, corpus, error_table, launcher, preset, results, slurm
 from gtcbmuf.errors import UserError
 from gtcbmuf.preset import Job, Preset, Source
 from gtcbmuf.results import Result
@@ -56,7 +56,16 @@ def reproduce(
         UserError: the preset is at fault, a run failed or was interrupted, or a file is at fault.
     """
     chosen = preset.read(which)
+    if study == "choices" and not chosen.choices:
+        raise UserError(f"{which}: has no [[choices]] to compare")
     untuned = [cell.name for cell in chosen.cells if cell.chosen is None]
+    if study == "error-table" and "sgd 1" in untuned:
+        raise UserError(
+            f"{which}: sgd 1: has no number as `chosen`: which of its settings is the best? "
+            f"`gtcbmuf reproduce tuning --preset {which}` tells"
+        )
+    if seeds is not None and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise UserError(f"--seeds {' '.join(map(str, seeds))}: expected numbers from 0, each once")
     if study == "error-table" and untuned:
         print(f"# left out, as not tuned yet: {', '.join(untuned)}", flush=True)
     folder = results_folder / chosen.name
@@ -67,17 +76,19 @@ def reproduce(
     }[study]
     file, name = folder / f"{study.replace('-', '_')}.csv", f"{chosen.name}-{study}"
     place = Path("runs") / chosen.name / study
-    runs = Study(jobs, chosen.corpus, place, file, source=chosen.source)
+    runs = Study(jobs, chosen.corpus, place, file, source=chosen.source, digest=chosen.digest)
     if by == "nobody":
         if chosen.source and not chosen.corpus.exists():
             words = chosen.source.words(chosen.corpus)
             print(f"# first: sbatch {slurm.CORPUS} {shlex.join(words)}\n")
-        print("\n".join(runs.arrays(name)), end="")
+        print("\n".join(runs.arrays(name)) or "# all runs are finished\n", end="")
         return
     with writing(folder, "--results"):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         if by == "mpirun":
+            if chosen.name in preset.names() and not runs.left():
+                print("# to have the runs of a published table here: --results FOLDER")
             runs.run()
         else:
             runs.submit(name)
@@ -87,9 +98,10 @@ def reproduce(
             table = error_table.write(found, folder)
         else:
             table = (tuned if study == "tuning" else compared)(chosen, found)
-            with writing(folder):
-                write_text(file.with_suffix(".md"), table + "\n")
-    print(f"\n{table}")
+            if found:
+                with writing(folder):
+                    write_text(file.with_suffix(".md"), table + "\n")
+    print(f"\n{table}" if found else "no run is finished yet")
 
 
 class InterruptedStudyError(UserError):
@@ -116,7 +128,7 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
         for settings, errors in zip(cell.tried, rates, strict=True):
             if not errors:
                 continue
-            deviation = error_table.deviation_of(errors)
+            deviation, first = error_table.deviation_of(errors), mean(rates[0] or [0])
             different = [word for word in settings if word not in cell.tried[0]]
             rows.append(
                 [
@@ -124,7 +136,7 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
                     cell.name,
                     str(len(errors)),
                     f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
-                    f"{100 * (mean(errors) / mean(rates[0]) - 1):+.1f}" if rates[0] else "",
+                    f"{100 * (mean(errors) / first - 1):+.1f}" if first else "",
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
@@ -157,6 +169,7 @@ class Study:
         runs: for run directories and logs.
         results: the CSV file.
         source: what the corpus is made from, if it is not there.
+        digest: of one that was given.
     """
 
     def __init__(
@@ -167,9 +180,10 @@ class Study:
         results: Path,
         *,
         source: Source | None = None,
+        digest: str = "",
     ) -> None:
         self._jobs, self._corpus, self._runs, self._path = jobs, corpus, runs, results
-        self._source = source
+        self._source, self._digest = source, digest
 
     def results(self) -> list[Result]:
         """Of the cells that jobs are of, in their order, with all seeds that there are."""
@@ -191,10 +205,7 @@ class Study:
         """
         self.collect()
         if not self.left():
-            print(
-                f"all {len(self._jobs)} runs are finished: {self._path}; to have runs of your own, "
-                "give a new folder as --results"
-            )
+            print(f"all {len(self._jobs)} runs are finished: {self._path}")
             return
         if self._source:
             make_corpus(self._corpus, self._source)
@@ -270,7 +281,10 @@ class Study:
 
     def collect(self) -> None:
         """Take up results of runs that have finished, whoever ran them."""
-        self._add([result for job in self.left() if (result := self._result(job)) is not None])
+        found = [result for job in self.left() if (result := self._result(job)) is not None]
+        if found:
+            print(f"{len(found)} finished runs found in {self._runs}", flush=True)
+        self._add(found)
 
     def left(self) -> list[Job]:
         """What has no result yet."""
@@ -322,6 +336,11 @@ class Study:
         else:
             return None
         environment = json.loads((out / "environment.json").read_text())
+        if self._digest and environment.get("corpus") != self._digest:
+            raise UserError(
+                f"{out}: was trained on another corpus than {self._corpus} was when the study "
+                "began; remove it"
+            )
         to_repeat = job.words(self._corpus, Path("RUN"))
         return Result(
             method=job.method,
@@ -346,16 +365,22 @@ def make_corpus(path: Path, source: Source) -> None:
     """Synthesise the corpus of a study, if it is not there.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made, or what is there was made otherwise.
     """
-    if path.exists():
-        return
     from gtcbmuf import synth
 
-    print(f"synthesising {source.hours:g} hours of speech: {path}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    corpus = dataclasses.replace(synth.PRESETS[source.preset], hours=source.hours)
-    synth.synthesise(corpus, path, seed=source.seed)
+    wanted = dataclasses.replace(synth.PRESETS[source.preset], hours=source.hours)
+    if not path.exists():
+        print(f"synthesising {source.hours:g} hours of speech: {path}", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synth.synthesise(wanted, path, seed=source.seed)
+    attributes = corpus.read(path).attributes
+    for key, value in synth.made_of(wanted, source.seed).items():
+        if attributes.get(key) != value:
+            raise UserError(
+                f"{path}: was made with {key} = {attributes.get(key)}, and the preset has {value}: "
+                "remove it, to have another made"
+            )
 
 
 @contextmanager

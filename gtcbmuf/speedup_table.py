@@ -1,29 +1,23 @@
 """The paper's speed-up table: what was measured here, what a model says, and what the paper has."""
 
 import csv
-import itertools
-import math
 import os
 import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from gtcbmuf import bench, config, corpus, error_table, features, launcher, paper, results, tables
+from gtcbmuf import bench, launcher, paper, tables
 from gtcbmuf.bench import Figure, methods
 from gtcbmuf.cluster import Compute, Network
-from gtcbmuf.costs import SLOT, Method, message_bytes
+from gtcbmuf.costs import SLOT, message_bytes
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
-from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan, pays_until
-from gtcbmuf.preset import Preset
-from gtcbmuf.results import Result
 from gtcbmuf.runlog import environment, short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
-from gtcbmuf.synth import espeak
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
 
@@ -62,28 +56,19 @@ class Row:
     fitted: float | None
 
 
-def reproduce(
-    chosen: Preset, compute: Compute, network: Network, cluster: str, folder: Path
-) -> None:
+def reproduce(compute: Compute, network: Network, cluster: str, folder: Path) -> None:
     """Measure what this machine has cores for, model the rest, and write the table.
 
     What is in the table already, measured with the same model and settings, is not measured again.
 
     Args:
-        chosen: the preset of the error table.
         compute, network: of the cluster that the model is for.
         cluster: the files that they are from.
-        folder: for the table; its error_table.csv gives the errors of the trade-off.
+        folder: for the table.
 
     Raises:
-        UserError: there is no error table, a measurement failed, or the table cannot be written.
+        UserError: a measurement failed, or the table cannot be written.
     """
-    errors = results.read(folder / "error_table.csv")
-    if not errors:
-        raise UserError(
-            f"{folder / 'error_table.csv'}: no such file, or no run in it; make it with "
-            "`gtcbmuf reproduce error-table`"
-        )
     plan = Plan(
         compute,
         network,
@@ -96,63 +81,8 @@ def reproduce(
     if 2 * max((workers for _, workers in before), default=1) <= cores:
         before = speed_ups(measured(cores), plan.parameters, _here())
     found = rows(plan, before)
-    frame = frame_of(chosen)
-    tested = [one for one in errors if not math.isnan(one.fer_test)]
-    fast = {cell(one): speed_up(plan, one, *frame) for one in tested}
-    write(found, errors, fast, origin(plan, cluster), folder)
+    write(found, origin(plan, cluster), folder)
     print(f"{table(found)}\n\n{of_the_paper()}")
-
-
-def cell(result: Result) -> paper.Cell:
-    """Of a table."""
-    return result.method, result.workers
-
-
-def frame_of(chosen: Preset) -> tuple[int, int]:
-    """A frame's number of features, and the number of targets, of a preset's corpus.
-
-    Raises:
-        UserError: a corpus that was given cannot be read.
-    """
-    if chosen.source:
-        return features.DIM, features.STATES * len(espeak.PHONES)
-    given = corpus.read(chosen.corpus)
-    return given.feature_dim, given.target_count
-
-
-def speed_up(plan: Plan, result: Result, feature_dim: int, targets: int) -> float:
-    """Of a run, on a plan's cluster, with its own model, minibatch and settings.
-
-    Args:
-        plan: of the cluster.
-        result: of the run.
-        feature_dim, targets: as `frame_of` its corpus.
-    """
-    chosen = configuration(result)
-    inputs = (2 * chosen.model.context + 1) * feature_dim
-    shape = Shape((inputs, *chosen.model.hidden, targets), chosen.model.activation)
-    its = replace(plan, parameters=shape.parameters, minibatch=chosen.train.minibatch)
-    return its.speed_up(method_of(result))
-
-
-def method_of(result: Result) -> Method:
-    """What a run did in a step: its own group size, density and period."""
-    chosen = configuration(result)
-    return Method(
-        workers=result.workers,
-        group_size=result.workers // result.groups,
-        density=result.density if chosen.exchange.kind == "gtc" else None,
-        period=None if chosen.block_filter.kind == "none" else chosen.block_filter.period,
-        sharded=chosen.block_filter.sharded,
-        overlap=chosen.exchange.overlap,
-    )
-
-
-def configuration(result: Result) -> config.Config:
-    """Of a run, from the command that repeats it."""
-    words = shlex.split(result.command)
-    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
-    return config.load(result.method, given)
 
 
 def origin(plan: Plan, cluster: str) -> dict[str, str]:
@@ -389,58 +319,11 @@ def plot(found: Sequence[Row], path: Path) -> None:
         axes.legend(fontsize=8)
 
 
-def trade_off(errors: Sequence[Result], speed_ups: Mapping[paper.Cell, float], path: Path) -> None:
-    """Increase of the error over speed-up, a curve for each method; the paper's beside ours.
-
-    Args:
-        errors: measured.
-        speed_ups: of the same cells, modelled.
-        path: of the picture.
-
-    Raises:
-        UserError: it cannot be drawn to that place.
-    """
-    ours = {(row.method, row.workers): row.increase for row in error_table.rows(errors)}
-    with drawn(path, 7, 4.5) as axes:
-        sources: Sequence[tuple[str, Mapping[paper.Cell, float], Mapping[paper.Cell, float]]] = (
-            ("errors measured, speed-ups modelled", ours, speed_ups),
-            ("paper", paper.ERROR_INCREASES, paper.SPEED_UPS),
-        )
-        for which, increases, fast in sources:
-            for number, method in enumerate(("sync-sgd", "gtc", "bmuf", "gtc-bmuf")):
-                cells = sorted(
-                    cell
-                    for cell, value in increases.items()
-                    if cell[0] == method and cell in fast and not math.isnan(value)
-                )
-                if not cells:
-                    continue
-                points = [fast[cell] for cell in cells], [increases[cell] for cell in cells]
-                style = {"linestyle": ":", "marker": "s", "fillstyle": "none"}
-                if which != "paper":
-                    style = {"linestyle": "-", "marker": "o", "fillstyle": "full"}
-                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {which}")
-                for (_, workers), x, y in zip(cells, *points, strict=True):
-                    axes.annotate(f" {workers}", (x, y), fontsize=8)
-        axes.axhline(0, color="gray", linewidth=0.8)
-        axes.set(xlabel="speed-up over one worker", ylabel="increase of the error (%)")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-
-
-def write(
-    found: Sequence[Row],
-    errors: Sequence[Result],
-    speed_ups: Mapping[paper.Cell, float],
-    origin: Mapping[str, str],
-    folder: Path,
-) -> None:
-    """Write speedup_table.csv, .md, .tex and .png, and trade_off.png.
+def write(found: Sequence[Row], origin: Mapping[str, str], folder: Path) -> None:
+    """Write speedup_table.csv, .md, .tex and .png.
 
     Args:
         found: the table's rows.
-        errors: runs of an error table.
-        speed_ups: modelled ones of its cells.
         origin: of what is modelled.
         folder: to write to.
 
@@ -457,7 +340,6 @@ def write(
         write_text(folder / "speedup_table.md", f"{table(found)}\n\n{told(found, origin)}\n")
         write_text(folder / "speedup_table.tex", latex(found) + "\n")
     plot(found, folder / "speedup_table.png")
-    trade_off(errors, speed_ups, folder / "trade_off.png")
 
 
 def told(found: Sequence[Row], origin: Mapping[str, str]) -> str:

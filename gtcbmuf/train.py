@@ -205,7 +205,7 @@ class _Run:
                 self.directory = RunDirectory.reopened(out, epochs=epoch, facts=facts)
             else:
                 self.directory = RunDirectory(out)
-                self.directory.write_environment(where)
+                self.directory.write_environment({**where, "corpus": self.corpus.digest})
 
         on_root(world, opened)
         on_root(world, lambda: self.directory.write_config(config.to_dict(self.config)))
@@ -217,6 +217,12 @@ class _Run:
                 f"-> {out}",
                 flush=True,
             )
+            if self.config.block_filter.kind != "none" and self.topology.groups == 1 < world.size:
+                print(
+                    "one group: the block filter has no other to average with; for two tiers give "
+                    f"topology.group_size below {world.size}",
+                    flush=True,
+                )
             if begun:
                 print(f"resumed from {begun[0].path}: epoch {epoch + 1}, step {step}", flush=True)
 

@@ -15,10 +15,10 @@ jobs = [
     Job("gtc-bmuf", 2, 0, (*common, "topology.group_size=3")),
     Job("gtc", 2, 1, (*common, "exchange.tau=1")),
 ]
-source = Source("tiny", 0.1, 0)
+source = Source("tiny", 0.1, 0) if sys.argv[4:] == ["slurm"] else None
 study = Study(jobs, corpus, folder / "runs", folder / "results.csv", source=source)
 try:
-    if sys.argv[4:] == ["slurm"]:
+    if source:
         study.submit("a-study")
     else:
         study.run()

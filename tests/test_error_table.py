@@ -62,6 +62,24 @@ def test_rows_are_means_and_increases_over_the_mean_of_sgd() -> None:
     assert [row.paper for row in rows] == ["", "", "+2.8", "fell", "+3.1"]
 
 
+def test_over_an_sgd_that_makes_no_error_there_is_no_increase(tmp_path: Path) -> None:
+    runs = [result("sgd", 1, 1, 0.0), result("sgd", 1, 2, 0.0), *RESULTS[3:]]
+    assert [row.increase for row in error_table.rows(runs) if not math.isnan(row.increase)] == []
+    assert "nan" not in error_table.write(runs, tmp_path)
+    diverged = [result("sgd", 1, 1, math.nan), *RESULTS[3:]]
+    assert error_table.table(error_table.rows(diverged)).count("diverged") == 1
+
+
+def test_rows_of_other_runs_stay_in_the_file(tmp_path: Path) -> None:
+    error_table.write(RESULTS, tmp_path)
+    new = [*RESULTS[:3], result("gtc", 64, 0, 43.0, config="another")]
+    table = error_table.write(new, tmp_path)
+    assert "43.00" in table
+    assert "44.00" not in table
+    kept = results.read(tmp_path / "error_table.csv")
+    assert kept == [*new, *RESULTS[3:]]
+
+
 def test_what_diverged_is_said_so() -> None:
     rows = error_table.rows([*RESULTS, result("sync-sgd", 64, 0, math.nan)])
     assert error_table.table(rows).splitlines()[-1].split()[13] == "diverged"
@@ -113,7 +131,7 @@ def test_everything_is_written_and_can_be_read_again(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file: cannot be written: .*file is no folder"):
+    with pytest.raises(UserError, match=r"file/error_table.csv: .* Not a directory"):
         error_table.write(RESULTS, tmp_path / "file")
 
 

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
 LAYERS = (
     ("__main__",),
     ("cli",),
-    ("reproduce", "speedup_table"),
+    ("reproduce", "speedup_table", "trade_off"),
     (
         "error_table",
         "report",

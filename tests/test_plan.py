@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 from launch import ROOT, gtcbmuf, mpirun, run
 from mpi4py import MPI
 from test_costs import COMPUTE, NETWORK
-from test_error_table import result
-from tiny import write_corpus
 
-from gtcbmuf import calibrate, cluster, paper, plan, preset, results, speedup_table
+from gtcbmuf import calibrate, cluster, paper, plan, speedup_table
 from gtcbmuf.bench import Figure
 from gtcbmuf.cluster import Cluster
 from gtcbmuf.costs import Method, group_sizes, link_bytes, step_time
 from gtcbmuf.errors import UserError
-from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan
 from gtcbmuf.runlog import processor
 
@@ -143,15 +140,15 @@ def test_what_cannot_be_planned_is_refused_in_one_line(
     ("words", "says"),
     [
         (["--preset", "nosuch"], "--preset nosuch: expected full, quick"),
-        ([], "{results}/quick/error_table.csv: no such file, or no run in it; make it with"),
+        ([], "{results}/quick/error_table.csv: no such file, or no sgd of this preset in it; make"),
     ],
 )
-def test_a_speed_up_table_without_what_it_needs_is_refused_before_anything_is_measured(
+def test_a_trade_off_without_what_it_needs_is_refused(
     file: Path, words: list[str], says: str
 ) -> None:
     where = file.parent
     given_ = ("--cluster", file, "--results", where)
-    done = gtcbmuf("reproduce", "speedup-table", *given_, *words)
+    done = gtcbmuf("reproduce", "trade-off", *given_, *words)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"gtcbmuf: {says.format(results=where)}")
@@ -347,9 +344,8 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
     assert {c: row.paper for c, row in by.items() if row.paper is not None} == paper.SPEED_UPS
     assert all(row.measured is None for cell, row in by.items() if cell[1] > 2)
 
-    errors = [result("sgd", 1, 1, 40.0), result("gtc", 32, 1, 41.0)]
     origin = speedup_table.origin(PLAN, "a.toml")
-    speedup_table.write(found, errors, {("gtc", 32): 20.0}, origin, tmp_path)
+    speedup_table.write(found, origin, tmp_path)
     with (tmp_path / "speedup_table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert {(line["method"], int(line["workers"])): line["measured"] for line in lines} == {
@@ -364,7 +360,7 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
     below = (tmp_path / "speedup_table.md").read_text().splitlines()[-1]
     assert "Modelled: a.toml; `" in below
     assert below.endswith("; measured: a processor, c0ffee.")
-    for name in ("speedup_table.tex", "speedup_table.png", "trade_off.png"):
+    for name in ("speedup_table.tex", "speedup_table.png"):
         assert (tmp_path / name).stat().st_size > 100
 
     # What was measured is found again, but for another model.
@@ -375,31 +371,6 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
     (tmp_path / "speedup_table.csv").write_text("method,workers,measured\ngtc,2,1.6\n")
     with pytest.raises(UserError, match="no speed-up table of ours"):
         speedup_table.read(tmp_path / "speedup_table.csv", PLAN)
-
-
-def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
-    runs = results.read(ROOT / "results/quick/error_table.csv")
-    by = {(run.method, run.workers): speedup_table.method_of(run) for run in runs}
-    assert by["sgd", 1] == Method(1, 1)
-    assert by["sync-sgd", 32] == Method(32, 32)
-    hybrid = next(run for run in runs if (run.method, run.workers) == ("gtc-bmuf", 32))
-    period = int(hybrid.command.partition("block_filter.period=")[2].split()[0])
-    assert by["gtc-bmuf", 32] == Method(32, 32 // hybrid.groups, hybrid.density, period)
-    assert by["bmuf", 8].density is None
-    assert by["bmuf", 8].group_size == 1
-    # The model and the minibatch are the run's own, not the plan's.
-    minibatch = int(hybrid.command.partition("train.minibatch=")[2].split()[0])
-    parameters = Shape((440, 256, 256, 147), "relu").parameters
-    its = replace(PLAN, parameters=parameters, minibatch=minibatch)
-    frame = speedup_table.frame_of(preset.read("quick"))
-    assert speedup_table.speed_up(PLAN, hybrid, *frame) == its.speed_up(by["gtc-bmuf", 32])
-    wider = msgspec.structs.replace(hybrid, command=f"{hybrid.command} --set model.hidden=[99]")
-    its = replace(its, parameters=Shape((440, 99, 147), "relu").parameters)
-    assert speedup_table.speed_up(PLAN, wider, *frame) == its.speed_up(by["gtc-bmuf", 32])
-
-    write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
-    own = replace(preset.read("quick"), source=None, corpus=tmp_path / "corpus.h5")
-    assert speedup_table.frame_of(own) == (8, 12)
 
 
 HELD = ("results/plan/steps.csv", "results/plan/held-out/steps.csv")

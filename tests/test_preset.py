@@ -1,14 +1,15 @@
 """What a study consists of: which runs a preset wants, and what is refused in one."""
 
 import math
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from launch import ROOT, gtcbmuf
 from tiny import write_corpus
 
-from gtcbmuf import preset, reproduce, results
+from gtcbmuf import config, preset, reproduce, results, synth
 from gtcbmuf.errors import UserError
 from gtcbmuf.preset import Cell, Job, Preset, Source
 
@@ -138,7 +139,7 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
     assert (folder / "tuning.md").read_text() == table
     before = (folder / "tuning.csv").read_bytes()
     log = study("tuning").partition("\n\n")[0]
-    assert log.startswith("all 3 runs are finished: results/mine/tuning.csv; ")
+    assert log == "all 3 runs are finished: results/mine/tuning.csv"
     assert (folder / "tuning.csv").read_bytes() == before
 
     assert "# left out, as not tuned yet: bmuf 2" in study("error-table")
@@ -177,6 +178,14 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
         ("tried", "cells", "cells, number 1: unknown key `cells`; the keys are"),
         ("period=50", "period=0", "bmuf 2: bmuf: block_filter.period = 0: expected `int` >= 1"),
         ("period=50", 'period=5", "topology.group_size=3', "bmuf 2: topology.group_size = 3"),
+        ("epochs=1", 'epochs=1", "corpus.path=x.h5', "sgd 1: corpus.path=x.h5: it is the study"),
+        ("epochs=1", 'epochs=1", "train.seed=7', "sgd 1: train.seed=7: it is the study that gives"),
+        ("period=1000", 'period=5", "exchange.kind=gtc', "bmuf 2: exchange.kind = gtc: bmuf ha"),
+        ('["block_filter.period=5"]]', '["block_filter.period= 5"], ["block_filter.period=5"]]',
+         "bmuf 2: two of its settings are the same"),
+        ("workers = 2", "workers = 100001", "cells, number 2: workers = 100001: expected `int` <="),
+        ('corpus = "CORPUS"', 'corpus = {preset = "bug", hours = 1}', "corpus: preset = 'bug': in"),
+        ('corpus = "CORPUS"', 'corpus = {preset = "tiny", hours = inf}', "corpus: hours = inf: e"),
         ("[[choices]]", "[choices]", "choices = {'method': 'bmuf', 'workers': 2, "),
         ("[[choices]]", "[choices", "not a TOML file: "),
     ],
@@ -200,6 +209,10 @@ def test_what_is_refused_in_a_preset(old: str, new: str, says: str, tmp_path: Pa
     [
         ("big", "--preset big: expected full, quick, or a TOML file"),
         ("nowhere/mine.toml", "--preset nowhere/mine.toml: cannot be read: No such file"),
+        (
+            "...toml",
+            "--preset ...toml: results have the name of the file: expected letters, digits",
+        ),
         ("my study.toml", "--preset my study.toml: results have the name of the file: expected le"),
         (
             "elsewhere/quick.toml",
@@ -211,6 +224,29 @@ def test_a_preset_that_there_is_not(which: str, says: str) -> None:
     with pytest.raises(UserError) as error:
         preset.read(which)
     assert str(error.value).startswith(says)
+
+
+def test_what_is_to_be_made_makes_other_runs(tmp_path: Path) -> None:
+    def jobs(corpus: str) -> list[str]:
+        text = OWN.format(corpus="", chosen="").replace('corpus = ""', f"corpus = {corpus}")
+        (tmp_path / "mine.toml").write_text(text)
+        return [job.name for job in preset.tuning_jobs(preset.read(str(tmp_path / "mine.toml")))]
+
+    one = jobs('{preset = "tiny", hours = 0.1}')
+    assert one == jobs('{hours = 0.1, preset = "tiny", seed = 0}')
+    others = ('{preset = "tiny", hours = 0.2}', '{preset = "tiny", hours = 0.1, seed = 1}')
+    assert len({one[0], *(jobs(other)[0] for other in others)}) == 3
+
+
+@pytest.mark.parametrize("name", ["corpus/a.h5", "2.5", "true", " a.h5", "1 #x.h5", 'a\'b="c".h5'])
+def test_any_path_of_a_corpus_reaches_the_run(name: str) -> None:
+    words = Job("sgd", 1, 3, ()).words(Path(name), Path("out"))
+    assignments = [value for word, value in pairwise(words) if word == "--set"]
+    assert config.load("sgd", assignments).corpus.path == name
+
+
+def test_synthetic_presets_are_those_of_the_corpus_command() -> None:
+    assert set(get_args(get_type_hints(Source)["preset"])) == set(synth.PRESETS)
 
 
 def test_a_corpus_that_there_is_not(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the README tells a newcomer to type works as it stands."""
 
+import csv
 import re
 import shlex
 import sys
@@ -48,7 +49,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
     assert (tmp_path / "runs/fer.png").exists()
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)[)#]", README))))
 def test_what_it_links_to_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
@@ -118,3 +119,19 @@ def test_the_page_of_plans_shows_the_speed_up_table() -> None:
         r"<!-- speed-up table -->\n(.*?)\n<!-- end of speed-up table -->", page, re.DOTALL
     )
     assert shown == (ROOT / "results/quick/speedup_table.md").read_text().strip()
+
+
+def test_the_pages_show_the_trade_off() -> None:
+    page = (ROOT / "docs/plan.md").read_text()
+    [shown] = re.findall(
+        r"<!-- trade-off full -->\n(.*?)\n<!-- end of trade-off full -->", page, re.DOTALL
+    )
+    assert shown == (ROOT / "results/full/trade_off.md").read_text().strip()
+    with (ROOT / "results/full/trade_off.csv").open() as file:
+        rows = {(row["method"], row["workers"]): row for row in csv.DictReader(file)}
+    hybrid, sync_sgd, gtc, bmuf = (
+        f"{float(rows[method, '128']['speed_up']):.0f}"
+        for method in ("gtc-bmuf", "sync-sgd", "gtc", "bmuf")
+    )
+    text = f"a speed-up of {hybrid}, sync-sgd's {sync_sgd}, gtc's {gtc} and bmuf's {bmuf}"
+    assert text in README

@@ -16,8 +16,9 @@ from test_preset import PRESET
 from tiny import write_corpus
 
 from gtcbmuf import preset, reproduce, results
+from gtcbmuf.corpus import read
 from gtcbmuf.errors import UserError
-from gtcbmuf.preset import Job
+from gtcbmuf.preset import Job, Source
 
 STUDYING = Path(__file__).parent / "studying.py"
 
@@ -68,6 +69,21 @@ def test_a_place_that_cannot_be_written_to(corpus: Path, tmp_path: Path) -> None
     study = reproduce.Study(jobs, corpus, tmp_path / "file" / "runs", tmp_path / "results.csv")
     with pytest.raises(UserError, match=r"\.log: cannot be written: "):
         study.run()
+
+
+def test_a_corpus_that_changed_while_a_study_ran(corpus: Path, tmp_path: Path) -> None:
+    jobs, places = [Job("sgd", 1, 0, ("train.epochs=1",))], (tmp_path / "runs", tmp_path / "r.csv")
+    reproduce.Study(jobs, corpus, *places, digest=read(corpus).digest).run()
+    (tmp_path / "r.csv").unlink()
+    with pytest.raises(UserError, match=r"runs/sgd-1-\w*-seed0: was trained on another corpus"):
+        reproduce.Study(jobs, corpus, *places, digest="of another").run()
+
+
+def test_a_corpus_that_was_made_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    write_corpus(path)
+    with pytest.raises(UserError, match=r"corpus.h5: was made with hours = None, and the preset"):
+        reproduce.make_corpus(path, Source("tiny", 0.2))
 
 
 def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> None:
@@ -169,6 +185,8 @@ def test_choices_are_compared_with_the_first() -> None:
     assert alone.split("|")[1:-1][-1].strip() == ""  # the first has no result yet
     found[2] = result("gtc", 8, 1, math.nan, config=jobs[1].fingerprint)
     assert "±" not in reproduce.compared(PRESET, found)
+    found[0] = result("gtc", 8, 0, -1, config=jobs[0].fingerprint)  # a valid FER of 0
+    assert reproduce.compared(PRESET, found[:1]).splitlines()[-1].split("|")[-2].strip() == ""
 
 
 @pytest.mark.parametrize(
@@ -176,8 +194,14 @@ def test_choices_are_compared_with_the_first() -> None:
     [
         (["tuning", "--seeds", "1"], "--seeds: only with error-table, not tuning"),
         (["speedup-table", "--slurm"], "--slurm: only with tuning, choices, error-table"),
-        (["choices", "--cluster", "x.toml"], "--cluster: only with speedup-table, not choices"),
+        (
+            ["choices", "--cluster", "x.toml"],
+            "--cluster: only with speedup-table, trade-off, not choices",
+        ),
         (["tuning", "--dry-run"], "--dry-run: only with --slurm"),
+        (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected numbers from 0, each once"),
+        (["error-table", "--seeds", "-1"], "--seeds -1: expected numbers from 0, each once"),
+        (["choices", "--preset", "full"], "full: has no [[choices]] to compare"),
     ],
 )
 def test_an_option_of_another_study_is_refused(words: list[str], says: str) -> None:

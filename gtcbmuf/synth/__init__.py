@@ -108,8 +108,7 @@ def synthesise(preset: Preset, out: Path, *, seed: int = 0, processes: int | Non
             "sample_rate": espeak.SAMPLE_RATE,
             "frame_shift_ms": 1000 * features.frame_shift(espeak.SAMPLE_RATE) / espeak.SAMPLE_RATE,
             "normalisation": "speaker",
-            "seed": seed,
-            **_flat(preset, corpus.SPLITS),
+            **made_of(preset, seed),
         },
     )
     pool = ThreadPoolExecutor(processes)  # a thread waits for a process; it does not compute
@@ -139,15 +138,17 @@ def _in_order(
         yield done, result.result()
 
 
-def _flat(preset: Preset, splits: tuple[str, ...]) -> dict[str, int | float]:
-    """Return the preset's numbers under scalar names: speakers_train, snr_db_low and so on."""
-    flat: dict[str, int | float] = {}
+def made_of(preset: Preset, seed: int) -> dict[str, int | float]:
+    """Return the attributes that tell a corpus from others: seed, hours, speakers_train, ..."""
+    from gtcbmuf.corpus import SPLITS
+
+    flat: dict[str, int | float] = {"seed": seed}
     for name, value in asdict(preset).items():
         match value:
             case (low, high):
                 flat |= {f"{name}_low": low, f"{name}_high": high}
             case (_, _, _):
-                flat |= {f"{name}_{split}": v for split, v in zip(splits, value, strict=True)}
+                flat |= {f"{name}_{split}": v for split, v in zip(SPLITS, value, strict=True)}
             case _:
                 flat[name] = value
     return flat

@@ -1,0 +1,203 @@
+"""What a study's methods cost and buy: measured increases of the error, modelled speed-ups."""
+
+import itertools
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+from gtcbmuf import config, corpus, error_table, features, paper, preset, results, tables
+from gtcbmuf.cluster import Compute, Network
+from gtcbmuf.costs import Method
+from gtcbmuf.drawing import drawn
+from gtcbmuf.errors import UserError
+from gtcbmuf.model import Shape
+from gtcbmuf.plan import Plan
+from gtcbmuf.preset import Preset
+from gtcbmuf.results import Result
+from gtcbmuf.runlog import environment, short_commit
+from gtcbmuf.storage import write_csv, write_text, writing
+from gtcbmuf.synth import espeak
+
+_HEADERS = ("method", "workers", "groups", "vs sgd %, measured", "speed-up, modelled")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of an error table.
+
+    Attributes:
+        increase: of the FER over that of sgd, in per cent; not a number if the cell diverged.
+        speed_up: over one worker, a mean over the seeds.
+    """
+
+    method: str
+    workers: int
+    groups: int
+    increase: float
+    speed_up: float
+
+
+def reproduce(
+    chosen: Preset, compute: Compute, network: Network, cluster: str, folder: Path
+) -> None:
+    """Write trade_off.csv, .md and .png of a preset's error table, and print the table.
+
+    Args:
+        chosen: the preset.
+        compute, network: of the cluster that the model is for.
+        cluster: the files that they are from.
+        folder: that has error_table.csv.
+
+    Raises:
+        UserError: there is no error table, or a file cannot be read or written.
+    """
+    wanted = preset.error_table_jobs(chosen)
+    everything = results.read(folder / "error_table.csv")
+    runs = [run for run in everything if any(job.made(run) for job in wanted)]
+    rows = error_table.rows(runs)
+    if not rows:
+        raise UserError(
+            f"{folder / 'error_table.csv'}: no such file, or no sgd of this preset in it; make it "
+            "with `gtcbmuf reproduce error-table`"
+        )
+    frame = frame_of(chosen)
+    speeds: dict[paper.Cell, list[float]] = {}
+    for run in runs:
+        diverged = math.isnan(run.fer_test)
+        speed = math.nan if diverged else speed_up(compute, network, run, *frame)
+        speeds.setdefault((run.method, run.workers), []).append(speed)
+    found = [
+        Row(
+            row.method,
+            row.workers,
+            row.groups,
+            row.increase,
+            fmean(speeds[row.method, row.workers]),
+        )
+        for row in rows
+        if row.method != "sgd"
+    ]
+    told = environment()
+    origin = {
+        "cluster": cluster,
+        "command": shlex.join(told["command"]),
+        "commit": short_commit(told),
+    }
+    with writing(folder):
+        lines = [{**asdict(row), **origin} for row in found]
+        write_csv(folder / "trade_off.csv", lines)
+        write_text(folder / "trade_off.md", table(found) + "\n")
+    plot(found, folder / "trade_off.png", beside_paper=chosen.name in preset.names())
+    print(f"{table(found)}\n\nSpeed-ups are modelled, of {cluster}; nothing was measured for them.")
+
+
+def frame_of(chosen: Preset) -> tuple[int, int]:
+    """A frame's number of features, and the number of targets, of a preset's corpus.
+
+    Raises:
+        UserError: a corpus that was given cannot be read.
+    """
+    if chosen.source:
+        return features.DIM, features.STATES * len(espeak.PHONES)
+    given = corpus.read(chosen.corpus)
+    return given.feature_dim, given.target_count
+
+
+def speed_up(
+    compute: Compute, network: Network, result: Result, feature_dim: int, targets: int
+) -> float:
+    """Of a run over one worker, on a cluster, with its own model, minibatch and settings.
+
+    Args:
+        compute, network: of the cluster.
+        result: of the run.
+        feature_dim, targets: as `frame_of` its corpus.
+    """
+    chosen = configuration(result)
+    inputs = (2 * chosen.model.context + 1) * feature_dim
+    shape = Shape((inputs, *chosen.model.hidden, targets), chosen.model.activation)
+    method, minibatch = method_of(result), chosen.train.minibatch
+    plan = Plan(
+        compute, network, shape.parameters, minibatch, method.density or 0, method.period or 1
+    )
+    return plan.speed_up(method)
+
+
+def method_of(result: Result) -> Method:
+    """What a run did in a step: its own group size, density and period."""
+    chosen = configuration(result)
+    return Method(
+        workers=result.workers,
+        group_size=result.workers // result.groups,
+        density=result.density if chosen.exchange.kind == "gtc" else None,
+        period=None if chosen.block_filter.kind == "none" else chosen.block_filter.period,
+        sharded=chosen.block_filter.sharded,
+        overlap=chosen.exchange.overlap,
+    )
+
+
+def configuration(result: Result) -> config.Config:
+    """Of a run, from the command that repeats it."""
+    words = shlex.split(result.command)
+    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
+    return config.load(result.method, given)
+
+
+def table(found: Sequence[Row]) -> str:
+    """As Markdown."""
+    cells = [
+        [
+            row.method,
+            str(row.workers),
+            str(row.groups),
+            "-" if math.isnan(row.increase) else f"{row.increase:+.1f}",
+            "-" if math.isnan(row.speed_up) else f"{row.speed_up:.3g}",
+        ]
+        for row in found
+    ]
+    return tables.markdown(_HEADERS, cells)
+
+
+def plot(found: Sequence[Row], path: Path, *, beside_paper: bool) -> None:
+    """Increase of the error over speed-up, a curve for each method.
+
+    Args:
+        found: the table's rows.
+        path: of the picture.
+        beside_paper: show the paper's points too.
+
+    Raises:
+        UserError: it cannot be drawn to that place.
+    """
+    increases = {(row.method, row.workers): row.increase for row in found}
+    speeds = {(row.method, row.workers): row.speed_up for row in found}
+    methods = list(dict.fromkeys(row.method for row in found))
+    sources: list[tuple[str, Mapping[paper.Cell, float], Mapping[paper.Cell, float]]] = [
+        ("errors measured, speed-ups modelled", increases, speeds)
+    ]
+    if beside_paper:
+        sources.append(("paper", paper.ERROR_INCREASES, paper.SPEED_UPS))
+    with drawn(path, 7, 4.5) as axes:
+        for which, errors, fast in sources:
+            for number, method in enumerate(methods):
+                cells = sorted(
+                    cell
+                    for cell, value in errors.items()
+                    if cell[0] == method and not math.isnan(value + fast[cell])
+                )
+                if not cells:
+                    continue
+                points = [fast[cell] for cell in cells], [errors[cell] for cell in cells]
+                style = {"linestyle": ":", "marker": "s", "fillstyle": "none"}
+                if which != "paper":
+                    style = {"linestyle": "-", "marker": "o", "fillstyle": "full"}
+                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {which}")
+                for (_, workers), x, y in zip(cells, *points, strict=True):
+                    axes.annotate(f" {workers}", (x, y), fontsize=8)
+        axes.axhline(0, color="gray", linewidth=0.8)
+        axes.set(xlabel="speed-up over one worker", ylabel="increase of the error (%)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)

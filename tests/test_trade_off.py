@@ -1,0 +1,74 @@
+"""The trade-off of a study: measured errors, and speed-ups modelled of what each run did."""
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from launch import ROOT
+from test_costs import COMPUTE, NETWORK
+from tiny import write_corpus
+
+from gtcbmuf import preset, results, trade_off
+from gtcbmuf.costs import Method
+from gtcbmuf.model import Shape
+from gtcbmuf.plan import Plan
+from gtcbmuf.storage import write_csv
+
+
+def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
+    runs = results.read(ROOT / "results/quick/error_table.csv")
+    by = {(run.method, run.workers): trade_off.method_of(run) for run in runs}
+    assert by["sgd", 1] == Method(1, 1)
+    assert by["sync-sgd", 32] == Method(32, 32)
+    hybrid = next(run for run in runs if (run.method, run.workers) == ("gtc-bmuf", 32))
+    period = int(hybrid.command.partition("block_filter.period=")[2].split()[0])
+    assert by["gtc-bmuf", 32] == Method(32, 32 // hybrid.groups, hybrid.density, period)
+    assert by["bmuf", 8].density is None
+    assert by["bmuf", 8].group_size == 1
+    # The model and the minibatch are the run's own, and so are density and period.
+    minibatch = int(hybrid.command.partition("train.minibatch=")[2].split()[0])
+    parameters = Shape((440, 256, 256, 147), "relu").parameters
+    its = Plan(COMPUTE, NETWORK, parameters, minibatch, density=0.5, period=1)
+    frame = trade_off.frame_of(preset.read("quick"))
+    assert trade_off.speed_up(COMPUTE, NETWORK, hybrid, *frame) == its.speed_up(by["gtc-bmuf", 32])
+    wider = msgspec.structs.replace(hybrid, command=f"{hybrid.command} --set model.hidden=[99]")
+    its = replace(its, parameters=Shape((440, 99, 147), "relu").parameters)
+    assert trade_off.speed_up(COMPUTE, NETWORK, wider, *frame) == its.speed_up(by["gtc-bmuf", 32])
+
+    write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
+    own = replace(preset.read("quick"), source=None, corpus=tmp_path / "corpus.h5")
+    assert trade_off.frame_of(own) == (8, 12)
+
+
+def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = preset.read("quick")
+    runs = results.read(ROOT / "results/quick/error_table.csv")
+    for number, run in enumerate(runs):
+        if (run.method, run.workers) == ("sync-sgd", 32):
+            runs[number] = msgspec.structs.replace(run, fer_test=math.nan)
+    stale = msgspec.structs.replace(runs[0], config="0" * 16, fer_test=1.0)  # of no job
+    lines = [msgspec.structs.asdict(run) for run in (stale, *runs)]
+    write_csv(tmp_path / "error_table.csv", lines)
+    trade_off.reproduce(quick, COMPUTE, NETWORK, "a.toml", tmp_path)
+
+    with (tmp_path / "trade_off.csv").open() as file:
+        rows = {(row["method"], int(row["workers"])): row for row in csv.DictReader(file)}
+    assert len(rows) == 12
+    sgd, hybrid = (
+        next(run for run in runs if (run.method, run.workers) == cell)
+        for cell in (("sgd", 1), ("gtc-bmuf", 32))
+    )
+    row, frame = rows["gtc-bmuf", 32], trade_off.frame_of(quick)
+    assert float(row["increase"]) == pytest.approx(100 * (hybrid.fer_test / sgd.fer_test - 1))
+    assert float(row["speed_up"]) == trade_off.speed_up(COMPUTE, NETWORK, hybrid, *frame)
+    assert (row["groups"], row["cluster"]) == ("4", "a.toml")
+    assert math.isnan(float(rows["sync-sgd", 32]["increase"]))
+    table = (tmp_path / "trade_off.md").read_text().rstrip()
+    assert [cell.strip() for cell in table.splitlines()[4].split("|")[1:-1]] == [
+        *("sync-sgd", "32", "1", "-", "-")
+    ]
+    assert table in capsys.readouterr().out
+    assert (tmp_path / "trade_off.png").stat().st_size > 100
