@@ -117,9 +117,16 @@ def _parser() -> argparse.ArgumentParser:
 
     forward = commands.add_parser("forward", help="log-posteriors as a Kaldi archive")
     forward.add_argument("model", type=Path, metavar="MODEL.h5")
-    forward.add_argument("corpus", type=Path, metavar="CORPUS.h5")
+    forward.add_argument(
+        "frames",
+        type=Path,
+        metavar="CORPUS.h5 | FEATS.scp",
+        help="a corpus, or Kaldi's features, which need no alignment",
+    )
+    forward.add_argument("--utt2spk", type=Path, metavar="FILE", help="the speakers of FEATS.scp")
+    forward.add_argument("--cmvn", type=Path, metavar="CMVN.scp", help="statistics for FEATS.scp")
     forward.add_argument("--ark", type=Path, required=True, metavar="FILE.ark")
-    forward.add_argument("--split", choices=("train", "valid", "test"), default="test")
+    forward.add_argument("--split", choices=("train", "valid", "test"), help="of the corpus (test)")
     forward.add_argument(
         "--minus-log-priors", action="store_true", help="log-likelihoods, as decoders want them"
     )
@@ -206,6 +213,12 @@ def _parser() -> argparse.ArgumentParser:
     kaldi.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     kaldi.add_argument(
         "--utt2spk", type=Path, metavar="FILE", help="speakers (default: one per utterance)"
+    )
+    kaldi.add_argument(
+        "--pdfs",
+        type=int,
+        metavar="N",
+        help="number of pdf-ids, as am-info tells (default: the largest that occurs, plus one)",
     )
     _add_import_options(kaldi).add_argument(
         "--cmvn",
@@ -379,9 +392,11 @@ def _forward(arguments: Any) -> None:
     print(
         forward(
             arguments.model,
-            arguments.corpus,
+            arguments.frames,
             arguments.ark,
             split=arguments.split,
+            utt2spk=arguments.utt2spk,
+            cmvn=arguments.cmvn,
             minus_log_priors=arguments.minus_log_priors,
         )
     )
@@ -534,6 +549,7 @@ def _import_kaldi(arguments: Any) -> None:
             arguments.ali,
             arguments.out,
             utt2spk=arguments.utt2spk,
+            pdfs=arguments.pdfs,
             valid=arguments.valid,
             test=arguments.test,
             normalise=arguments.normalise,

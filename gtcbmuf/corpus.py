@@ -320,6 +320,14 @@ class Corpus:
         return len(self.target_phone)
 
     @property
+    def normalisation(self) -> str:
+        """Over what features have mean 0 and variance 1: "speaker", "utterance", "none"; by Kaldi's
+        "statistics"; or "" where that is not said.
+        """
+        said = str(self.attributes.get("normalisation", ""))
+        return said if said in ("", "speaker", "utterance", "none") else "statistics"
+
+    @property
     def has_phones(self) -> bool:
         """Whether the phones are known; of imported pdf-ids they are not, and each has its own."""
         return self.attributes.get("targets") != "pdf"

@@ -23,6 +23,10 @@ def describe(corpus: Corpus) -> str:
             f"{len(set(split.speakers)):>9,}"
         )
     targets = corpus.train.counts(corpus.target_count)
+    unseen = np.flatnonzero(targets == 0)
+    if not corpus.has_phones:
+        lines += ["", f"{corpus.target_count} pdf-ids, {len(unseen)} of them without a train frame"]
+        return "\n".join(lines)
     phones = np.bincount(corpus.target_phone, targets, len(corpus.phones))
     shares = 100 * phones / phones.sum()
     lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; of train frames:"]
@@ -32,7 +36,6 @@ def describe(corpus: Corpus) -> str:
     columns = max(96 // width, 1)
     for first in range(0, len(cells), columns):
         lines.append("".join(cell.ljust(width) for cell in cells[first : first + columns]).rstrip())
-    unseen = np.flatnonzero(targets == 0)
     if len(unseen):
         lines.append(f"targets without a train frame: {', '.join(map(str, unseen))}")
     return "\n".join(lines)

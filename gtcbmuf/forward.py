@@ -1,56 +1,109 @@
 """Posteriors for a Kaldi decoder, as an archive of Kaldi's."""
 
+import itertools
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gtcbmuf import corpus
+from gtcbmuf import corpus, kaldi
+from gtcbmuf.corpus import Frames
 from gtcbmuf.decode import log_prior
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP
-from gtcbmuf.modelfile import load_model
-from gtcbmuf.score import BATCH, Outputs, check_fit
+from gtcbmuf.modelfile import SavedModel, load_model
+from gtcbmuf.score import BATCH, Outputs, check_features, check_fit
 from gtcbmuf.storage import replacing, writing
+
+#: Names and scores (frames, targets) of utterances.
+Scores = Iterator[tuple[str, NDArray[np.float32]]]
 
 
 def forward(
-    model: Path, path: Path, ark: Path, *, split: str = "test", minus_log_priors: bool = False
+    model: Path,
+    path: Path,
+    ark: Path,
+    *,
+    split: str | None = None,
+    utt2spk: Path | None = None,
+    cmvn: Path | None = None,
+    minus_log_priors: bool = False,
 ) -> str:
-    """Write the log-posteriors of a split as a Kaldi archive, and return a line about it.
+    """Write log-posteriors as a Kaldi archive, and return a line about it.
 
-    The archive is binary, a float matrix (frames, targets) for each utterance, in the corpus's
-    order.
+    The archive is binary, a float matrix (frames, targets) for each utterance, in a corpus's order,
+    or one speaker of FEATS.scp after the other.
 
     Args:
-        model, path: of the model and of the corpus.
+        model: of the model.
+        path: of a corpus; or, with the suffix .scp, of Kaldi's features, which need no alignment
+            and are to be like those that were imported to train the model.
         ark: of the archive; an earlier one is replaced.
-        split: "train", "valid" or "test".
-        minus_log_priors: take off the log priors of the targets, counted in train: what is left
-            is, but for a constant a frame, a log-likelihood, which decoders want (Bourlard and
-            Morgan 1994, chapter 7).
+        split: "train", "valid" or "test" (the default), of a corpus.
+        utt2spk, cmvn: of features, as `gtcbmuf.kaldi.import_kaldi` takes them.
+        minus_log_priors: take off the log priors of the targets, counted in the model's training
+            data: what is left is, but for a constant a frame, a log-likelihood, which decoders
+            want (Bourlard and Morgan 1994, chapter 7).
 
     Raises:
-        UserError: the model or the corpus cannot be read, one does not fit the other, an
-            utterance has a name that Kaldi cannot have, or the archive cannot be written.
+        UserError: the model or the frames cannot be read, one does not fit the other, an
+            utterance has a name that Kaldi cannot have, an argument is for the other kind of
+            frames, or the archive cannot be written.
     """
+    saved, is_corpus = load_model(model), path.suffix != ".scp"
+    for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
+        if value is not None and is_corpus != (option == "split"):
+            owner = "FEATS.scp" if is_corpus else "a corpus"
+            raise UserError(f"--{option} {value}: only with {owner}, not {path}")
+    if is_corpus:
+        split = split or "test"
+        scores, where = _of_corpus(model, saved, path, split), split
+    else:
+        features = kaldi.read_features(path, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn)
+        scores, where = _of_features(model, saved, path, features), str(path)
+    return f"{_written(ark, saved, scores, minus_log_priors)} of {where}"
+
+
+def _of_corpus(model: Path, saved: SavedModel, path: Path, split: str) -> Scores:
     frames = corpus.read(path)
-    parameters, shape, context = load_model(model)
-    check_fit(model, shape, context, frames)
+    check_fit(model, saved, frames)
     chosen = frames.split(split)
     for name in chosen.names:
         if len(name.split()) != 1:
             raise UserError(f"{path}: utterance {name!r}: Kaldi takes no name with a space")
-    prior = log_prior(frames.train.counts(frames.target_count)) if minus_log_priors else 0
-    outputs = Outputs(MLP(shape, BATCH), parameters, context, chosen)
+    outputs = Outputs(MLP(saved.shape, BATCH), saved.vector, saved.context, chosen)
+    return ((name, outputs.scores(number)) for number, name in enumerate(chosen.names))
+
+
+def _of_features(
+    model: Path, saved: SavedModel, path: Path, features: Iterator[kaldi.Speaker]
+) -> Scores:
+    mlp = MLP(saved.shape, BATCH)
+    for name, matrix in itertools.chain.from_iterable(features):
+        where = Path(f"{path}: {name}")
+        check_features(model, saved, where, matrix.shape[1])
+        with np.errstate(over="ignore"):
+            rounded = matrix.astype(np.float16)  # as a corpus keeps them
+        if not np.isfinite(rounded).all():
+            raise UserError(f"{where}: features beyond what float16 can hold")
+        targets, ends = np.zeros(len(rounded), np.uint16), np.array([len(rounded)])
+        alone = Frames(rounded, targets, ends)
+        yield name, Outputs(mlp, saved.vector, saved.context, alone).scores(0)
+
+
+def _written(ark: Path, saved: SavedModel, scores: Scores, minus_log_priors: bool) -> str:
+    prior = log_prior(saved.target_counts) if minus_log_priors else 0
+    count = 0
     with writing(ark, "--ark"), replacing(ark) as beside, beside.open("wb") as file:
-        for number, name in enumerate(tqdm(chosen.names, "forward", disable=None)):
-            scores = outputs.scores(number)
-            posteriors = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        for name, values in tqdm(scores, "forward", unit="utterance", disable=None):
+            posteriors = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
             # Written here, for kaldi_native_io runs what is after a bar in a file's name.
             file.write(name.encode() + b" \0BFM ")
-            file.write(struct.pack("<bibi", 4, len(scores), 4, scores.shape[1]))
+            file.write(struct.pack("<bibi", 4, len(values), 4, values.shape[1]))
             file.write((posteriors - prior).astype("<f4").tobytes())
+            count += 1
     what = "log-posteriors minus log priors" if minus_log_priors else "log-posteriors"
-    return f"{ark}: {what} of {len(outputs)} utterances of {split}"
+    return f"{ark}: {what} of {count} utterances"

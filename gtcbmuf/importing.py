@@ -185,8 +185,8 @@ def write_corpus(
                 if (frames := read(name)) is not None
                 and _is_usable(name, frames[0], normalise, left_out)
             }
-            normalised = _normalise([matrix for matrix, _ in utterances.values()], normalise)
-            for name, matrix in zip(utterances, normalised, strict=True):
+            matrices = [matrix for matrix, _ in utterances.values()]
+            for name, matrix in zip(utterances, normalised(matrices, normalise), strict=True):
                 targets = utterances[name][1]
                 writer.add(split, corpus.Utterance(name, speaker, matrix, targets))
             used[split] += len(utterances)
@@ -211,8 +211,8 @@ def _is_usable(name: str, matrix: NDArray[np.float32], normalise: str, left_out:
     return True
 
 
-def _normalise(matrices: list[NDArray[np.float32]], over: str) -> list[NDArray[np.float32]]:
-    """Return all matrices of a speaker normalised, over "speaker", "utterance" or "none"."""
+def normalised(matrices: list[NDArray[np.float32]], over: str) -> list[NDArray[np.float32]]:
+    """Return all matrices of a speaker normalised, over one of NORMALISATIONS."""
     if over == "speaker" and matrices:
         return features.normalise(matrices)
     if over == "utterance":

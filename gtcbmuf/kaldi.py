@@ -28,11 +28,15 @@ from gtcbmuf.importing import (
     NORMALISATIONS,
     Frames,
     LeftOut,
+    normalised,
     read_lines,
     split_speakers,
     write_corpus,
 )
 from gtcbmuf.storage import writing
+
+#: Names and features (frames, dim) of the utterances of a speaker.
+Speaker = list[tuple[str, NDArray[np.float32]]]
 
 _TARGETS = 1 << 16  # a corpus numbers its targets with 16 bits
 _LONGEST = 1 << 24  # frames: two days of speech; more is no alignment
@@ -55,6 +59,7 @@ def import_kaldi(
     out: Path,
     *,
     utt2spk: Path | None = None,
+    pdfs: int | None = None,
     valid: str = "0.1",
     test: str = "0.1",
     normalise: str = "speaker",
@@ -73,6 +78,8 @@ def import_kaldi(
         ali: a glob pattern of archives, gzipped or not, with a pdf-id (or phone) per frame.
         out: of the HDF5 file; an earlier one is replaced.
         utt2spk: the speaker of each utterance; without it each utterance is its own speaker.
+        pdfs: number of the pdf-ids that there are, of which the last may occur nowhere here; by
+            default one more than the largest.
         valid: a share of the speakers, or a file that lists utterances or speakers, a line each.
         test: likewise; the utterances of neither are for training.
         normalise: "speaker" or "utterance": mean 0 and variance 1 over its frames; or "none".
@@ -85,11 +92,7 @@ def import_kaldi(
             damaged, too many utterances cannot be used, the alignments hold transition-ids, or
             the splits would share a speaker or lack one.
     """
-    if importlib.util.find_spec("kaldi_native_io") is None:
-        raise UserError(
-            "an import from Kaldi needs kaldi_native_io, which is not installed: "
-            "pip install 'gtcbmuf[kaldi]'"
-        )
+    _need_kaldi_native_io()
     if normalise not in NORMALISATIONS:
         raise UserError(f"normalise is {normalise!r}; expected {' or '.join(NORMALISATIONS)}")
 
@@ -107,12 +110,18 @@ def import_kaldi(
             out.parent.mkdir(parents=True, exist_ok=True)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=out.parent))
         alignments = _Alignments(archives, spool, out)
-        left_out = LeftOut(len(places.keys() | alignments.names()), most_bad)
+        left_out = LeftOut(len(places), most_bad)
         speakers = _pair(places, alignments, speaker_of, utt2spk, left_out)
         known = {*places, *speaker_of, *speaker_of.values()}
         split_of = split_speakers(speakers, known, {"valid": valid, "test": test})
+        seen = alignments.target_count
+        if pdfs is not None and not seen <= pdfs <= _TARGETS:
+            raise UserError(
+                f"--pdfs {pdfs}: expected {seen} at least, as pdf-id {seen - 1} occurs, and "
+                f"{_TARGETS} at most"
+            )
         # Nobody told us the phones, so each target stands for itself.
-        target_phone = range(alignments.target_count)
+        target_phone = range(pdfs or seen)
         writer = corpus.Writer(
             out,
             phones=[str(target) for target in target_phone],
@@ -131,10 +140,66 @@ def import_kaldi(
         )
         normaliser = None
         if cmvn is not None:
-            normaliser = _Normaliser(cmvn, statistics, speaker_of, left_out)
+            normaliser = _Normaliser(cmvn, statistics, speaker_of)
             normalise = "none"
         reader = _Reader(feats, places, alignments, normaliser, left_out)
-        return write_corpus(writer, speakers, split_of, reader.read, left_out, normalise=normalise)
+        line = write_corpus(writer, speakers, split_of, reader.read, left_out, normalise=normalise)
+        alone = "" if utt2spk else "; each utterance is a speaker of its own, without --utt2spk"
+        return f"{line}; {len(target_phone)} targets{alone}"
+
+
+def read_features(
+    feats: Path, normalisation: str, *, utt2spk: Path | None = None, cmvn: Path | None = None
+) -> Iterator[Speaker]:
+    """Return an iterator over the speakers, each with all its utterances.
+
+    Args:
+        feats, utt2spk, cmvn: as of `import_kaldi`.
+        normalisation: of the features that a model was trained on, as
+            `gtcbmuf.corpus.Corpus.normalisation`; these ones become such.
+
+    Raises:
+        UserError: the extra is not installed, a file is missing or damaged, features cannot be
+            used, or what the normalisation takes is not given.
+    """
+    _need_kaldi_native_io()
+    if normalisation == "speaker" and utt2spk is None:
+        raise UserError("the model takes features normalised by speaker: give --utt2spk")
+    if (normalisation == "statistics") != (cmvn is not None):
+        needs = "give --cmvn" if cmvn is None else f"it goes without --cmvn {cmvn}"
+        raise UserError(f"the model takes features with normalisation = {normalisation}: {needs}")
+    places = _read_places(feats)
+    speaker_of = {name: name for name in places} if utt2spk is None else _read_table(utt2spk)
+    normaliser = None
+    if cmvn is not None:
+        normaliser = _Normaliser(cmvn, _read_places(cmvn), speaker_of)
+    speakers: dict[str, list[str]] = {}
+    for name in places:
+        if name not in speaker_of:
+            raise UserError(f"{feats}: {name}: no speaker in {utt2spk}")
+        if normaliser and (lack := normaliser.lack(name)):
+            raise UserError(f"{feats}: {name}: {lack}")
+        speakers.setdefault(speaker_of[name], []).append(name)
+
+    def read(name: str) -> NDArray[np.float32]:
+        matrix = _read_matrix(feats, name, places[name], "features")
+        if not len(matrix) or not np.isfinite(matrix).all():
+            raise UserError(f"{feats}: {name}: no frames, or features that are no numbers")
+        return normaliser.apply(name, matrix) if normaliser else matrix
+
+    over = normalisation if normalisation in NORMALISATIONS else "none"
+    return (
+        list(zip(names, normalised([read(name) for name in names], over), strict=True))
+        for names in speakers.values()
+    )
+
+
+def _need_kaldi_native_io() -> None:
+    if importlib.util.find_spec("kaldi_native_io") is None:
+        raise UserError(
+            "Kaldi's files need kaldi_native_io, which is not installed: "
+            "pip install 'gtcbmuf[kaldi]'"
+        )
 
 
 def _read_table(path: Path) -> dict[str, str]:
@@ -336,8 +401,6 @@ def _pair(
             left_out.add(name, f"no speaker in {utt2spk}")
         else:
             speakers.setdefault(speaker_of[name], []).append(name)
-    for name in sorted(aligned - places.keys()):
-        left_out.add(name, "no features")
     return speakers
 
 
@@ -348,30 +411,30 @@ class _Normaliser:
         table: the scp, to name it.
         places: of the statistics of each speaker or utterance.
         speaker_of: the speaker of each utterance.
-        left_out: takes what has no statistics.
     """
 
     def __init__(
-        self,
-        table: Path,
-        places: Mapping[str, str],
-        speaker_of: Mapping[str, str],
-        left_out: LeftOut,
+        self, table: Path, places: Mapping[str, str], speaker_of: Mapping[str, str]
     ) -> None:
-        self._table, self._places = table, places
-        self._speaker_of, self._left_out = speaker_of, left_out
+        self._table, self._places, self._speaker_of = table, places, speaker_of
 
-    def apply(self, name: str, frames: Frames) -> Frames | None:
-        """Return an utterance normalised; nothing if there are no statistics for it.
+    def lack(self, name: str) -> str:
+        """Why an utterance cannot be normalised; nothing if it can."""
+        owner = self._owner(name)
+        if owner in self._places:
+            return ""
+        return f"no statistics for it or {owner} in {self._table}"
+
+    def _owner(self, name: str) -> str:
+        return name if name in self._places else self._speaker_of[name]
+
+    def apply(self, name: str, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an utterance normalised; there must be statistics for it.
 
         Raises:
             UserError: the statistics cannot be read, or are none for such features.
         """
-        owner = name if name in self._places else self._speaker_of[name]
-        if owner not in self._places:
-            self._left_out.add(name, f"no statistics for it or {owner} in {self._table}")
-            return None
-        matrix, targets = frames
+        owner = self._owner(name)
         place = self._places[owner]
         # Sums and sums of squares, and after the former how many frames they are of.
         statistics = _read_matrix(self._table, owner, place, "statistics", np.float64)
@@ -384,7 +447,8 @@ class _Normaliser:
             )
         mean, square = statistics[:, :-1] / statistics[0, -1]
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-10))
-        return ((matrix - mean) / deviation).astype(np.float32), targets
+        normal: NDArray[np.float32] = ((matrix - mean) / deviation).astype(np.float32)
+        return normal
 
 
 class _Reader:
@@ -426,10 +490,12 @@ class _Reader:
         elif len(matrix) != len(targets):
             hint = _CHAIN if abs(3 * len(targets) - len(matrix)) < 3 else ""
             self._left_out.add(name, f"{len(matrix)} frames, but {len(targets)} targets", hint)
-        elif self._normaliser is not None:
-            return self._normaliser.apply(name, (matrix, targets))
-        else:
+        elif self._normaliser is None:
             return matrix, targets
+        elif lack := self._normaliser.lack(name):
+            self._left_out.add(name, lack)
+        else:
+            return self._normaliser.apply(name, matrix), targets
         return None
 
 

@@ -5,31 +5,53 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.corpus import Corpus, Split
+from gtcbmuf.corpus import Corpus, Frames, Split
 from gtcbmuf.errors import UserError
 from gtcbmuf.minibatches import FrameReader
-from gtcbmuf.model import MLP, Shape
+from gtcbmuf.model import MLP
+from gtcbmuf.modelfile import SavedModel
 from gtcbmuf.partition import share
 
 #: Frames that are classified at once.
 BATCH = 1024
 
 
-def check_fit(model: Path, shape: Shape, context: int, corpus: Corpus) -> None:
+def check_features(path: Path, model: SavedModel, where: Path, dim: int) -> None:
+    """Make sure that a model takes features of a dimension.
+
+    Args:
+        path, model: of the model.
+        where: the features are from.
+        dim: features of a frame.
+
+    Raises:
+        UserError: it does not.
+    """
+    width, inputs = 2 * model.context + 1, model.shape.widths[0]
+    if inputs != width * dim:
+        raise UserError(
+            f"{path} takes {inputs} inputs, but {where} gives {width * dim}: "
+            f"{width} frames of {dim} features"
+        )
+
+
+def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
     """Make sure that a model takes a corpus's features and tells its targets apart.
 
     Raises:
         UserError: it does not.
     """
-    width, dim = 2 * context + 1, corpus.feature_dim
-    if shape.widths[0] != width * dim:
-        raise UserError(
-            f"{model} takes {shape.widths[0]} inputs, but {corpus.path} gives {width * dim}: "
-            f"{width} frames of {dim} features"
-        )
+    shape = model.shape
+    check_features(path, model, corpus.path, corpus.feature_dim)
     if shape.widths[-1] != corpus.target_count:
         raise UserError(
-            f"{model} has {shape.widths[-1]} targets, but {corpus.path} {corpus.target_count}"
+            f"{path} has {shape.widths[-1]} targets, but {corpus.path} {corpus.target_count}"
+        )
+    was, is_ = model.normalisation, corpus.normalisation
+    if was and is_ and was != is_:
+        raise UserError(
+            f"{path} was trained on features with normalisation = {was}, "
+            f"but {corpus.path} has {is_}"
         )
 
 
@@ -67,21 +89,21 @@ class Scorer:
 
 
 class Outputs:
-    """What a network says of the utterances of a split, each by itself.
+    """What a network says of utterances, each by itself.
 
     Args:
         mlp: with a capacity of at least BATCH.
         parameters: (n,) of the model.
         context: frames on each side.
-        split: of the utterances.
+        frames: of the utterances.
     """
 
     def __init__(
-        self, mlp: MLP, parameters: NDArray[np.float32], context: int, split: Split
+        self, mlp: MLP, parameters: NDArray[np.float32], context: int, frames: Frames
     ) -> None:
-        self._mlp, self._parameters, self._split = mlp, parameters, split
-        self._reader = FrameReader(split, context, BATCH)
-        self._begins = np.concatenate([[0], split.ends[:-1]])
+        self._mlp, self._parameters, self._frames = mlp, parameters, frames
+        self._reader = FrameReader(frames, context, BATCH)
+        self._begins = np.concatenate([[0], frames.ends[:-1]])
 
     def __len__(self) -> int:
         """Number of utterances."""
@@ -89,15 +111,15 @@ class Outputs:
 
     def targets(self, utterance: int) -> NDArray[np.uint16]:
         """The right targets of an utterance's frames: (T,)."""
-        return self._split.targets[self._begins[utterance] : self._split.ends[utterance]]
+        return self._frames.targets[self._begins[utterance] : self._frames.ends[utterance]]
 
     def scores(self, utterance: int) -> NDArray[np.float32]:
         """Its scores before the softmax: (T, C)."""
-        begin, end = self._begins[utterance], self._split.ends[utterance]
+        begin, end = self._begins[utterance], self._frames.ends[utterance]
         scores = np.empty((end - begin, self._mlp.shape.widths[-1]), np.float32)
         for first in range(begin, end, BATCH):
             inputs, _ = self._reader.gather(np.arange(first, min(first + BATCH, end)))
             part = self._mlp.forward(self._parameters, inputs)
             scores[first - begin : first - begin + len(part)] = part
-        self._split.release()
+        self._frames.release()
         return scores

@@ -122,11 +122,12 @@ def score(
             fit the other, `out` or `picture` cannot be written, or there are no phones to confuse.
     """
     frames = agree(world, lambda: corpus.read(path))
-    parameters, shape, context = agree(world, lambda: load_model(model))
-    agree(world, lambda: check_fit(model, shape, context, frames))
+    saved = agree(world, lambda: load_model(model))
+    agree(world, lambda: check_fit(model, saved, frames))
     agree(world, lambda: _check_phones(picture, frames))
     in_turn(world, kernels.compile_all)
-    result = score_model(world, MLP(shape, BATCH), parameters, context, frames, split)
+    mlp = MLP(saved.shape, BATCH)
+    result = score_model(world, mlp, saved.vector, saved.context, frames, split)
     if out is not None:
         on_root(world, lambda: _write(out, model, frames, split, result))
     decoding = result.decoding

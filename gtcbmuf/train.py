@@ -113,13 +113,13 @@ def train(
 def _initial(chosen: Config, shape: Shape, weights: Path | None) -> NDArray[np.float32]:
     if weights is None:
         return initial(shape, _stream(chosen, _INITIAL, 0, 0))
-    vector, its_shape, context = modelfile.load_model(weights)
-    if (its_shape, context) != (shape, chosen.model.context):
+    saved = modelfile.load_model(weights)
+    if (saved.shape, saved.context) != (shape, chosen.model.context):
         raise UserError(
-            f"--resume-weights {weights}: {its_shape} with context {context}; "
+            f"--resume-weights {weights}: {saved.shape} with context {saved.context}; "
             f"this run trains {shape} with context {chosen.model.context}"
         )
-    return vector
+    return saved.vector
 
 
 def _stream(chosen: Config, *key: int) -> np.random.Generator:
@@ -442,7 +442,14 @@ class _Run:
         chosen, world = self.config, self.topology.world
         steps = self.minibatches.steps * chosen.train.epochs
         frames = len(self.corpus.train) * chosen.train.epochs
-        modelfile.save_model(self.out / "model.h5", anchor, self.mlp.shape, chosen.model.context)
+        model = modelfile.SavedModel(
+            anchor,
+            self.mlp.shape,
+            chosen.model.context,
+            self.corpus.train.counts(self.corpus.target_count),
+            self.corpus.normalisation,
+        )
+        modelfile.save_model(self.out / "model.h5", model)
         self.directory.write_summary(
             {
                 "method": self.method,

@@ -313,13 +313,15 @@ VECTOR = np.arange(SHAPE.parameters, dtype=np.float32)
 
 def write_model(path: Path) -> None:
     """A small model."""
-    modelfile.save_model(path, VECTOR, SHAPE, 3)
+    counts = np.arange(SHAPE.widths[-1])
+    modelfile.save_model(path, modelfile.SavedModel(VECTOR, SHAPE, 3, counts, "speaker"))
 
 
 def read_model(path: Path) -> object:
     """All that is in it."""
-    vector, shape, context = modelfile.load_model(path)
-    return vector.tobytes(), shape, context
+    model = modelfile.load_model(path)
+    read = (model.vector.tobytes(), model.target_counts.tobytes(), model.normalisation)
+    return *read, model.shape, model.context
 
 
 def write_corpus(path: Path) -> None:

@@ -3,6 +3,8 @@
 from itertools import pairwise
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from launch import gtcbmuf
 from tiny import write_corpus
@@ -34,6 +36,16 @@ def test_targets_that_training_never_sees_are_named(tmp_path: Path) -> None:
     opened = corpus.read(tmp_path / "tiny.h5")
     unseen = sorted({0, 1, 2} - set(opened.train.targets.tolist()))
     assert f"without a train frame: {unseen[0]}, {unseen[1]}" in describe.describe(opened)
+
+
+def test_pdf_ids_are_counted_and_not_listed(tmp_path: Path) -> None:
+    path = tmp_path / "pdfs.h5"
+    write_corpus(path, train_frames=1, targets=3)
+    with h5py.File(path, "r+") as file:
+        file.attrs["targets"] = np.bytes_("pdf")
+    told = describe.describe(corpus.read(path)).splitlines()
+    assert told[-1] == "3 pdf-ids, 2 of them without a train frame"
+    assert told[-2] == ""
 
 
 def test_an_utterance_is_drawn(tmp_path: Path) -> None:

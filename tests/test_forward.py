@@ -1,5 +1,6 @@
 """`gtcbmuf forward`: what Kaldi's own reader finds in the archive."""
 
+import re
 from pathlib import Path
 
 import kaldi_native_io as kio
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from launch import gtcbmuf
+from test_kaldi import Directory, make_directory, speaker_of, write_statistics
 from tiny import write_corpus
 
 from gtcbmuf import corpus, modelfile
@@ -22,13 +24,16 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     frames = corpus.read(tmp_path / "corpus.h5")
     shape = Shape((3 * frames.feature_dim, 8, frames.target_count), "sigmoid")
     vector = initial(shape, np.random.default_rng(0))
-    modelfile.save_model(tmp_path / "model.h5", vector, shape, context=1)
+    counts = np.arange(frames.target_count)
+    saved = modelfile.SavedModel(vector, shape, 1, counts, "")
+    modelfile.save_model(tmp_path / "model.h5", saved)
     return tmp_path / "model.h5", tmp_path / "corpus.h5", tmp_path / "new" / "post.ark"
 
 
 def by_torch(model: Path, frames: corpus.Corpus, number: int) -> np.ndarray:
     """Log-posteriors of an utterance of the test split."""
-    vector, shape, _ = modelfile.load_model(model)
+    saved = modelfile.load_model(model)
+    vector, shape = saved.vector, saved.shape
     end = frames.test.ends[number]
     begin = frames.test.ends[number - 1] if number else 0
     features = torch.tensor(frames.test.features[begin:end].astype(np.float32))
@@ -51,7 +56,7 @@ def test_kaldi_reads_what_torch_computes(
     model, path, ark = files
     forward(model, path, ark, minus_log_priors=minus_log_priors)
     frames = corpus.read(path)
-    counts = np.bincount(frames.train.targets, minlength=frames.target_count) + 1
+    counts = np.arange(frames.target_count) + 1  # the model's, and no 0
     prior = np.log(counts / counts.sum()) if minus_log_priors else 0
     with kio.SequentialFloatMatrixReader(f"ark:{ark}") as reader:
         read = {name: np.array(matrix) for name, matrix in reader}
@@ -81,3 +86,100 @@ def test_command_line(files: tuple[Path, Path, Path]) -> None:
     done = gtcbmuf("forward", model, path, "--ark", ark, "--split", "valid", "--minus-log-priors")
     count = len(corpus.read(path).valid.ends)
     assert done.stdout == f"{ark}: log-posteriors minus log priors of {count} utterances of valid\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    """Of Kaldi's files."""
+    return make_directory(tmp_path).write()
+
+
+def by_speaker(directory: Directory) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name in directory.features:
+        names.setdefault(speaker_of(name), []).append(name)
+    return names
+
+
+def trained_on(frames: corpus.Corpus, path: Path) -> Path:
+    """A model that knows what a corpus is like."""
+    shape = Shape((3 * frames.feature_dim, 8, frames.target_count), "relu")
+    vector = initial(shape, np.random.default_rng(0))
+    counts = frames.train.counts(frames.target_count)
+    saved = modelfile.SavedModel(vector, shape, 1, counts, frames.normalisation)
+    modelfile.save_model(path, saved)
+    return path
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    with kio.SequentialFloatMatrixReader(f"ark:{path}") as reader:
+        return {name: np.array(matrix).tobytes() for name, matrix in reader}
+
+
+@pytest.mark.parametrize("normalisation", ["speaker", "utterance", "none", "statistics"])
+def test_features_that_were_not_imported_give_what_the_corpus_gives(
+    directory: Directory, normalisation: str, tmp_path: Path
+) -> None:
+    more: dict[str, Path] = {}
+    if normalisation == "statistics":
+        more["cmvn"] = write_statistics(directory, by_speaker(directory))
+        directory.make(**more)
+    else:
+        directory.make(normalise=normalisation)
+    frames = corpus.read(directory.out)
+    assert frames.normalisation == normalisation
+    model = trained_on(frames, tmp_path / "model.h5")
+    expected: dict[str, bytes] = {}
+    for split in corpus.SPLITS:
+        forward(model, directory.out, tmp_path / "a.ark", split=split, minus_log_priors=True)
+        expected |= read_archive(tmp_path / "a.ark")
+    for alignment in directory.path.glob("ali.*"):
+        alignment.unlink()  # it takes none
+    line = forward(
+        *(model, directory.feats, tmp_path / "b.ark"),
+        utt2spk=directory.utt2spk,
+        minus_log_priors=True,
+        **more,
+    )
+    assert line.endswith(f"of {len(expected)} utterances of {directory.feats}")
+    assert read_archive(tmp_path / "b.ark") == expected
+
+
+def test_features_that_cannot_be_used_end_in_one_line(directory: Directory, tmp_path: Path) -> None:
+    directory.make()
+    model, ark = trained_on(corpus.read(directory.out), tmp_path / "model.h5"), tmp_path / "b.ark"
+
+    def fails(match: str, *words: str | Path) -> None:
+        done = gtcbmuf("forward", model, "--ark", ark, *words)
+        [line] = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.match(f"gtcbmuf: {match}", line), line
+        assert not ark.exists()
+
+    features, speakers = directory.feats, ("--utt2spk", directory.utt2spk)
+    fails("--split valid: only with a corpus, not .*feats.scp", features, "--split", "valid")
+    fails("--utt2spk .*: only with FEATS.scp, not .*corpus.h5", directory.out, *speakers)
+    fails("the model takes features normalised by speaker: give --utt2spk", features)
+    statistics = write_statistics(directory, by_speaker(directory))
+    fails(
+        ".* normalisation = speaker: .* without --cmvn", features, *speakers, "--cmvn", statistics
+    )
+    directory.utt2spk.write_text("s00-0 s00\n")
+    fails(".*feats.scp: s00-1: no speaker in", features, *speakers)
+    directory.features["s03-1"][2, 1] = np.nan
+    directory.write()
+    fails(".*feats.scp: s03-1: no frames, or features that are no numbers", features, *speakers)
+    for name, matrix in directory.features.items():
+        directory.features[name] = matrix[:, :4]
+    directory.features["s03-1"][2, 1] = 0
+    directory.write()
+    fails(".*model.h5 takes 15 inputs, but .*feats.scp: s00-0 gives 12", features, *speakers)
+
+
+def test_another_normalisation_is_refused(directory: Directory, tmp_path: Path) -> None:
+    directory.make()
+    model = trained_on(corpus.read(directory.out), tmp_path / "model.h5")
+    directory.make(normalise="none")
+    done = gtcbmuf("score", model, directory.out)
+    assert done.returncode == 2
+    assert "model.h5 was trained on features with normalisation = speaker, but" in done.stderr

@@ -89,11 +89,15 @@ def runs(stream: np.random.Generator, frames: int) -> np.ndarray:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Directory:
+    return make_directory(tmp_path)
+
+
+def make_directory(path: Path) -> Directory:
     stream = np.random.default_rng(0)
     names = [f"s{speaker:02}-{number}" for speaker in range(12) for number in range(3)]
     lengths = {name: int(stream.integers(20, 60)) for name in names}
     return Directory(
-        tmp_path,
+        path,
         {name: stream.normal(3, 2, (n, DIM)).astype(np.float32) for name, n in lengths.items()},
         {name: runs(stream, n) for name, n in lengths.items()},
     )
@@ -356,7 +360,6 @@ def spoil(directory: Directory) -> dict[str, str]:
         "s02-1": "no frames",
         "s03-1": "targets",
         "s04-1": "3 features a frame, not 5",
-        "s05-1": "no features",
         "s06-1": "no alignment",
         "s07-1": "0 targets",
         "s08-1": "no speaker",
@@ -368,11 +371,11 @@ def test_what_cannot_be_used_is_left_out_and_named(directory: Directory) -> None
     directory.write()
     lines = directory.utt2spk.read_text().splitlines(keepends=True)
     directory.utt2spk.write_text("".join(line for line in lines if not line.startswith("s08-1")))
-    directory.fails(r"more than 5 % \(--most-bad\) of 36 utterances .*s06-1: no alignment; s08-1")
+    directory.fails(r"more than 5 % \(--most-bad\) of 35 utterances .*s06-1: no alignment; s08-1")
     summary = directory.make(most_bad=0.25)
-    assert f"9 of 36 left out, see {directory.out}.log" in summary
+    assert f"8 of 35 left out, see {directory.out}.log" in summary
     head, *log = Path(f"{directory.out}.log").read_text().splitlines()
-    assert head == "9 of 36 utterances were left out"
+    assert head == "8 of 35 utterances were left out"
     named = dict(line.split(": ", 1) for line in log)
     assert set(named) == set(reasons)
     assert all(reason in named[name] for name, reason in reasons.items())
@@ -396,6 +399,20 @@ def test_a_split_without_usable_utterances(directory: Directory) -> None:
         test=str(directory.path / "list"),
         most_bad=0.5,
     )
+
+
+def test_the_number_of_pdfs_is_said_or_the_largest_seen(directory: Directory) -> None:
+    assert directory.write().make().endswith(f"; {PDFS} targets")
+    assert directory.make(pdfs=PDFS + 3).endswith(f"; {PDFS + 3} targets")
+    assert corpus.read(directory.out).target_count == PDFS + 3
+    directory.out.unlink()
+    directory.out.with_name("corpus.h5.log").unlink()
+    directory.fails(f"--pdfs {PDFS - 1}: expected {PDFS} at least", pdfs=PDFS - 1)
+    directory.fails("--pdfs 65537: expected 20 at least, .* and 65536 at most", pdfs=65537)
+
+
+def test_utterances_that_are_speakers_are_told_of(directory: Directory) -> None:
+    assert "each utterance is a speaker of its own" in directory.write().make(utt2spk=None)
 
 
 def test_large_transition_ids(directory: Directory) -> None:

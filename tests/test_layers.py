@@ -29,7 +29,8 @@ LAYERS = (
     ("overlap",),
     ("algorithm",),
     ("topology", "collectives"),
-    ("score", "modelfile", "paper", "preset"),
+    ("score", "paper", "preset"),
+    ("modelfile",),
     (
         "minibatches",
         "model",
@@ -57,7 +58,7 @@ LAYERS = (
     ("config",),
     ("errors", "__init__"),
 )
-SIDEWAYS = {("wire", "kernels"), ("bench", "calibrate")}
+SIDEWAYS = {("wire", "kernels"), ("bench", "calibrate"), ("forward", "kaldi")}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MPI_MODULES = {
     "bench",

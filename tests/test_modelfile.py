@@ -1,6 +1,7 @@
 """Models on disk: what was saved comes back, or an error."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,17 +11,19 @@ import pytest
 
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
-from gtcbmuf.modelfile import load_model, save_model, sha256
+from gtcbmuf.modelfile import SavedModel, load_model, save_model, sha256
 
 SHAPE = Shape((6, 5, 4), "sigmoid")
 VECTOR = np.random.default_rng(0).normal(size=SHAPE.parameters).astype(np.float32)
+COUNTS = np.array([5, 0, 2**40, 7])
+MODEL = SavedModel(VECTOR, SHAPE, 3, COUNTS, "speaker")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Of a saved model."""
     path = tmp_path / "model.h5"
-    save_model(path, VECTOR, SHAPE, 3)
+    save_model(path, MODEL)
     return path
 
 
@@ -38,18 +41,20 @@ def refusal(path: Path) -> str:
 def test_what_was_saved_is_loaded(tmp_path: Path, shape: Shape) -> None:
     vector = np.full(shape.parameters, -0.0, np.float32)
     vector[:3] = np.inf, 1e-45, np.pi
-    save_model(tmp_path / "model.h5", vector, shape, 0)
-    loaded, loaded_shape, context = load_model(tmp_path / "model.h5")
-    assert loaded.dtype == np.float32
-    assert loaded.tobytes() == vector.tobytes()
-    assert (loaded_shape, context) == (shape, 0)
+    counts = np.arange(shape.widths[-1])
+    save_model(tmp_path / "model.h5", SavedModel(vector, shape, 0, counts, "none"))
+    loaded = load_model(tmp_path / "model.h5")
+    assert loaded.vector.dtype == np.float32
+    assert loaded.vector.tobytes() == vector.tobytes()
+    assert (loaded.shape, loaded.context, loaded.normalisation) == (shape, 0, "none")
+    np.testing.assert_array_equal(loaded.target_counts, counts)
 
 
 def test_an_earlier_model_is_replaced_and_nothing_else_stays(path: Path) -> None:
-    save_model(path, VECTOR + 1, SHAPE, 5)
-    loaded, _, context = load_model(path)
-    np.testing.assert_array_equal(loaded, VECTOR + 1)
-    assert context == 5
+    save_model(path, replace(MODEL, vector=VECTOR + 1, context=5))
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.vector, VECTOR + 1)
+    assert loaded.context == 5
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -63,12 +68,13 @@ def test_the_hash_is_that_of_the_weights_bytes(path: Path) -> None:
     assert sha256(np.array([0.0], np.float32)) != sha256(np.array([-0.0], np.float32))
 
 
-def test_every_flipped_byte_of_the_weights_is_found(path: Path) -> None:
+@pytest.mark.parametrize(("name", "array"), [("weights", VECTOR), ("target_counts", COUNTS)])
+def test_every_flipped_byte_of_an_array_is_found(path: Path, name: str, array: np.ndarray) -> None:
     with h5py.File(path) as file:
-        offset = file["weights"].id.get_offset()
+        offset = file[name].id.get_offset()
     raw = path.read_bytes()
-    assert raw[offset : offset + VECTOR.nbytes] == VECTOR.tobytes()
-    for i in range(VECTOR.nbytes):
+    assert raw[offset : offset + array.nbytes] == array.tobytes()
+    for i in range(array.nbytes):
         damaged = bytearray(raw)
         damaged[offset + i] ^= 1 << i % 8
         path.write_bytes(damaged)
@@ -96,10 +102,22 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path / "text.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["weights"] = VECTOR
-    assert "not a model of format version 1" in refusal(tmp_path / "foreign.h5")
+    assert "not a model of format version 2" in refusal(tmp_path / "foreign.h5")
 
 
-@pytest.mark.parametrize("key", ["format", "version", "widths", "activation", "context", "sha256"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "format",
+        "version",
+        "widths",
+        "activation",
+        "context",
+        "sha256",
+        "normalisation",
+        "target_counts_sha256",
+    ],
+)
 def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs[key]
@@ -109,11 +127,12 @@ def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("version", 2, "version 1"),
+        ("version", 1, "version 2"),
         ("widths", [6, 5, 5], "damaged"),
         ("widths", 6, "cannot be read"),
         ("context", "three", "cannot be read"),
         ("sha256", np.bytes_("0" * 64), "damaged"),
+        ("target_counts_sha256", np.bytes_("0" * 64), "damaged: its counts"),
         ("activation", np.bytes_("tanh"), "tanh"),
         ("activation", "sigmoid", "neither numbers nor text of fixed length"),
     ],
@@ -136,7 +155,7 @@ def test_no_memory_is_made_for_weights_that_the_file_does_not_have(path: Path) -
         file.create_dataset("weights", (2**50,), np.float32, external=[("x", 0, 2**52)])
     assert "weights is not contiguous" in refusal(path)
 
-    save_model(path, VECTOR, SHAPE, 3)
+    save_model(path, MODEL)
     content = bytearray(path.read_bytes())
     length, size = VECTOR.size.to_bytes(8, "little"), VECTOR.nbytes.to_bytes(8, "little")
     for begin, end in hostile.structures(bytes(content)):

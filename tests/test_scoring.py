@@ -64,7 +64,8 @@ def save_model(
     shape = Shape((inputs, targets), "relu")
     vector = np.zeros(shape.parameters, np.float32)
     vector[: inputs * targets] = scale * np.eye(inputs, targets, dtype=np.float32).ravel()
-    modelfile.save_model(path, vector, shape, context=0)
+    counts = np.ones(targets, np.int64)
+    modelfile.save_model(path, modelfile.SavedModel(vector, shape, 0, counts, ""))
 
 
 @pytest.fixture(scope="module")

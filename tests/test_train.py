@@ -18,6 +18,7 @@ from launch import ROOT, clean_environment, gtcbmuf, mpirun, program, run
 from tiny import write_corpus
 
 from gtcbmuf import modelfile
+from gtcbmuf.corpus import read
 
 GOLDEN = Path(__file__).with_name("golden.json")
 SMALL = ("train.minibatch=16", "model.hidden=[24, 24]", "model.context=2", "train.epochs=3")
@@ -110,9 +111,11 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
     assert summary["frames_per_second"] > 0
     assert summary["wall_seconds"] > 0
 
-    vector, shape, context = modelfile.load_model(out / "model.h5")
-    assert modelfile.sha256(vector) == summary["weights_sha256"]
-    assert (shape.widths, context) == ((5 * 8, 24, 24, 12), 2)
+    model = modelfile.load_model(out / "model.h5")
+    assert modelfile.sha256(model.vector) == summary["weights_sha256"]
+    assert (model.shape.widths, model.context) == ((5 * 8, 24, 24, 12), 2)
+    targets = read(corpus).train.targets
+    np.testing.assert_array_equal(model.target_counts, np.bincount(targets, minlength=12))
 
     environment = json.loads((out / "environment.json").read_text())
     assert len(environment["host_of_rank"]) == 4
