@@ -20,6 +20,7 @@ from gtcbmuf.storage import (
     READ_ERRORS,
     get_attributes,
     get_dataset,
+    reason,
     replacing,
     set_attributes,
     writing,
@@ -100,7 +101,7 @@ def load_model(path: Path) -> SavedModel:
             )
             digests = attributes["sha256"], attributes["target_counts_sha256"]
     except READ_ERRORS as error:
-        raise UserError(f"{path}: cannot be read as a model: {error}") from None
+        raise UserError(f"{path}: cannot be read as a model: {reason(error)}") from None
     if model.vector.shape != (model.shape.parameters,) or sha256(model.vector) != digests[0]:
         raise UserError(f"{path}: damaged: its weights are not those that were saved")
     counts = model.target_counts

@@ -96,7 +96,7 @@ def test_a_model_cut_short_anywhere_is_refused(path: Path) -> None:
 
 
 def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
-    refusal(tmp_path / "none.h5")
+    assert refusal(tmp_path / "none.h5").endswith("as a model: No such file or directory")
     refusal(tmp_path)
     (tmp_path / "text.h5").write_text("some text\n" * 100)
     refusal(tmp_path / "text.h5")

@@ -23,6 +23,7 @@ def make_run(
     valid: tuple[float, ...] = (60.0, 50.0),
     cores: int = 64,
     hosts: int = 1,
+    corpus: str = "sha256 of one",
 ) -> Run:
     """Write a run directory, and read it."""
     path.mkdir()
@@ -31,6 +32,7 @@ def make_run(
         "environment.json": {
             "hosts": {host: {"cores": cores} for host in host_of_rank},
             "host_of_rank": host_of_rank,
+            "corpus": corpus,
         },
         "summary.json": {
             "method": method,
@@ -85,6 +87,15 @@ def test_the_increase_is_relative_to_the_mean_of_the_sgd_runs(tmp_path: Path) ->
     methods = {"a": "sgd", "b": "sgd", "c": "gtc", "d": "bmuf"}
     runs = [make_run(tmp_path / n, methods[n], fer_test=fers[n]) for n in fers]
     assert [row[4] for row in cells(report.table(runs))[1:]] == ["-", "-", "+10.0", "-2.5"]
+
+
+def test_errors_on_another_corpus_are_not_compared(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", "sgd"),
+        make_run(tmp_path / "b", "gtc", fer_test=44.0),
+        make_run(tmp_path / "c", "gtc", fer_test=44.0, corpus="sha256 of another"),
+    ]
+    assert [row[4] for row in cells(report.table(runs))[1:]] == ["-", "+10.0", "-"]
 
 
 @pytest.mark.parametrize("fer_sgd", [None, 0.0])

@@ -119,6 +119,7 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
 
     environment = json.loads((out / "environment.json").read_text())
     assert len(environment["host_of_rank"]) == 4
+    assert environment["corpus"] == read(corpus).digest
     assert environment["launcher"] != "none"
     assert {"numpy", "numba", "mpi4py"} <= set(environment["packages"])
     blas = [pool for pool in environment["threads"] if pool["internal_api"] == "openblas"]
@@ -180,6 +181,15 @@ def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
         ranks=4,
     )
     assert (summary["steps"], summary["frames"]) == (3, 90)
+
+
+def test_a_hybrid_of_one_group_is_told_of(corpus: Path, tmp_path: Path) -> None:
+    words = [f"corpus.path={corpus}", "train.epochs=1", "model.hidden=[8]", "topology.group_size=2"]
+    pairs = [word for setting in words for word in ("--set", setting)]
+    for ranks, told in ((2, True), (4, False)):
+        done = gtcbmuf("train", "gtc-bmuf", *pairs, "--out", tmp_path / str(ranks), ranks=ranks)
+        assert done.returncode == 0, done.stderr
+        assert ("one group: the block filter has no other" in done.stdout) == told
 
 
 def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> None:
