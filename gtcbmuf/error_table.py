@@ -75,7 +75,7 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
         deviation=deviation,
         paper="fell"
         if cell == ERROR_FELL
-        else f"{ERROR_INCREASES[cell]:+.1f}"
+        else tables.signed(ERROR_INCREASES[cell])
         if cell in ERROR_INCREASES
         else "",
     )
@@ -97,7 +97,7 @@ def latex(table_rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row, plus_minus: str) -> list[str]:
-    increase = f"{row.increase:+.1f}"
+    increase = tables.signed(row.increase)
     if row.deviation is not None:
         increase += f" {plus_minus} {row.deviation:.1f}"
     if math.isnan(row.fer):

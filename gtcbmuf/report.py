@@ -8,7 +8,7 @@ from typing import Any
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.runlog import Run
-from gtcbmuf.tables import markdown
+from gtcbmuf.tables import markdown, signed
 
 _HEADERS = (
     "method",
@@ -65,7 +65,7 @@ def _part(path: Path, whole: dict[str, Any], keys: Sequence[str]) -> dict[str, A
 
 def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
     fer = summary["fer_test"]  # none of a run that was not to look at the test set
-    increase = "-" if not sgd or fer is None else f"{100 * (fer / sgd - 1):+.1f}"
+    increase = "-" if not sgd or fer is None else signed(100 * (fer / sgd - 1))
     return [
         summary["method"],
         str(summary["workers"]),

@@ -30,7 +30,7 @@ from gtcbmuf.preset import Job, Preset, Source
 from gtcbmuf.results import Result
 from gtcbmuf.runlog import short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
-from gtcbmuf.tables import markdown
+from gtcbmuf.tables import markdown, signed
 
 
 def reproduce(
@@ -136,7 +136,7 @@ def compared(chosen: Preset, found: Sequence[Result]) -> str:
                     cell.name,
                     str(len(errors)),
                     f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
-                    f"{100 * (mean(errors) / first - 1):+.1f}" if first else "",
+                    signed(100 * (mean(errors) / first - 1)) if first else "",
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def signed(percent: float) -> str:
+    """A change in per cent, with its sign; what rounds to nothing is +0.0."""
+    return f"{round(percent, 1) + 0.0:+.1f}"
+
+
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose columns line up; the first is flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]

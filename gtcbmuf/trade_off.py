@@ -153,7 +153,7 @@ def table(found: Sequence[Row]) -> str:
             row.method,
             str(row.workers),
             str(row.groups),
-            "-" if math.isnan(row.increase) else f"{row.increase:+.1f}",
+            "-" if math.isnan(row.increase) else tables.signed(row.increase),
             "-" if math.isnan(row.speed_up) else f"{row.speed_up:.3g}",
         ]
         for row in found

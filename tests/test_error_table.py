@@ -80,6 +80,15 @@ def test_rows_of_other_runs_stay_in_the_file(tmp_path: Path) -> None:
     assert kept == [*new, *RESULTS[3:]]
 
 
+def test_what_rounds_to_nothing_has_no_minus() -> None:
+    runs = [result("sgd", 1, 1, 40.0), result("gtc", 8, 1, 39.999), result("bmuf", 8, 1, 39.9)]
+    shown = [
+        line.split("|")[7].strip()
+        for line in error_table.table(error_table.rows(runs)).splitlines()
+    ]
+    assert shown[3:] == ["+0.0", "-0.3"]
+
+
 def test_what_diverged_is_said_so() -> None:
     rows = error_table.rows([*RESULTS, result("sync-sgd", 64, 0, math.nan)])
     assert error_table.table(rows).splitlines()[-1].split()[13] == "diverged"
