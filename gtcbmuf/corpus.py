@@ -324,8 +324,7 @@ class Corpus:
         """Over what features have mean 0 and variance 1: "speaker", "utterance", "none"; by Kaldi's
         "statistics"; or "" where that is not said.
         """
-        said = str(self.attributes.get("normalisation", ""))
-        return said if said in ("", "speaker", "utterance", "none") else "statistics"
+        return str(self.attributes.get("normalisation", ""))
 
     @property
     def has_phones(self) -> bool:

@@ -1,6 +1,5 @@
 """Posteriors for a Kaldi decoder, as an archive of Kaldi's."""
 
-import itertools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from gtcbmuf.decode import log_prior
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import MLP
 from gtcbmuf.modelfile import SavedModel, load_model
-from gtcbmuf.score import BATCH, Outputs, check_features, check_fit
+from gtcbmuf.score import BATCH, Outputs, check_fit
 from gtcbmuf.storage import replacing, writing
 
 #: Names and scores (frames, targets) of utterances.
@@ -54,6 +53,8 @@ def forward(
             frames, or the archive cannot be written.
     """
     saved, is_corpus = load_model(model), path.suffix != ".scp"
+    if not ark.name:
+        raise UserError(f"--ark {ark}: expected a file")
     for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
         if value is not None and is_corpus != (option == "split"):
             owner = "FEATS.scp" if is_corpus else "a corpus"
@@ -62,8 +63,7 @@ def forward(
         split = split or "test"
         scores, where = _of_corpus(model, saved, path, split), split
     else:
-        features = kaldi.read_features(path, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn)
-        scores, where = _of_features(model, saved, path, features), str(path)
+        scores, where = _of_features(saved, path, utt2spk, cmvn), str(path)
     return f"{_written(ark, saved, scores, minus_log_priors)} of {where}"
 
 
@@ -78,20 +78,20 @@ def _of_corpus(model: Path, saved: SavedModel, path: Path, split: str) -> Scores
     return ((name, outputs.scores(number)) for number, name in enumerate(chosen.names))
 
 
-def _of_features(
-    model: Path, saved: SavedModel, path: Path, features: Iterator[kaldi.Speaker]
-) -> Scores:
+def _of_features(saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path | None) -> Scores:
+    dim = saved.shape.widths[0] // (2 * saved.context + 1)
+    speakers = kaldi.read_features(path, dim, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn)
     mlp = MLP(saved.shape, BATCH)
-    for name, matrix in itertools.chain.from_iterable(features):
-        where = Path(f"{path}: {name}")
-        check_features(model, saved, where, matrix.shape[1])
+
+    def scores(name: str, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
-            rounded = matrix.astype(np.float16)  # as a corpus keeps them
-        if not np.isfinite(rounded).all():
-            raise UserError(f"{where}: features beyond what float16 can hold")
-        targets, ends = np.zeros(len(rounded), np.uint16), np.array([len(rounded)])
-        alone = Frames(rounded, targets, ends)
-        yield name, Outputs(mlp, saved.vector, saved.context, alone).scores(0)
+            features = matrix.astype(np.float16)  # as a corpus keeps them
+        if not np.isfinite(features).all():
+            raise UserError(f"{path}: {name}: features beyond what float16 can hold")
+        alone = Frames(features, np.zeros(len(features), np.uint16), np.array([len(features)]))
+        return Outputs(mlp, saved.vector, saved.context, alone).scores(0)
+
+    return ((name, scores(name, matrix)) for speaker in speakers for name, matrix in speaker)
 
 
 def _written(ark: Path, saved: SavedModel, scores: Scores, minus_log_priors: bool) -> str:

@@ -98,6 +98,8 @@ def import_kaldi(
 
     from importlib.metadata import version
 
+    if utt2spk is None and normalise == "speaker":
+        normalise = "utterance"  # each is a speaker of its own
     places = _read_places(feats)
     statistics = {} if cmvn is None else _read_places(cmvn)
     speaker_of = {name: name for name in places} if utt2spk is None else _read_table(utt2spk)
@@ -135,7 +137,8 @@ def import_kaldi(
                 "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
                 "valid": valid,
                 "test": test,
-                "normalisation": normalise if cmvn is None else str(cmvn),
+                "normalisation": normalise if cmvn is None else "statistics",
+                **({} if cmvn is None else {"cmvn": str(cmvn)}),
             },
         )
         normaliser = None
@@ -149,12 +152,18 @@ def import_kaldi(
 
 
 def read_features(
-    feats: Path, normalisation: str, *, utt2spk: Path | None = None, cmvn: Path | None = None
+    feats: Path,
+    dim: int,
+    normalisation: str,
+    *,
+    utt2spk: Path | None = None,
+    cmvn: Path | None = None,
 ) -> Iterator[Speaker]:
     """Return an iterator over the speakers, each with all its utterances.
 
     Args:
         feats, utt2spk, cmvn: as of `import_kaldi`.
+        dim: features of a frame that are expected.
         normalisation: of the features that a model was trained on, as
             `gtcbmuf.corpus.Corpus.normalisation`; these ones become such.
 
@@ -183,6 +192,8 @@ def read_features(
 
     def read(name: str) -> NDArray[np.float32]:
         matrix = _read_matrix(feats, name, places[name], "features")
+        if matrix.shape[1] != dim:
+            raise UserError(f"{feats}: {name}: {matrix.shape[1]} features a frame; expected {dim}")
         if not len(matrix) or not np.isfinite(matrix).all():
             raise UserError(f"{feats}: {name}: no frames, or features that are no numbers")
         return normaliser.apply(name, matrix) if normaliser else matrix
@@ -439,11 +450,12 @@ class _Normaliser:
         # Sums and sums of squares, and after the former how many frames they are of.
         statistics = _read_matrix(self._table, owner, place, "statistics", np.float64)
         expected = (2, matrix.shape[1] + 1)
-        if statistics.shape != expected or not statistics[0, -1] > 0:
+        good = statistics.shape == expected and np.isfinite(statistics).all()
+        if not good or not statistics[0, -1] > 0:
             raise UserError(
                 f"{self._table}: {owner}: {place}: a matrix {statistics.shape}; expected the "
-                f"statistics {expected} of features of dimension {matrix.shape[1]}, of a frame "
-                "at least"
+                f"statistics {expected}, numbers, of features of dimension {matrix.shape[1]}, of "
+                "a frame at least"
             )
         mean, square = statistics[:, :-1] / statistics[0, -1]
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-10))

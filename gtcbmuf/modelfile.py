@@ -90,7 +90,10 @@ def load_model(path: Path) -> SavedModel:
         with h5py.File(path, "r") as file:
             attributes = get_attributes(file)
             if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
-                raise UserError(f"{path}: not a model of format version {VERSION}")
+                raise UserError(
+                    f"{path}: not a model of format version {VERSION} (one that was trained before "
+                    "is to be trained again)"
+                )
             widths = tuple(int(width) for width in attributes["widths"])
             model = SavedModel(
                 get_dataset(file, "weights")[:],

@@ -41,7 +41,8 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
 
     def words(self, out: Path) -> list[str]:
         """What `gtcbmuf corpus` is to be given."""
-        chosen = ("--preset", self.preset, "--hours", f"{self.hours:g}", "--seed", str(self.seed))
+        hours = repr(self.hours).removesuffix(".0")
+        chosen = ("--preset", self.preset, "--hours", hours, "--seed", str(self.seed))
         return ["synth", *chosen, "--out", str(out)]
 
 

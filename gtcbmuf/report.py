@@ -41,8 +41,8 @@ def table(runs: Sequence[Run]) -> str:
     steps.
     """
     summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
-    corpora = [run.environment.get("corpus") for run in runs]
-    sgd: dict[str | None, list[float]] = {}
+    corpora = [str(_part(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
+    sgd: dict[str, list[float]] = {}
     for summary, corpus in zip(summaries, corpora, strict=True):
         if summary["method"] == "sgd" and summary["fer_test"] is not None:
             sgd.setdefault(corpus, []).append(summary["fer_test"])

@@ -24,7 +24,7 @@ from typing import Literal, TextIO
 
 import msgspec
 
-from gtcbmuf import config, corpus, error_table, launcher, preset, results, slurm
+from gtcbmuf import config, corpus, error_table, launcher, preset, results, slurm, synth
 from gtcbmuf.errors import UserError
 from gtcbmuf.preset import Job, Preset, Source
 from gtcbmuf.results import Result
@@ -203,6 +203,7 @@ class Study:
             InterruptedStudyError: the same command goes on.
             UnfinishedStudyError: some jobs failed; the others are done.
         """
+        self.check_corpus()
         self.collect()
         if not self.left():
             print(f"all {len(self._jobs)} runs are finished: {self._path}")
@@ -235,6 +236,7 @@ class Study:
         Raises:
             UserError: Slurm does not take a job.
         """
+        self.check_corpus()
         self.collect()
         left, jobs = self.left(), slurm.queued(name)
         print(f"{len(self._jobs) - len(left)} of {len(self._jobs)} runs are finished")
@@ -278,6 +280,22 @@ class Study:
             )
             for workers in sorted({job.workers for job in left})
         ]
+
+    def check_corpus(self) -> None:
+        """Make sure that a corpus which is there is the one that is wanted.
+
+        Raises:
+            UserError: it was made otherwise.
+        """
+        if self._source is None or not self._corpus.exists():
+            return
+        attributes = corpus.read(self._corpus).attributes
+        for key, value in synth.made_of(_synthetic(self._source), self._source.seed).items():
+            if attributes.get(key) != value:
+                raise UserError(
+                    f"{self._corpus}: was made with {key} = {attributes.get(key)}, and the preset "
+                    f"has {value}: remove it, to have another made"
+                )
 
     def collect(self) -> None:
         """Take up results of runs that have finished, whoever ran them."""
@@ -339,7 +357,7 @@ class Study:
         if self._digest and environment.get("corpus") != self._digest:
             raise UserError(
                 f"{out}: was trained on another corpus than {self._corpus} was when the study "
-                "began; remove it"
+                "began, or does not tell on which; remove it"
             )
         to_repeat = job.words(self._corpus, Path("RUN"))
         return Result(
@@ -365,22 +383,18 @@ def make_corpus(path: Path, source: Source) -> None:
     """Synthesise the corpus of a study, if it is not there.
 
     Raises:
-        UserError: it cannot be made, or what is there was made otherwise.
+        UserError: it cannot be made.
     """
-    from gtcbmuf import synth
+    if path.exists():
+        return
+    print(f"synthesising {source.hours:g} hours of speech: {path}", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    synth.synthesise(_synthetic(source), path, seed=source.seed)
 
-    wanted = dataclasses.replace(synth.PRESETS[source.preset], hours=source.hours)
-    if not path.exists():
-        print(f"synthesising {source.hours:g} hours of speech: {path}", flush=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        synth.synthesise(wanted, path, seed=source.seed)
-    attributes = corpus.read(path).attributes
-    for key, value in synth.made_of(wanted, source.seed).items():
-        if attributes.get(key) != value:
-            raise UserError(
-                f"{path}: was made with {key} = {attributes.get(key)}, and the preset has {value}: "
-                "remove it, to have another made"
-            )
+
+def _synthetic(source: Source) -> synth.Preset:
+    """What is synthesised."""
+    return dataclasses.replace(synth.PRESETS[source.preset], hours=source.hours)
 
 
 @contextmanager

@@ -16,33 +16,18 @@ from gtcbmuf.partition import share
 BATCH = 1024
 
 
-def check_features(path: Path, model: SavedModel, where: Path, dim: int) -> None:
-    """Make sure that a model takes features of a dimension.
-
-    Args:
-        path, model: of the model.
-        where: the features are from.
-        dim: features of a frame.
-
-    Raises:
-        UserError: it does not.
-    """
-    width, inputs = 2 * model.context + 1, model.shape.widths[0]
-    if inputs != width * dim:
-        raise UserError(
-            f"{path} takes {inputs} inputs, but {where} gives {width * dim}: "
-            f"{width} frames of {dim} features"
-        )
-
-
 def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
     """Make sure that a model takes a corpus's features and tells its targets apart.
 
     Raises:
         UserError: it does not.
     """
-    shape = model.shape
-    check_features(path, model, corpus.path, corpus.feature_dim)
+    shape, width, dim = model.shape, 2 * model.context + 1, corpus.feature_dim
+    if shape.widths[0] != width * dim:
+        raise UserError(
+            f"{path} takes {shape.widths[0]} inputs, but {corpus.path} gives {width * dim}: "
+            f"{width} frames of {dim} features"
+        )
     if shape.widths[-1] != corpus.target_count:
         raise UserError(
             f"{path} has {shape.widths[-1]} targets, but {corpus.path} {corpus.target_count}"

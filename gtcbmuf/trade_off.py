@@ -1,6 +1,5 @@
 """What a study's methods cost and buy: measured increases of the error, modelled speed-ups."""
 
-import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,7 @@ from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan
-from gtcbmuf.preset import Preset
-from gtcbmuf.results import Result
+from gtcbmuf.preset import Job, Preset
 from gtcbmuf.runlog import environment, short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
 from gtcbmuf.synth import espeak
@@ -54,20 +52,18 @@ def reproduce(
     Raises:
         UserError: there is no error table, or a file cannot be read or written.
     """
-    wanted = preset.error_table_jobs(chosen)
     everything = results.read(folder / "error_table.csv")
-    runs = [run for run in everything if any(job.made(run) for job in wanted)]
-    rows = error_table.rows(runs)
-    if not rows:
-        raise UserError(
-            f"{folder / 'error_table.csv'}: no such file, or no sgd of this preset in it; make it "
-            "with `gtcbmuf reproduce error-table`"
-        )
+    runs = {
+        (run.method, run.workers, run.seed): (job, run)
+        for job in preset.error_table_jobs(chosen)
+        for run in everything
+        if job.made(run)
+    }
     frame = frame_of(chosen)
     speeds: dict[paper.Cell, list[float]] = {}
-    for run in runs:
+    for job, run in runs.values():
         diverged = math.isnan(run.fer_test)
-        speed = math.nan if diverged else speed_up(compute, network, run, *frame)
+        speed = math.nan if diverged else speed_up(compute, network, job, run.density, *frame)
         speeds.setdefault((run.method, run.workers), []).append(speed)
     found = [
         Row(
@@ -77,9 +73,14 @@ def reproduce(
             row.increase,
             fmean(speeds[row.method, row.workers]),
         )
-        for row in rows
+        for row in error_table.rows([run for _, run in runs.values()])
         if row.method != "sgd"
     ]
+    if not found:
+        raise UserError(
+            f"{folder / 'error_table.csv'}: no such file, or no run of sgd and another method of "
+            "this preset in it; make it with `gtcbmuf reproduce error-table`"
+        )
     told = environment()
     origin = {
         "cluster": cluster,
@@ -107,43 +108,37 @@ def frame_of(chosen: Preset) -> tuple[int, int]:
 
 
 def speed_up(
-    compute: Compute, network: Network, result: Result, feature_dim: int, targets: int
+    compute: Compute, network: Network, job: Job, density: float, feature_dim: int, targets: int
 ) -> float:
     """Of a run over one worker, on a cluster, with its own model, minibatch and settings.
 
     Args:
         compute, network: of the cluster.
-        result: of the run.
+        job: the run.
+        density: that it had.
         feature_dim, targets: as `frame_of` its corpus.
     """
-    chosen = configuration(result)
+    chosen, method = job.config, method_of(job, density)
     inputs = (2 * chosen.model.context + 1) * feature_dim
     shape = Shape((inputs, *chosen.model.hidden, targets), chosen.model.activation)
-    method, minibatch = method_of(result), chosen.train.minibatch
+    minibatch = chosen.train.minibatch
     plan = Plan(
         compute, network, shape.parameters, minibatch, method.density or 0, method.period or 1
     )
     return plan.speed_up(method)
 
 
-def method_of(result: Result) -> Method:
-    """What a run did in a step: its own group size, density and period."""
-    chosen = configuration(result)
+def method_of(job: Job, density: float) -> Method:
+    """What a run does in a step: its own group size, density and period."""
+    chosen = job.config
     return Method(
-        workers=result.workers,
-        group_size=result.workers // result.groups,
-        density=result.density if chosen.exchange.kind == "gtc" else None,
+        workers=job.workers,
+        group_size=config.group_size(chosen, job.workers),
+        density=density if chosen.exchange.kind == "gtc" else None,
         period=None if chosen.block_filter.kind == "none" else chosen.block_filter.period,
         sharded=chosen.block_filter.sharded,
         overlap=chosen.exchange.overlap,
     )
-
-
-def configuration(result: Result) -> config.Config:
-    """Of a run, from the command that repeats it."""
-    words = shlex.split(result.command)
-    given = [value for word, value in itertools.pairwise(words) if word == "--set"]
-    return config.load(result.method, given)
 
 
 def table(found: Sequence[Row]) -> str:

@@ -189,7 +189,9 @@ def test_statistics_of_kaldi_do_what_ours_do(directory: Directory, over: str) ->
         )
     directory.make(cmvn=write_statistics(directory, names))
     with_statistics = stored(directory.out)
-    assert corpus.read(directory.out).attributes["normalisation"].endswith("cmvn.scp")
+    attributes = corpus.read(directory.out).attributes
+    assert attributes["normalisation"] == "statistics"
+    assert attributes["cmvn"].endswith("cmvn.scp")
     directory.make(normalise=over)
     for name, utterance in stored(directory.out).items():
         np.testing.assert_allclose(
@@ -413,6 +415,13 @@ def test_the_number_of_pdfs_is_said_or_the_largest_seen(directory: Directory) ->
 
 def test_utterances_that_are_speakers_are_told_of(directory: Directory) -> None:
     assert "each utterance is a speaker of its own" in directory.write().make(utt2spk=None)
+    assert corpus.read(directory.out).normalisation == "utterance"
+    alone = stored(directory.out)
+    directory.make(utt2spk=None, normalise="utterance")
+    assert all(
+        (utterance.features == stored(directory.out)[name].features).all()
+        for name, utterance in alone.items()
+    )
 
 
 def test_large_transition_ids(directory: Directory) -> None:

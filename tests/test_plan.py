@@ -140,7 +140,10 @@ def test_what_cannot_be_planned_is_refused_in_one_line(
     ("words", "says"),
     [
         (["--preset", "nosuch"], "--preset nosuch: expected full, quick"),
-        ([], "{results}/quick/error_table.csv: no such file, or no sgd of this preset in it; make"),
+        (
+            [],
+            "{results}/quick/error_table.csv: no such file, or no run of sgd and another method of",
+        ),
     ],
 )
 def test_a_trade_off_without_what_it_needs_is_refused(

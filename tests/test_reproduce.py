@@ -82,8 +82,10 @@ def test_a_corpus_that_changed_while_a_study_ran(corpus: Path, tmp_path: Path) -
 def test_a_corpus_that_was_made_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "corpus.h5"
     write_corpus(path)
-    with pytest.raises(UserError, match=r"corpus.h5: was made with hours = None, and the preset"):
-        reproduce.make_corpus(path, Source("tiny", 0.2))
+    study = reproduce.Study([], path, tmp_path, tmp_path / "r.csv", source=Source("tiny", 0.2))
+    for do in (study.run, lambda: study.submit("name")):
+        with pytest.raises(UserError, match=r"corpus.h5: was made with hours = None, and the pre"):
+            do()
 
 
 def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> None:

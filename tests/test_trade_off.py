@@ -13,6 +13,7 @@ from tiny import write_corpus
 
 from gtcbmuf import preset, results, trade_off
 from gtcbmuf.costs import Method
+from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan
 from gtcbmuf.storage import write_csv
@@ -20,7 +21,14 @@ from gtcbmuf.storage import write_csv
 
 def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
     runs = results.read(ROOT / "results/quick/error_table.csv")
-    by = {(run.method, run.workers): trade_off.method_of(run) for run in runs}
+    quick = preset.read("quick")
+    made = {
+        (run.method, run.workers): (job, run.density)
+        for job in preset.error_table_jobs(quick)
+        for run in runs
+        if job.made(run)
+    }
+    by = {cell: trade_off.method_of(*of) for cell, of in made.items()}
     assert by["sgd", 1] == Method(1, 1)
     assert by["sync-sgd", 32] == Method(32, 32)
     hybrid = next(run for run in runs if (run.method, run.workers) == ("gtc-bmuf", 32))
@@ -32,14 +40,15 @@ def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
     minibatch = int(hybrid.command.partition("train.minibatch=")[2].split()[0])
     parameters = Shape((440, 256, 256, 147), "relu").parameters
     its = Plan(COMPUTE, NETWORK, parameters, minibatch, density=0.5, period=1)
-    frame = trade_off.frame_of(preset.read("quick"))
-    assert trade_off.speed_up(COMPUTE, NETWORK, hybrid, *frame) == its.speed_up(by["gtc-bmuf", 32])
-    wider = msgspec.structs.replace(hybrid, command=f"{hybrid.command} --set model.hidden=[99]")
+    cluster, frame = (COMPUTE, NETWORK), trade_off.frame_of(quick)
+    job, density = made["gtc-bmuf", 32]
+    assert trade_off.speed_up(*cluster, job, density, *frame) == its.speed_up(by["gtc-bmuf", 32])
+    wider = replace(job, assignments=(*job.assignments, "model.hidden=[99]"))
     its = replace(its, parameters=Shape((440, 99, 147), "relu").parameters)
-    assert trade_off.speed_up(COMPUTE, NETWORK, wider, *frame) == its.speed_up(by["gtc-bmuf", 32])
+    assert trade_off.speed_up(*cluster, wider, density, *frame) == its.speed_up(by["gtc-bmuf", 32])
 
     write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
-    own = replace(preset.read("quick"), source=None, corpus=tmp_path / "corpus.h5")
+    own = replace(quick, source=None, corpus=tmp_path / "corpus.h5")
     assert trade_off.frame_of(own) == (8, 12)
 
 
@@ -50,7 +59,7 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
         if (run.method, run.workers) == ("sync-sgd", 32):
             runs[number] = msgspec.structs.replace(run, fer_test=math.nan)
     stale = msgspec.structs.replace(runs[0], config="0" * 16, fer_test=1.0)  # of no job
-    lines = [msgspec.structs.asdict(run) for run in (stale, *runs)]
+    lines = [msgspec.structs.asdict(run) for run in (stale, *runs, runs[-1])]
     write_csv(tmp_path / "error_table.csv", lines)
     trade_off.reproduce(quick, COMPUTE, NETWORK, "a.toml", tmp_path)
 
@@ -62,8 +71,11 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
         for cell in (("sgd", 1), ("gtc-bmuf", 32))
     )
     row, frame = rows["gtc-bmuf", 32], trade_off.frame_of(quick)
+    job = next(job for job in preset.error_table_jobs(quick) if job.made(hybrid))
     assert float(row["increase"]) == pytest.approx(100 * (hybrid.fer_test / sgd.fer_test - 1))
-    assert float(row["speed_up"]) == trade_off.speed_up(COMPUTE, NETWORK, hybrid, *frame)
+    assert float(row["speed_up"]) == trade_off.speed_up(
+        COMPUTE, NETWORK, job, hybrid.density, *frame
+    )
     assert (row["groups"], row["cluster"]) == ("4", "a.toml")
     assert math.isnan(float(rows["sync-sgd", 32]["increase"]))
     table = (tmp_path / "trade_off.md").read_text().rstrip()
@@ -72,3 +84,11 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ]
     assert table in capsys.readouterr().out
     assert (tmp_path / "trade_off.png").stat().st_size > 100
+
+
+def test_with_sgd_alone_there_is_no_trade_off(tmp_path: Path) -> None:
+    quick = preset.read("quick")
+    runs = results.read(ROOT / "results/quick/error_table.csv")[:1]
+    write_csv(tmp_path / "error_table.csv", [msgspec.structs.asdict(run) for run in runs])
+    with pytest.raises(UserError, match="no run of sgd and another method of this preset in it"):
+        trade_off.reproduce(quick, COMPUTE, NETWORK, "a.toml", tmp_path)
