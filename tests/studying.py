@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from gtcbmuf.errors import UserError
-from gtcbmuf.preset import Job
+from gtcbmuf.preset import Job, Source
 from gtcbmuf.reproduce import Study
 
 corpus, folder, epochs = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -15,9 +15,10 @@ jobs = [
     Job("gtc-bmuf", 2, 0, (*common, "topology.group_size=3")),
     Job("gtc", 2, 1, (*common, "exchange.tau=1")),
 ]
-study = Study(jobs, corpus, folder / "runs", folder / "results.csv")
+source = Source("tiny", 0.1) if sys.argv[4:] == ["slurm"] else None
+study = Study(jobs, corpus, folder / "runs", folder / "results.csv", source=source)
 try:
-    if sys.argv[4:] == ["slurm"]:
+    if source:
         study.submit("a-study")
     else:
         study.run()

@@ -438,7 +438,7 @@ def test_slurm_is_given_a_study_once_and_its_results_are_taken_up(
     assert len(jobs()) == 4
     until(lambda: not jobs())
     told = cluster.command(*words, "slurm")
-    assert told.startswith("3 of 4 runs are finished\n")
+    assert told.startswith(f"3 finished runs found in {tmp_path}/runs\n3 of 4 runs are finished\n")
     assert told.endswith("['sgd', 'sync-sgd', 'gtc']")
     assert len(jobs()) == 1  # the one that failed is tried again
     found = results.read(tmp_path / "results.csv")
