@@ -197,11 +197,18 @@ def test_what_is_refused_in_a_preset(old: str, new: str, says: str, tmp_path: Pa
     text = OWN.format(corpus="CORPUS", chosen="").replace(old, new, 1)
     assert old in OWN.format(corpus="CORPUS", chosen="")
     path.write_text(text.replace("CORPUS", str(corpus)))
-    done = gtcbmuf("reproduce", "tuning", "--preset", path, "--results", tmp_path / "results")
+    with pytest.raises(UserError) as error:
+        preset.read(str(path))
+    assert str(error.value).removeprefix("--preset ").startswith(f"{path}: {says}")
+
+
+def test_a_preset_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("corpus = 3\n")
+    done = gtcbmuf("reproduce", "tuning", "--preset", "mine.toml", cwd=tmp_path)
     [line] = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (2, "")
-    assert line.replace(f"--preset {path}", str(path)).startswith(f"gtcbmuf: {path}: {says}")
-    assert not (tmp_path / "results").exists()
+    assert line.startswith("gtcbmuf: mine.toml: corpus = 3: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
 @pytest.mark.parametrize(
