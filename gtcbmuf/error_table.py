@@ -109,10 +109,6 @@ def _cells(row: Row, plus_minus: str) -> list[str]:
     return [row.method, *numbers, f"{row.fer:.2f}", per, increase, row.paper]
 
 
-def _identity(result: Result) -> tuple[str, int, str, int]:
-    return result.method, result.workers, result.config, result.seed
-
-
 def plot(table_rows: Sequence[Row], path: Path) -> None:
     """Relative error increase over workers, a line a method, the paper's points beside them.
 
@@ -179,9 +175,10 @@ def write(results: Sequence[Result], folder: Path) -> str:
             "increase_paper": row.paper,
         }
         lines.append({**msgspec.structs.asdict(result), **added})
+    shown = {result.run for result in results}
     nothing = dict.fromkeys(("increase_mean", "increase_sd", "increase_paper"), "")
     for result in read(folder / "error_table.csv"):
-        if _identity(result) not in map(_identity, results):
+        if result.run not in shown:
             lines.append({**msgspec.structs.asdict(result), **nothing})
     with writing(folder):
         write_csv(folder / "error_table.csv", lines)

@@ -53,8 +53,6 @@ def forward(
             frames, or the archive cannot be written.
     """
     saved, is_corpus = load_model(model), path.suffix != ".scp"
-    if not ark.name:
-        raise UserError(f"--ark {ark}: expected a file")
     for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
         if value is not None and is_corpus != (option == "split"):
             owner = "FEATS.scp" if is_corpus else "a corpus"

@@ -167,7 +167,7 @@ class Preset:
         assignments = (*self.common, *settings)
         return Job(cell.method, cell.workers, seed, assignments, tests, self._which_corpus)
 
-    @property
+    @cached_property
     def _which_corpus(self) -> str:
         """On another corpus, runs are others. What ships with the package has only one."""
         if self.source is None or self.name in names():

@@ -189,10 +189,7 @@ class Study:
         """Of the cells that jobs are of, in their order, with all seeds that there are."""
         everything = results.read(self._path)
         found = {
-            (result.method, result.workers, result.config, result.seed): result
-            for job in self._jobs
-            for result in everything
-            if job.made(result)
+            result.run: result for job in self._jobs for result in everything if job.made(result)
         }
         return list(found.values())
 

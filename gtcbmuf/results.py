@@ -36,6 +36,11 @@ class Result(Struct, frozen=True):
     commit: str
     command: str
 
+    @property
+    def run(self) -> tuple[str, int, str, int]:
+        """What tells this run from others."""
+        return self.method, self.workers, self.config, self.seed
+
 
 def read(path: Path) -> list[Result]:
     """The rows of a results file, without columns of others; none if there is no file.

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -198,6 +199,12 @@ def environment() -> dict[str, Any]:
         ],
         **_commit(),
     }
+
+
+def provenance() -> dict[str, str]:
+    """How to make again what is being made: columns command and commit of a table."""
+    told = environment()
+    return {"command": shlex.join(told["command"]), "commit": short_commit(told)}
 
 
 def short_commit(told: Mapping[str, Any]) -> str:

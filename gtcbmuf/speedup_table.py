@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from gtcbmuf.costs import SLOT, message_bytes
 from gtcbmuf.drawing import drawn
 from gtcbmuf.errors import UserError
 from gtcbmuf.plan import Plan, pays_until
-from gtcbmuf.runlog import environment, short_commit
+from gtcbmuf.runlog import environment, provenance, short_commit
 from gtcbmuf.storage import write_csv, write_text, writing
 
 _HEADERS = ("method", "workers", "measured", "modelled", "paper", "fit to the paper", "off %")
@@ -92,15 +91,13 @@ def origin(plan: Plan, cluster: str) -> dict[str, str]:
         plan: that they are of.
         cluster: the files that it is from.
     """
-    told = environment()
     return {
         "parameters": str(plan.parameters),
         "minibatch": str(plan.minibatch),
         "density": f"{plan.density:g}",
         "period": str(plan.period),
         "cluster": cluster,
-        "command": shlex.join(told["command"]),
-        "commit": short_commit(told),
+        **provenance(),
     }
 
 

@@ -42,12 +42,14 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
         option: by which the user named it.
 
     Raises:
-        UserError: there was one of WRITE_ERRORS.
+        UserError: there was one of WRITE_ERRORS, or the path has no name.
     """
+    where = f"{option} {path}".lstrip()
+    if not path.name:
+        raise UserError(f"{where}: expected a file")
     try:
         yield
     except WRITE_ERRORS as error:
-        where = f"{option} {path}".lstrip()
         raise UserError(f"{where}: cannot be written: {reason(error)}") from None
 
 

@@ -1,7 +1,6 @@
 """What a study's methods cost and buy: measured increases of the error, modelled speed-ups."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from gtcbmuf.errors import UserError
 from gtcbmuf.model import Shape
 from gtcbmuf.plan import Plan
 from gtcbmuf.preset import Job, Preset
-from gtcbmuf.runlog import environment, short_commit
+from gtcbmuf.runlog import provenance
 from gtcbmuf.storage import write_csv, write_text, writing
 from gtcbmuf.synth import espeak
 
@@ -81,12 +80,7 @@ def reproduce(
             f"{folder / 'error_table.csv'}: no such file, or no run of sgd and another method of "
             "this preset in it; make it with `gtcbmuf reproduce error-table`"
         )
-    told = environment()
-    origin = {
-        "cluster": cluster,
-        "command": shlex.join(told["command"]),
-        "commit": short_commit(told),
-    }
+    origin = {"cluster": cluster, **provenance()}
     with writing(folder):
         lines = [{**asdict(row), **origin} for row in found]
         write_csv(folder / "trade_off.csv", lines)
