@@ -1,5 +1,5 @@
 """`python -m gtcbmuf` is `gtcbmuf`."""
 
-from gtcbmuf.cli import main
+from gtcbmuf.cli.main import main
 
 main()

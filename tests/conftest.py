@@ -1,17 +1,38 @@
-"""Options of the test run."""
+"""Options of the test run, and what its tests need."""
+
+from typing import Any
 
 import hypothesis
 import pytest
+from support.needs import require
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
-        help="write tests/golden.json anew from what the methods do now",
+        help="write tests/training/golden.json anew from what the methods do now",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): programs and permissions; support/needs.py")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Not in a fixture: pytest would list every test that is skipped, not the reason once.
+    for mark in item.iter_markers("needs"):
+        require(*mark.args)
 
 
 # No example has a deadline: the first one compiles a kernel, and machines are busy.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(params=["compiled", "interpreted"])
+def form(request: pytest.FixtureRequest) -> Any:
+    """A function that gives a kernel in one of its two forms."""
+    if request.param == "compiled":
+        return lambda kernel: kernel
+    return lambda kernel: kernel.py_func

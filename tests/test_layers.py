@@ -1,84 +1,36 @@
-"""The layers of the design, read from the imports: each module uses only what lies below it."""
+"""The layers of the design, read from the imports: each package uses only what lies below it."""
 
 import ast
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "gtcbmuf"
+import pytest
+from support.launch import ROOT, run
 
-# From the top; modules of one layer may use each other only as listed in SIDEWAYS.
+PACKAGE = ROOT / "gtcbmuf"
+
+#: From the bottom to the top.
 LAYERS = (
-    ("__main__",),
-    ("cli",),
-    ("reproduce", "speedup_table", "trade_off"),
-    (
-        "error_table",
-        "report",
-        "plan",
-        "slurm",
-        "doctor",
-        "calibrate",
-        "describe",
-        "synth",
-        "kaldi",
-        "audio",
-        "forward",
-        "bench",
-    ),
-    ("train",),
-    ("scoring", "importing", "persistence", "resuming", "staging", "tiers"),
-    ("overlap",),
-    ("algorithm",),
-    ("topology", "collectives"),
-    ("score", "paper", "preset"),
-    ("modelfile",),
-    (
-        "minibatches",
-        "model",
-        "decode",
-        "schedule",
-        "checkpoint",
-        "runlog",
-        "watchdog",
-        "features",
-        "results",
-        "costs",
-    ),
-    ("corpus", "cluster"),
-    (
-        "kernels",
-        "wire",
-        "meter",
-        "launcher",
-        "storage",
-        "drawing",
-        "tables",
-        "partition",
-        "fitting",
-    ),
-    ("config",),
-    ("errors", "__init__"),
+    *("base", "mpi", "core", "methods", "config", "data"),
+    *("acoustic", "training", "cluster", "bench", "studies", "cli"),
 )
-SIDEWAYS = {("wire", "kernels"), ("bench", "calibrate"), ("forward", "kaldi")}
-LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MPI_MODULES = {
-    "bench",
-    "calibrate",
-    "collectives",
-    "doctor",
-    "launcher",
-    "persistence",
-    "train",
-    "scoring",
-    "staging",
-    "tiers",
-    "algorithm",
-    "topology",
-}
+
+#: Modules that may import mpi4py when they are loaded: no plan, import or configuration needs MPI.
+WITHOUT_MPI = (
+    "base",
+    "methods",
+    "config",
+    "data",
+    "cluster.costs",
+    "cluster.plan",
+    "cluster.profile",
+)
 
 
 def module_of(path: Path) -> str:
-    relative = path.relative_to(PACKAGE).with_suffix("")
-    return relative.parts[0]
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(path: Path) -> set[str]:
@@ -93,37 +45,53 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def test_dependencies_point_down() -> None:
-    wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        module = module_of(path)
-        for name in imports(path):
-            if not name.startswith("gtcbmuf."):
-                continue
-            used = name.split(".")[1]
-            used = used if used in LEVEL else "__init__"
-            if used != module and LEVEL[used] <= LEVEL[module] and (module, used) not in SIDEWAYS:
-                wrong.append(f"{module} imports {used}")
-    assert not wrong
+@pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
+def test_dependencies_point_down(module: str) -> None:
+    layer = LAYERS.index(module.split(".")[0])
+    for name in imports(MODULES[module]):
+        first, *rest = name.split(".")
+        if first == "gtcbmuf" and rest[0] in LAYERS:
+            assert LAYERS.index(rest[0]) <= layer, f"{module} imports {name}"
 
 
-def test_only_the_upper_layers_know_mpi() -> None:
-    users = {
-        module_of(path)
-        for path in PACKAGE.rglob("*.py")
-        if any(name.split(".")[0] == "mpi4py" for name in imports(path))
-    }
-    assert users <= MPI_MODULES
+def test_every_module_is_in_a_layer() -> None:
+    top = {module.split(".")[0] for module in MODULES}
+    assert top == {*LAYERS, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(WITHOUT_MPI)])
+def test_what_needs_no_mpi_does_not_import_it(module: str) -> None:
+    """Neither by itself nor through a module of this package that it loads at its top."""
+    seen, left = set(), {module}
+    while left:
+        seen |= (now := left)
+        left = set()
+        for one in now:
+            for node in ast.parse(MODULES[one].read_text()).body:
+                if isinstance(node, ast.ImportFrom) and node.module is not None:
+                    names = [f"{node.module}.{alias.name}" for alias in node.names]
+                elif isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                else:
+                    continue
+                assert not any(name.startswith("mpi4py") for name in names), f"{module}: {one}"
+                parts = {name.removeprefix("gtcbmuf.") for name in names}
+                parts |= {name.rpartition(".")[0] for name in parts}
+                left |= (parts & MODULES.keys()) - seen
 
 
 def test_only_topology_splits_communicators() -> None:
     splitting = {"Split", "Split_type", "Create", "Create_group", "Dup"}
     users = {
-        module_of(path)
-        for path in PACKAGE.rglob("*.py")
+        module
+        for module, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in splitting
     }
-    assert users == {"topology"}
+    assert users == {"mpi.topology"}
+
+
+def test_the_picture_is_of_this_source() -> None:
+    assert run(ROOT / "scripts/draw-layers", "--check").returncode == 0, "run scripts/draw-layers"

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch import ROOT, gtcbmuf, mpirun, program, run
-from tiny import write_corpus
+from support.corpora import write_corpus
+from support.launch import ROOT, gtcbmuf, mpirun, program, run
+
+from gtcbmuf.studies.error_table import error_rows, format_error_table
+from gtcbmuf.studies.presets import read_preset
+from gtcbmuf.studies.results import read_results
 
 README = (ROOT / "README.md").read_text()
 
@@ -49,15 +53,20 @@ def test_the_commands_run(tmp_path: Path) -> None:
     assert (tmp_path / "runs/fer.png").exists()
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)[)#]", README))))
-def test_what_it_links_to_is_there(path: str) -> None:
-    assert (ROOT / path).exists()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([\w/.-]+)[)#]", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:
-    from gtcbmuf import config
+    from gtcbmuf.config.loading import load_config
+    from gtcbmuf.config.schema import to_tables
 
-    for section, keys in config.to_dict(config.load("gtc-bmuf")).items():
+    for section, keys in to_tables(load_config("gtc-bmuf")).items():
         for key in keys:
             assert f"`{section}.{key}`" in README or f"`.{key}`" in README or key == "path"
 
@@ -70,19 +79,15 @@ def test_help_needs_no_mpi() -> None:
 
 @pytest.mark.parametrize("preset", ["quick", "full"])
 def test_the_error_table_is_that_of_the_results(preset: str) -> None:
-    from gtcbmuf import error_table, results
-
     begin, end = (f"<!-- {which}error table {preset} -->" for which in ("", "end of "))
     [shown] = re.findall(f"{begin}\n(.*?)\n{end}", README, re.DOTALL)
-    found = results.read(ROOT / f"results/{preset}/error_table.csv")
-    assert shown == error_table.table(error_table.rows(found))
+    found = read_results(ROOT / f"results/{preset}/error_table.csv")
+    assert shown == format_error_table(error_rows(found))
 
 
 def test_the_full_preset_takes_as_long_as_it_says() -> None:
-    from gtcbmuf import results
-
     table, tuning = (
-        results.read(ROOT / f"results/full/{name}.csv") for name in ("error_table", "tuning")
+        read_results(ROOT / f"results/full/{name}.csv") for name in ("error_table", "tuning")
     )
     minutes = round(sum(row.seconds for row in table if row.seed == 1) / 60)
     assert f"one seed of all cells takes {minutes // 60} h {minutes % 60} min on 2 cores" in README
@@ -91,14 +96,12 @@ def test_the_full_preset_takes_as_long_as_it_says() -> None:
 
 
 def test_the_preset_on_the_page_of_studies_can_be_run(tmp_path: Path) -> None:
-    from gtcbmuf import preset
-
     [text] = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/studies.md").read_text(), re.DOTALL)
     write_corpus(tmp_path / "corpus.h5")
     assert '"corpus/kaldi.h5"' in text
     path = tmp_path / "mine.toml"
     path.write_text(text.replace("corpus/kaldi.h5", str(tmp_path / "corpus.h5")))
-    cells = [(cell.name, cell.seeds, len(cell.tried)) for cell in preset.read(str(path)).cells]
+    cells = [(cell.name, cell.seeds, len(cell.tried)) for cell in read_preset(str(path)).cells]
     assert cells == [("sgd 1", 3, 2), ("gtc-bmuf 32", 3, 2)]
 
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch import mpirun
+from support.launch import mpirun
 
 FILES = sorted((Path(__file__).parent / "mpi").glob("test_*.py"))
 

@@ -14,16 +14,16 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf import wire
-from gtcbmuf.algorithm import BMUF, DenseExchange, Exchange, GTCExchange
-from gtcbmuf.bench import Figure, figure, seconds
-from gtcbmuf.collectives import MessageGather, PatientComm, RankOrderSum
-from gtcbmuf.meter import Meter
-from gtcbmuf.model import MLP, Shape, initial
-from gtcbmuf.overlap import Overlapped, cut
-from gtcbmuf.topology import Topology
+from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
+from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.core import wire
+from gtcbmuf.core.algorithm import BMUF
+from gtcbmuf.core.overlap import Overlapped, cut
+from gtcbmuf.methods import EXCHANGES
+from gtcbmuf.mpi.collectives import MessageGather, PatientComm, RankOrderSum
+from gtcbmuf.mpi.topology import Topology
 
-SHAPE = Shape((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
+SHAPE = Architecture((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
 FRAMES = 256
 DENSITY = 1e-3
 #: Share of the communication that could be hidden, which is not.
@@ -44,7 +44,9 @@ def figures(world: MPI.Comm, rounds: int) -> list[Figure]:
     if len(hosts) > 1 and topology.group.size > 1:
         found.append(_leaders(topology, rounds, where))
     if world.size > 1:
-        for kind in ("dense", "gtc"):
+        for kind in (
+            kind for kind, spec in EXCHANGES.items() if "overlap" in spec.__struct_fields__
+        ):
             found += _overlap(world, rounds, where, kind)
     topology.free()
     return found
@@ -55,7 +57,7 @@ def _seconds(world: MPI.Comm, candidates: Mapping[str, Callable[[], object]], ro
 
     Collective.
     """
-    times = seconds(candidates, rounds=rounds, prepare=world.Barrier)
+    times = time_in_turns(candidates, rounds=rounds, prepare=world.Barrier)
     for taken in times.values():
         world.Allreduce(MPI.IN_PLACE, taken, MPI.MAX)
     return times
@@ -116,26 +118,24 @@ def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure
     itself: one exchange after the other, none before its slice is ready.
     """
     mlp, stream = MLP(SHAPE, FRAMES), np.random.default_rng(world.rank)
-    model = initial(SHAPE, np.random.default_rng(0))
+    model = initial_parameters(SHAPE, np.random.default_rng(0))
     inputs = stream.standard_normal((FRAMES, SHAPE.widths[0]), np.float32)
     targets = stream.integers(0, SHAPE.widths[-1], FRAMES, np.uint16)
     mlp.backward(model, inputs, targets)
     tau = float(np.quantile(np.abs(mlp.gradient), 1 - DENSITY))
-    slices = cut(SHAPE.starts)
-
-    def make(comm: MPI.Comm, size: int, meter: Meter | None = None) -> Exchange:
-        if kind == "dense":
-            return DenseExchange(comm, size, meter, ordered=comm is not world)
-        return GTCExchange(comm, size, tau, meter)
-
-    blocking = make(world, SHAPE.parameters)
-    overlapped = Overlapped(slices, lambda size, meter: make(PatientComm(world), size, meter))
-    alone = [make(PatientComm(world), end - first) for first, end in slices]
+    slices = cut(SHAPE.shapes)
+    plain, sliced = (
+        EXCHANGES[kind]().with_keys(tau=tau, overlap=overlap) for overlap in (False, True)
+    )
+    blocking = plain.build(world, SHAPE.shapes, None)
+    patient = PatientComm(world)
+    overlapped = Overlapped(slices, lambda part, meter: sliced.build(patient, part.shapes, meter))
+    alone = [sliced.build(patient, part.shapes, None) for part in slices]
     ready_at = np.zeros(len(slices))
     begin = 0.0
 
     def note(first: int) -> None:
-        ready_at[[number for number, part in enumerate(slices) if part[0] == first]] = (
+        ready_at[[number for number, part in enumerate(slices) if part.first == first]] = (
             time.perf_counter() - begin
         )
 
@@ -153,7 +153,7 @@ def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure
         overlapped(mlp.gradient)
 
     def exchange(number: int) -> Callable[[], object]:
-        return lambda: alone[number](mlp.gradient[slice(*slices[number])])
+        return lambda: alone[number](mlp.gradient[slices[number].first : slices[number].end])
 
     steps = {"compute": compute, "plain": one_after_the_other, "ours": at_once}
     exchanges = {f"{number}": exchange(number) for number in range(len(slices))}

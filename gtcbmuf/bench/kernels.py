@@ -1,39 +1,52 @@
-"""Thresholding a gradient, against adding it to the residual and nothing else."""
+"""Work of an exchange on a gradient before it sends, against plainer work on the same vector."""
 
 import numpy as np
+from mpi4py import MPI
 
-from gtcbmuf import kernels
-from gtcbmuf.bench import Figure, figure, seconds
+from gtcbmuf.base.arrays import Vector
+from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.core import kernels
+from gtcbmuf.methods.top_k import TopKExchange
 
 PARAMETERS = 8_000_000
 GOALS = {1e-4: None, 1e-3: 1.25, 1e-2: 2.5}
 
 
 def figures(rounds: int) -> list[Figure]:
-    """One for each density of crossings in GOALS, at places drawn at random."""
+    """Thresholding for each density of crossings in GOALS, and the selection of as many.
+
+    Crossings are at places drawn at random.
+    """
     stream = np.random.default_rng(0)
-    updates = np.empty(PARAMETERS // 16 + kernels.BLOCK, np.uint32)
+    updates = np.empty(PARAMETERS // 16 + kernels.MASK_BITS, np.uint32)
     residual = np.empty(PARAMETERS, np.float32)
     tau = np.float32(1)
-    found = []
+    thresholds, selections = [], []
     for density, goal in GOALS.items():
         gradient = stream.normal(0, 0.1, PARAMETERS).astype(np.float32)
         crossing = stream.random(PARAMETERS) < density
         gradient[crossing] = np.copysign(np.float32(1.5), gradient[crossing])
+        top_k = TopKExchange(MPI.COMM_SELF, PARAMETERS, density)
 
-        def add(gradient: kernels.Vector = gradient) -> None:
+        def add(gradient: Vector = gradient) -> None:
             np.add(residual, gradient, out=residual)
 
-        def take(gradient: kernels.Vector = gradient) -> None:
+        def take(gradient: Vector = gradient) -> None:
             kernels.take(residual, gradient, tau, updates)
 
-        times = seconds({"add": add, "take": take}, rounds=rounds, prepare=lambda: residual.fill(0))
-        found.append(
-            figure(
-                f"threshold and compact {PARAMETERS / 1e6:g} M parameters, density {density:g}",
-                times["take"] / times["add"],
-                "x residual += gradient",
-                goal,
-            )
-        )
-    return found
+        def select(gradient: Vector = gradient, top_k: TopKExchange = top_k) -> None:
+            top_k(gradient)
+
+        def prepare(top_k: TopKExchange = top_k) -> None:
+            residual.fill(0)
+            top_k.forget()
+
+        candidates = {"add": add, "take": take, "select": select}
+        times = time_in_turns(candidates, rounds=rounds, prepare=prepare)
+        of = f"{PARAMETERS / 1e6:g} M parameters, density {density:g}"
+        ratio = times["take"] / times["add"]
+        what = f"threshold and compact {of}"
+        thresholds.append(figure(what, ratio, "x residual += gradient", goal))
+        ratio = times["select"] / times["take"]
+        selections.append(figure(f"top-k of {of}", ratio, "x threshold"))
+    return thresholds + selections

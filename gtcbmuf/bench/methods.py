@@ -1,4 +1,4 @@
-"""Whole steps of every method, on the ranks that it is started with: what `gtcbmuf.costs` predicts.
+"""Whole steps of every method, on the ranks that it is started with: what the cost model predicts.
 
     scripts/hosts 4 1gbit 2 gtcbmuf bench methods
 
@@ -11,24 +11,21 @@ from collections.abc import Iterator
 import numpy as np
 from mpi4py import MPI
 
-from gtcbmuf.algorithm import (
-    BMUF,
-    DenseExchange,
-    Descent,
-    Exchange,
-    GTCExchange,
-    NoExchange,
-    NoFilter,
-    Worker,
-)
-from gtcbmuf.bench import Figure, figure, seconds
-from gtcbmuf.calibrate import gradients
-from gtcbmuf.costs import Method
-from gtcbmuf.meter import Meter
-from gtcbmuf.model import Shape, initial
-from gtcbmuf.topology import Topology, host_of_rank
+from gtcbmuf.acoustic.mlp import Architecture, initial_parameters
+from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.cluster.calibrate import gradients
+from gtcbmuf.cluster.costs import Method
+from gtcbmuf.core.algorithm import Worker
+from gtcbmuf.core.meter import Meter
+from gtcbmuf.methods import EXCHANGES, FILTERS
+from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec
+from gtcbmuf.methods.gtc import GTCSpec
+from gtcbmuf.mpi.topology import Topology, host_of_rank
 
-SHAPES = (Shape((440, 512, 512, 512, 147), "relu"), Shape((440, 1024, 1024, 147), "relu"))
+SHAPES = (
+    Architecture((440, 512, 512, 512, 147), "relu"),
+    Architecture((440, 1024, 1024, 147), "relu"),
+)
 MINIBATCH, DENSITY, PERIOD = 64, 0.01, 4
 _LEARNING_RATE = 1e-6  # so low that the model stays what it is
 
@@ -37,68 +34,75 @@ def figures(world: MPI.Comm, rounds: int) -> list[Figure]:
     """Seconds of a step of each method and shape; collective. The list of rank 0 counts."""
     names = host_of_rank(world)
     hosts = len(set(names))
-    found = []
+    measured = []
     for shape in SHAPES:
-        for name, method in _methods(world.size, hosts):
-            times, density = _measured(world, shape, method, rounds)
+        for method in _methods(world.size, hosts):
+            times, density = _measure(world, shape, method, rounds)
             facts = {
-                "method": name,
+                "method": method.name,
                 "workers": world.size,
                 "hosts": hosts,
                 "group_size": method.group_size,
-                "density": None if method.density is None else density,
-                "period": method.period,
+                "density": density if method.exchange.compresses else None,
+                "period": method.block_filter.period if method.block_filter.connects else None,
                 "parameters": shape.parameters,
                 "minibatch": MINIBATCH,
             }
             where = f"{world.size} workers on {hosts} hosts"
-            what = f"step of {name}, {shape.parameters / 1e6:.2g} M parameters, {where}"
-            found.append(figure(what, times, "s", facts=facts))
-    return found
+            what = f"step of {method.name}, {shape.parameters / 1e6:.2g} M parameters, {where}"
+            measured.append(figure(what, times, "s", facts=facts))
+    return measured
 
 
-def _methods(workers: int, hosts: int) -> Iterator[tuple[str, Method]]:
+def _methods(workers: int, hosts: int) -> Iterator[Method]:
+    """Every exchange and every block filter by itself, and the paper's hybrid."""
+    exchanges = [spec().with_keys(density=DENSITY) for spec in EXCHANGES.values()]
+    filters = [spec().with_keys(period=PERIOD) for spec in FILTERS.values()]
     if workers == 1:
-        yield "sgd", Method(1, 1)
+        yield Method(1, 1)
         return
-    yield "sync-sgd", Method(workers, workers)
-    yield "gtc", Method(workers, workers, DENSITY)
-    yield "bmuf", Method(workers, 1, None, PERIOD)
+    for exchange in exchanges:
+        if exchange.connects:
+            yield Method(workers, workers, exchange)
+    for block_filter in filters:
+        if block_filter.connects:
+            yield Method(workers, 1, block_filter=block_filter)
     # Groups are hosts, or where each has one worker, halves of the world.
     size = workers // hosts if workers > hosts else workers // 2
     if size > 1 and workers % size == 0:
-        yield "gtc-bmuf", Method(workers, size, DENSITY, PERIOD)
+        gtc: ExchangeSpec = EXCHANGES["gtc"]().with_keys(density=DENSITY)
+        bmuf: FilterSpec = FILTERS["bmuf"]().with_keys(period=PERIOD)
+        yield Method(workers, size, gtc, bmuf)
 
 
-def _measured(
-    world: MPI.Comm, shape: Shape, method: Method, rounds: int
+def _measure(
+    world: MPI.Comm, shape: Architecture, method: Method, rounds: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float]:
     """Seconds (rounds,) of a step, and the share of the parameters that was sent."""
     topology, meter = Topology(world, method.group_size), Meter()
     n, stream = shape.parameters, np.random.default_rng(world.rank)
-    model = initial(shape, np.random.default_rng(0))
+    model = initial_parameters(shape, np.random.default_rng(0))
     gradient = gradients(shape, model, MINIBATCH, stream)
-    exchange: Exchange = NoExchange()
-    if method.density is not None:
+    spec, residual = method.exchange, None
+    if isinstance(spec, GTCSpec):
         # A random walk of this size a step reaches tau once in 1 / density steps.
-        tau = float(np.std(gradient(0)) / np.sqrt(method.density))
-        tau = world.bcast(tau)
-        exchange = GTCExchange(topology.group, n, tau, meter, density=method.density)
+        tau = world.bcast(float(np.std(gradient(0)) / np.sqrt(DENSITY)))
+        spec = spec.with_keys(tau=tau)
         residual = stream.uniform(-tau, tau, n).astype(np.float32)
+    exchange = spec.build(topology.group, shape.shapes, meter)
+    if residual is not None:
         exchange.restore({**exchange.state(), "residual": residual})
-    elif method.group_size > 1:
-        exchange = DenseExchange(topology.group, n, meter)
-    period = method.period or PERIOD
-    block_filter = BMUF(topology, model, meter=meter) if method.period else NoFilter()
-    worker = Worker(model, exchange, block_filter, period, Descent(model), meter=meter)
+    period = method.block_filter.period if method.block_filter.connects else PERIOD
+    block_filter = method.block_filter.build(topology, model, meter)
+    worker = Worker(model, exchange, block_filter, period, meter=meter)
 
     def block() -> None:
         worker.run(period, gradient, lambda step: _LEARNING_RATE)
 
-    for _ in range(0 if method.density is None else 6):  # until tau is what the density wants
+    for _ in range(6 if spec.compresses else 0):  # until tau is what the density wants
         block()
     meter.reset()
-    times = seconds({"block": block}, rounds=rounds, prepare=world.Barrier)["block"]
+    times = time_in_turns({"block": block}, rounds=rounds, prepare=world.Barrier)["block"]
     world.Allreduce(MPI.IN_PLACE, times, MPI.MAX)
     sent = world.allreduce(meter.updates_sent) / (world.size * (rounds + 1) * period * n)
     topology.free()

@@ -25,20 +25,23 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf import kernels, launcher
-from gtcbmuf.bench import Figure, figure
-from gtcbmuf.config import BlockFilterConfig, Config, ExchangeConfig, TrainConfig
-from gtcbmuf.model import MLP, Shape, initial
-from gtcbmuf.score import BATCH
-from gtcbmuf.tiers import make_worker
-from gtcbmuf.topology import Topology, in_turn
+from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
+from gtcbmuf.acoustic.posteriors import BATCH
+from gtcbmuf.bench.figures import Figure, figure
+from gtcbmuf.config.schema import Config, TrainConfig
+from gtcbmuf.methods.bmuf import BMUFSpec
+from gtcbmuf.methods.gtc import GTCSpec
+from gtcbmuf.methods.none import NoFilterSpec
+from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.training.construction import build_worker
 
-SHAPE = Shape((440, 512, 512, 144), "relu")
+SHAPE = Architecture((440, 512, 512, 144), "relu")
 GROUP = 8
 CONFIG = Config(
     train=TrainConfig(minibatch=64),
-    exchange=ExchangeConfig(kind="gtc", tau=32.0),
-    block_filter=BlockFilterConfig(kind="bmuf", period=20),
+    exchange=GTCSpec(tau=32.0),
+    block_filter=BMUFSpec(period=20),
 )
 LEARNING_RATE = 1e-4
 LAPS = 3  # turns of each rank
@@ -51,13 +54,12 @@ def figures(world: Any, rounds: int) -> list[Figure]:
     """Step, start, memory and threads; collective.
 
     Args:
-        world: the workers, as `gtcbmuf.launcher.start` gives it.
+        world: the workers, as `gtcbmuf.mpi.launcher.start` gives it.
         rounds: how many blocks.
 
     Returns:
         The figures of all ranks, on every rank.
     """
-    in_turn(world, kernels.compile_all)
     training = _Training(world)
     training.block(1)
     started = [age for age in world.allgather(launcher.age()) if age is not None]
@@ -105,8 +107,8 @@ class _Training:
         self.group_size = math.gcd(world.size, GROUP)
         self.topology = Topology(world, self.group_size)
         self.cores = len(os.sched_getaffinity(0))
-        self.model = initial(SHAPE, np.random.default_rng(0))
-        self._worker = make_worker(CONFIG, self.topology, self.model, SHAPE.starts)
+        self.model = initial_parameters(SHAPE, np.random.default_rng(0))
+        self._worker = build_worker(CONFIG, self.topology, self.model, SHAPE.shapes)
         minibatch = CONFIG.train.minibatch
         self._mlp = MLP(SHAPE, max(minibatch, BATCH))
         stream = np.random.default_rng([1, world.rank])
@@ -132,8 +134,8 @@ class _Alone:
     def __init__(self, training: _Training) -> None:
         self._training, self._world = training, training.world
         self.topology = Topology(self._world, 1)
-        config = msgspec.structs.replace(CONFIG, block_filter=BlockFilterConfig(kind="none"))
-        self._worker = make_worker(config, self.topology, training.model, SHAPE.starts)
+        config = msgspec.structs.replace(CONFIG, block_filter=NoFilterSpec())
+        self._worker = build_worker(config, self.topology, training.model, SHAPE.shapes)
         self._host = os.uname().nodename
         hosts = self._world.allgather(self._host)
         self._place = hosts[: self._world.rank].count(self._host)  # of this rank on its host

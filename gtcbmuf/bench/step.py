@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.bench import Figure, figure, seconds
-from gtcbmuf.calibrate import gradients
-from gtcbmuf.meter import Meter
-from gtcbmuf.model import MLP, Shape, initial
+from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
+from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.cluster.calibrate import gradients
+from gtcbmuf.core.meter import Meter
 
 FRAMES = 256
 #: By their parameters in millions: from a small acoustic model to a large one.
 SHAPES = {
-    0.8: Shape((440, 512, 512, 512, 147), "relu"),
-    5.6: Shape((440, 1024, 1024, 1024, 1024, 2000), "relu"),
-    20: Shape((440, 2048, 2048, 2048, 2048, 3000), "relu"),
+    0.8: Architecture((440, 512, 512, 512, 147), "relu"),
+    5.6: Architecture((440, 1024, 1024, 1024, 1024, 2000), "relu"),
+    20: Architecture((440, 2048, 2048, 2048, 2048, 3000), "relu"),
 }
 #: The one that the whole step of a worker is measured with, and the density of its updates.
 WHOLE, DENSITY = 5.6, 1e-3
@@ -47,7 +47,7 @@ def figures(rounds: int) -> list[Figure]:
         if millions == WHOLE:
             worker = _Worker(shape)
             candidates["worker"] = worker
-        times = seconds(candidates, rounds=round(rounds * max(SHAPES) / millions))
+        times = time_in_turns(candidates, rounds=round(rounds * max(SHAPES) / millions))
 
         alone, passes = times["products"], times["passes"]
         of = f"forward and backward of {FRAMES} frames, {millions:g} M parameters"
@@ -64,10 +64,10 @@ def figures(rounds: int) -> list[Figure]:
     return found
 
 
-def products(shape: Shape) -> Step:
+def products(shape: Architecture) -> Step:
     """The matrix products of `MLP.backward`, and nothing else."""
     stream = np.random.default_rng(0)
-    weights = shape.views(initial(shape, stream))
+    weights = shape.views(initial_parameters(shape, stream))
     gradients = shape.views(np.zeros(shape.parameters, np.float32))
     outputs = [stream.random((FRAMES, width), np.float32) for width in shape.widths]
     deltas = [stream.random((FRAMES, width), np.float32) for width in shape.widths]
@@ -83,20 +83,20 @@ def products(shape: Shape) -> Step:
     return step
 
 
-def _minibatch(shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+def _minibatch(shape: Architecture) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     stream = np.random.default_rng(1)
     inputs = stream.standard_normal((FRAMES, shape.widths[0]), np.float32)
     return inputs, stream.integers(0, shape.widths[-1], FRAMES, np.uint16)
 
 
-def _passes(shape: Shape) -> Step:
+def _passes(shape: Architecture) -> Step:
     """`MLP.backward`, which does the forward pass too."""
-    mlp, parameters = MLP(shape, FRAMES), initial(shape, np.random.default_rng(0))
+    mlp, parameters = MLP(shape, FRAMES), initial_parameters(shape, np.random.default_rng(0))
     inputs, targets = _minibatch(shape)
     return lambda: mlp.backward(parameters, inputs, targets)
 
 
-def _torch(torch: Any, shape: Shape, anew: bool) -> Step:
+def _torch(torch: Any, shape: Architecture, anew: bool) -> Step:
     """The same by PyTorch, gradients in memory that is `anew` or added to zeros that are kept."""
     torch.set_num_threads(1)
     layers = []
@@ -118,13 +118,13 @@ def _torch(torch: Any, shape: Shape, anew: bool) -> Step:
 class _Worker:
     """The whole step of a worker that is a group of its own: gather, gradient, exchange, update."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Architecture) -> None:
         from mpi4py import MPI
 
-        from gtcbmuf.algorithm import Descent, GTCExchange, NoFilter, Worker
+        from gtcbmuf.core.algorithm import GTCExchange, NoFilter, Worker
 
         stream = np.random.default_rng(2)
-        self._model = initial(shape, stream)
+        self._model = initial_parameters(shape, stream)
         self._gradients = gradients(shape, self._model, FRAMES, stream)
         # With the same minibatch in every step residuals rise evenly, and so many reach tau.
         gradient = self._gradients(0)
@@ -132,8 +132,7 @@ class _Worker:
         exchange = GTCExchange(MPI.COMM_SELF, shape.parameters, tau, meter := Meter())
         residual = stream.random(shape.parameters, np.float32) * np.float32(tau)
         exchange.restore({**exchange.state(), "residual": np.copysign(residual, gradient)})
-        descent = Descent(self._model)
-        self._worker = Worker(self._model, exchange, NoFilter(), 1, descent, meter=meter)
+        self._worker = Worker(self._model, exchange, NoFilter(shape.parameters), 1, meter=meter)
         self._steps = 0
 
     def __call__(self) -> None:

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from gtcbmuf import kernels, wire
-from gtcbmuf.bench import Figure, figure, seconds
+from gtcbmuf.base.arrays import Words
+from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.core import kernels, wire
 
 PARAMETERS = 8_000_000
 DENSITIES = (1e-4, 1e-3, 1e-2, 3e-2)
@@ -25,17 +26,13 @@ def figures(rounds: int) -> list[Figure]:
         packed = words[: kernels.pack(updates, k, words)].copy()
         unpacked = np.empty_like(updates)
 
-        def pack(
-            updates: kernels.Words = updates, k: int = k, words: kernels.Words = words
-        ) -> None:
+        def pack(updates: Words = updates, k: int = k, words: Words = words) -> None:
             kernels.pack(updates, k, words)
 
-        def unpack(
-            packed: kernels.Words = packed, k: int = k, unpacked: kernels.Words = unpacked
-        ) -> None:
+        def unpack(packed: Words = packed, k: int = k, unpacked: Words = unpacked) -> None:
             assert kernels.unpack(packed, k, PARAMETERS, unpacked)
 
-        times = seconds({"pack": pack, "unpack": unpack}, rounds=rounds)
+        times = time_in_turns({"pack": pack, "unpack": unpack}, rounds=rounds)
         sent = count / PARAMETERS
         bits = -(sent * math.log2(sent) + (1 - sent) * math.log2(1 - sent)) * PARAMETERS + count
         size = np.array([32 * packed.size / bits])

@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from gtcbmuf import kernels, launcher
+from gtcbmuf.mpi import launcher
 
 WORLD = launcher.start()
 
-from gtcbmuf.topology import Topology, in_turn  # noqa: E402
+from gtcbmuf.core import kernels  # noqa: E402, F401  (compiled by the first Topology)
+from gtcbmuf.mpi.topology import Topology  # noqa: E402
 
 
 def pytest_sessionstart() -> None:
     expected = int(os.environ.get("GTCBMUF_TEST_RANKS", "1"))
     assert WORLD.size == expected, f"a world of {WORLD.size} ranks instead of {expected}"
-    in_turn(WORLD, kernels.compile_all)
+    Topology(WORLD, 1).free()
 
 
 @pytest.hookimpl(hookwrapper=True)

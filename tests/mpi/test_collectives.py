@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from gtcbmuf.collectives import MessageGather, RankOrderSum
-from gtcbmuf.partition import share
+from gtcbmuf.base.partition import share
+from gtcbmuf.mpi.collectives import MessageGather, RankOrderSum
 
 WORLD = MPI.COMM_WORLD
 LONGEST = 5000

@@ -5,9 +5,10 @@ import pytest
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf.algorithm import DenseExchange, Exchange, GTCExchange, NoExchange
-from gtcbmuf.meter import Meter
-from gtcbmuf.topology import Topology, check_replicas
+from gtcbmuf.core.algorithm import DenseExchange, Exchange, GTCExchange, NoExchange
+from gtcbmuf.core.meter import Meter
+from gtcbmuf.mpi.job import check_replicas
+from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
 N = 1000
@@ -33,7 +34,7 @@ def members(topology: Topology) -> range:
 
 def test_no_exchange_is_the_gradient() -> None:
     gradient = eighths(0, WORLD.rank)
-    np.testing.assert_array_equal(applied(NoExchange(), gradient), gradient)
+    np.testing.assert_array_equal(applied(NoExchange(N), gradient), gradient)
 
 
 def test_dense_is_the_sum_over_the_group(topology: Topology) -> None:

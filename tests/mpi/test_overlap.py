@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from gtcbmuf.algorithm import DenseExchange, Exchange, GTCExchange
-from gtcbmuf.collectives import PatientComm
-from gtcbmuf.meter import Meter
-from gtcbmuf.overlap import SMALLEST, Overlapped, cut
-from gtcbmuf.topology import Topology
+from gtcbmuf.core.algorithm import DenseExchange, Exchange, GTCExchange
+from gtcbmuf.core.meter import Meter
+from gtcbmuf.core.overlap import SMALLEST, Overlapped, Slice, cut
+from gtcbmuf.mpi.collectives import PatientComm
+from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
 N = 1000
-SLICES = [(0, 10), (10, 11), (11, 400), (400, N)]
+BOUNDS = [(0, 10), (10, 11), (11, 400), (400, N)]
+SLICES = [Slice(first, end, ((end - first,),)) for first, end in BOUNDS]
 
 
 def gradient(step: int) -> np.ndarray:
@@ -30,7 +31,9 @@ def test_the_bits_are_those_of_the_blocking_form(topology: Topology, kind: str) 
     blocking_meter, meter = Meter(), Meter()
     blocking = make(kind, topology.group, N, blocking_meter)
     comm = PatientComm(topology.group)
-    overlapped = Overlapped(SLICES, lambda n, beside: make(kind, comm, n, beside), meter)
+    overlapped = Overlapped(
+        SLICES, lambda part, beside: make(kind, comm, part.end - part.first, beside), meter
+    )
     one, other = np.zeros(N, np.float32), np.zeros(N, np.float32)
     for step in range(6):
         blocking(gradient(step)).add_to(one, -0.1)
@@ -65,7 +68,10 @@ def residual(exchange: Exchange) -> np.ndarray:
 def test_a_restored_one_goes_on_as_if_nothing_had_been(topology: Topology) -> None:
     comm = PatientComm(topology.group)
     before, after = (
-        Overlapped(SLICES, lambda n, beside: GTCExchange(comm, n, 1.5, beside)) for _ in range(2)
+        Overlapped(
+            SLICES, lambda part, beside: GTCExchange(comm, part.end - part.first, 1.5, beside)
+        )
+        for _ in range(2)
     )
     for step in range(3):
         before(gradient(step))
@@ -81,15 +87,23 @@ def test_an_error_in_the_thread_is_raised(topology: Topology) -> None:
         def __call__(self, gradient: np.ndarray) -> None:
             raise ArithmeticError("in the thread")
 
-    overlapped = Overlapped([(0, N)], lambda n, beside: Failing(topology.group, n, beside))
+    whole = [Slice(0, N, ((N,),))]
+    overlapped = Overlapped(whole, lambda part, beside: Failing(topology.group, N, beside))
     with pytest.raises(ArithmeticError, match="in the thread"):
         overlapped(gradient(0))
 
 
+def bounds(*sizes: int) -> list[tuple[int, int]]:
+    """Where a model of arrays with these sizes is cut."""
+    slices = cut([(size,) for size in sizes])
+    assert [size for part in slices for (size,) in part.shapes] == list(sizes)
+    return [(part.first, part.end) for part in slices]
+
+
 def test_small_layers_go_with_those_before_them() -> None:
     big, small = 2 * SMALLEST, SMALLEST // 4
-    assert cut([0, big]) == [(0, big)]
-    assert cut([0, big, 2 * big]) == [(0, big), (big, 2 * big)]
-    assert cut([0, big, 2 * big, 2 * big + small]) == [(0, big), (big, 2 * big + small)]
-    assert cut([0, small, small + big]) == [(0, small), (small, small + big)]
-    assert cut([0, small, 2 * small]) == [(0, 2 * small)]
+    assert bounds(big) == [(0, big)]
+    assert bounds(big, big) == [(0, big), (big, 2 * big)]
+    assert bounds(big, big, small) == [(0, big), (big, 2 * big + small)]
+    assert bounds(small, big) == [(0, small), (small, small + big)]
+    assert bounds(small, small) == [(0, 2 * small)]

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from gtcbmuf.errors import UserError
-from gtcbmuf.topology import (
-    CollectiveError,
-    ReplicaError,
-    Topology,
-    agree,
-    by_host,
-    check_replicas,
-    in_turn,
-    on_root,
-)
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.mpi.job import CollectiveError, ReplicaError, agree, check_replicas, on_root
+from gtcbmuf.mpi.topology import Topology, by_host, in_turn
 
 WORLD = MPI.COMM_WORLD
 LAST = WORLD.size - 1

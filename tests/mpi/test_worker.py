@@ -7,7 +7,8 @@ import pytest
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf.algorithm import (
+from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
+from gtcbmuf.core.algorithm import (
     BMUF,
     DenseExchange,
     Descent,
@@ -18,11 +19,10 @@ from gtcbmuf.algorithm import (
     Verified,
     Worker,
 )
-from gtcbmuf.model import MLP, Shape, initial
-from gtcbmuf.topology import Topology
+from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
-SHAPE = Shape((6, 10, 4), "relu")
+SHAPE = Architecture((6, 10, 4), "relu")
 STEPS, MINIBATCH, RATE = 23, 5, 0.01
 
 
@@ -35,7 +35,7 @@ def data(rank: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]
 
 
 def start() -> NDArray[np.float32]:
-    return initial(SHAPE, np.random.default_rng(0))
+    return initial_parameters(SHAPE, np.random.default_rng(0))
 
 
 def gradients(model: NDArray[np.float32], ranks: range) -> Callable[[int], NDArray[np.float32]]:
@@ -64,11 +64,13 @@ def test_sync_sgd_is_sgd_with_all_minibatches_in_one(momentum: float) -> None:
     topology = Topology(WORLD, WORLD.size)
     model = start()
     exchange = DenseExchange(topology.group, model.size)
-    worker = Worker(model, exchange, NoFilter(), 10, Descent(model, momentum))
+    worker = Worker(model, exchange, NoFilter(model.size), 10, Descent(model.size, momentum))
     worker.run(STEPS, gradients(model, mine()), rate)
 
     alone = start()
-    lone = Worker(alone, NoExchange(), NoFilter(), 10, Descent(alone, momentum))
+    lone = Worker(
+        alone, NoExchange(model.size), NoFilter(model.size), 10, Descent(model.size, momentum)
+    )
     lone.run(STEPS, gradients(alone, range(WORLD.size)), rate)
     np.testing.assert_allclose(model, alone, rtol=1e-4, atol=1e-6)
     assert np.abs(model - start()).max() > 1e-3
@@ -77,7 +79,8 @@ def test_sync_sgd_is_sgd_with_all_minibatches_in_one(momentum: float) -> None:
 
 def test_sgd_is_its_formula() -> None:
     model, expected, velocity = start(), start().astype(np.float64), np.zeros(SHAPE.parameters)
-    Worker(model, NoExchange(), NoFilter(), 10, Descent(model, 0.5)).run(
+    n = SHAPE.parameters
+    Worker(model, NoExchange(n), NoFilter(n), 10, Descent(n, 0.5)).run(
         STEPS, gradients(model, mine()), rate
     )
     for step in range(STEPS):
@@ -91,7 +94,7 @@ def test_bmuf_with_eta_0_is_averaging_every_k_steps() -> None:
     topology = Topology(WORLD, 1)
     model = start()
     averaging = BMUF(topology, model, momentum=0.0)
-    worker = Worker(model, NoExchange(), averaging, 5, Descent(model))
+    worker = Worker(model, NoExchange(model.size), averaging, 5)
     worker.run(STEPS, gradients(model, mine()), rate)
 
     expected = start()
@@ -116,7 +119,7 @@ def test_gtc_with_a_tiny_tau_in_a_long_run_is_near_dense() -> None:
         given += own(step)
         return own(step)
 
-    Worker(model, exchange, NoFilter(), 10, Descent(model)).run(STEPS, gradient, lambda _: RATE)
+    Worker(model, exchange, NoFilter(model.size), 10).run(STEPS, gradient, lambda _: RATE)
     sent = topology.group.allreduce(given - exchange.state()["residual"])
     np.testing.assert_allclose(model, start() - RATE * sent, rtol=1e-3, atol=1e-5)
     topology.free()
@@ -126,10 +129,10 @@ def test_gtc_that_is_flushed_at_every_step_is_sync_sgd() -> None:
     topology = Topology(WORLD, WORLD.size)
     model, dense_model = start(), start()
     gtc = GTCExchange(topology.group, model.size, 0.1)
-    worker = Worker(model, gtc, NoFilter(), 1, Descent(model), gtc.flush)
+    worker = Worker(model, gtc, NoFilter(model.size), 1, flush=gtc.flush)
     worker.run(STEPS, gradients(model, mine()), rate)
     dense = DenseExchange(topology.group, model.size)
-    worker = Worker(dense_model, dense, NoFilter(), 1, Descent(dense_model))
+    worker = Worker(dense_model, dense, NoFilter(model.size), 1)
     worker.run(STEPS, gradients(dense_model, mine()), rate)
     np.testing.assert_allclose(model, dense_model, rtol=1e-3, atol=1e-5)
     assert np.abs(model - start()).max() > 1e-3
@@ -145,7 +148,7 @@ def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov:
         model = start()
         exchange = GTCExchange(topology.group, model.size, 1.0)
         bmuf = Verified(BMUF(topology, model, nesterov=nesterov), topology)
-        worker = Worker(model, exchange, bmuf, period, Descent(model, 0.5))
+        worker = Worker(model, exchange, bmuf, period, Descent(model.size, 0.5))
         for _ in range(2):
             worker.run(STEPS, gradients(model, mine()), rate)
         return bmuf.anchor(model)
@@ -163,9 +166,9 @@ def test_steps_and_block_ends_are_counted_per_epoch() -> None:
         def __call__(self, model: NDArray[np.float32]) -> None:
             self.calls += 1
 
-    counting = Counting()
     model = start()
-    worker = Worker(model, NoExchange(), counting, 5, Descent(model))
+    counting = Counting(model.size)
+    worker = Worker(model, NoExchange(model.size), counting, 5)
     worker.run(10, gradients(model, mine()), rate)
     assert counting.calls == 2  # the last step is a block's end, and only once
     worker.run(11, gradients(model, mine()), rate)
@@ -181,9 +184,9 @@ def test_what_forgets_at_a_blocks_end_and_what_does_not() -> None:
     def after_a_block(forget: bool) -> tuple[Exchange, Descent]:
         model = start()
         exchange = GTCExchange(topology.group, model.size, 1.0)
-        descent = Descent(model, 0.9)
+        descent = Descent(model.size, 0.9)
         forgetting = (exchange, descent) if forget else ()
-        worker = Worker(model, exchange, NoFilter(), 4, descent, forgetting=forgetting)
+        worker = Worker(model, exchange, NoFilter(model.size), 4, descent, forgetting=forgetting)
         worker.run(4, lambda _: small, rate)
         return exchange, descent
 

@@ -1,0 +1,1 @@
+"""Acoustic models: the MLP, model files, posteriors, the phone loop, evaluation."""

@@ -1,0 +1,257 @@
+"""Scoring a model: frame and phone error rates of a split, by speaker, with their uncertainty.
+
+Where targets are pdf-ids of phones that are not known, there are frame error rates alone.
+
+Utterances are dealt out over the ranks. Each goes through the network by itself, so that its scores
+do not depend on how many ranks there are: any number of them gives the same results.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.acoustic.model import Model
+from gtcbmuf.acoustic.phone_loop import (
+    Edits,
+    PhoneLoop,
+    collapse,
+    edit_distance,
+    without_silence,
+)
+from gtcbmuf.acoustic.posteriors import UtteranceScores
+from gtcbmuf.data.corpus import Corpus
+from gtcbmuf.mpi.job import on_root
+
+#: Pairs of language weight and insertion penalty, of which the one with the fewest phone errors on
+#: valid is taken; of equal ones the first.
+GRID = tuple(
+    (float(weight), float(penalty))
+    for weight in (1, 2, 3, 4, 5, 6)
+    for penalty in (-6, -4, -2, 0, 2)
+)
+#: The most utterances of valid, spread evenly over it, that they are tuned on.
+TUNING_UTTERANCES = 100
+
+#: Of the bootstrap.
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Frames, phones without silence, and their errors, in some utterances."""
+
+    frames: int
+    frame_errors: int
+    phones: int
+    insertions: int
+    deletions: int
+    substitutions: int
+
+    @property
+    def fer(self) -> float:
+        """Frame error rate, in per cent."""
+        return _percent(self.frame_errors, self.frames)
+
+    @property
+    def per(self) -> float:
+        """Phone error rate, in per cent."""
+        return _percent(self.insertions + self.deletions + self.substitutions, self.phones)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What there is besides where the phones are known.
+
+    Attributes:
+        language_weight, insertion_penalty: of the decoder, tuned.
+        tuned_on: utterances of valid.
+        per_interval: as `Result.fer_interval`.
+        confusions: (P, P) int64: frames of phone i that the network takes for phone j at [i, j].
+    """
+
+    language_weight: float
+    insertion_penalty: float
+    tuned_on: int
+    per_interval: tuple[float, float]
+    confusions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `score_model` found.
+
+    Attributes:
+        total: of the split.
+        fer_interval: ends of the 95 % confidence interval, in per cent. It holds for a model by
+            itself; two models err on the same utterances, so that their difference is far more
+            certain: pair them by utterance.
+        speakers: of each speaker, in the split's order.
+        utterances: of each utterance, in the split's order.
+        decoding: None where the phones are not known; then the counts have none.
+    """
+
+    total: Counts
+    fer_interval: tuple[float, float]
+    speakers: dict[str, Counts]
+    utterances: tuple[Counts, ...]
+    decoding: Decoding | None
+
+
+def evaluate(
+    world: MPI.Comm,
+    model: Model,
+    vector: NDArray[np.float32],
+    corpus: Corpus,
+    split: str,
+) -> Evaluation:
+    """Frame and, where phones are known, phone error rates of a model on a split; collective.
+
+    The decoder's language weight and insertion penalty are tuned on valid, and its priors and
+    bigram come from the targets of train.
+
+    Args:
+        world: the workers.
+        model: the network, with a capacity of at least `gtcbmuf.acoustic.posteriors.BATCH`.
+        vector: (n,) its parameters, the same on all workers.
+        corpus: which the model must fit.
+        split: "train", "valid" or "test".
+
+    Returns:
+        The same on all workers, whatever their number.
+    """
+    targets = corpus.target_count
+    decoder = None
+    if corpus.has_phones:
+        valid = UtteranceScores(model, vector, corpus.valid, targets)
+        decoder = _Decoder(world, corpus, valid)
+    scored = corpus.split(split)
+    outputs = UtteranceScores(model, vector, scored, targets)
+    mine = [
+        _counts(outputs, utterance, decoder)
+        for utterance in range(world.rank, len(outputs), world.size)
+    ]
+    dealt: list[list[Counts]] = world.gather(mine) or []
+    if decoder:
+        world.Allreduce(MPI.IN_PLACE, decoder.confusions)
+
+    def result() -> Evaluation:
+        counts = [dealt[u % world.size][u // world.size] for u in range(len(outputs))]
+        by_speaker: dict[str, list[Counts]] = {}
+        for speaker, of_utterance in zip(scored.speakers, counts, strict=True):
+            by_speaker.setdefault(speaker, []).append(of_utterance)
+        decoding = None
+        if decoder:
+            edits = [(c.insertions + c.deletions + c.substitutions, c.phones) for c in counts]
+            decoding = Decoding(
+                decoder.language_weight,
+                decoder.insertion_penalty,
+                decoder.tuned_on,
+                _interval(edits),
+                decoder.confusions,
+            )
+        return Evaluation(
+            total=_sum(counts),
+            fer_interval=_interval([(c.frame_errors, c.frames) for c in counts]),
+            speakers={speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()},
+            utterances=tuple(counts),
+            decoding=decoding,
+        )
+
+    return on_root(world, result)
+
+
+class _Decoder:
+    """Decodes phones, with what is tuned on valid, and counts how they are wrong; collective.
+
+    Args:
+        world: the workers.
+        frames: the corpus.
+        valid: the network's, of its valid split.
+
+    Attributes:
+        language_weight, insertion_penalty, tuned_on, confusions: see `Decoding`; the last of the
+            frames that `counts` saw.
+    """
+
+    def __init__(self, world: MPI.Comm, frames: Corpus, valid: UtteranceScores) -> None:
+        self._phones, self._phone_of = frames.phones, frames.target_phone
+        self.confusions = np.zeros((len(frames.phones), len(frames.phones)), np.int64)
+        self._loop = on_root(
+            world,
+            lambda: PhoneLoop(frames.train.pieces(), self._phone_of, len(self._phones)),
+        )
+        self.tuned_on = min(TUNING_UTTERANCES, len(valid))
+        tuning = np.arange(self.tuned_on) * len(valid) // self.tuned_on
+        errors = np.zeros(len(GRID), np.int64)
+        for utterance in tuning[world.rank :: world.size]:
+            truth, scores = self._truth(valid.targets(utterance)), valid.scores(utterance)
+            for number, pair in enumerate(GRID):
+                errors[number] += sum(self._edits(truth, scores, *pair))
+        world.Allreduce(MPI.IN_PLACE, errors)
+        self.language_weight, self.insertion_penalty = GRID[int(errors.argmin())]
+
+    def counts(
+        self, scores: NDArray[np.float32], targets: NDArray[np.uint16]
+    ) -> tuple[int, int, int, int]:
+        """Phones of an utterance, insertions, deletions and substitutions.
+
+        Args:
+            scores: (T, C).
+            targets: (T,), the right ones.
+        """
+        np.add.at(self.confusions, (self._phone_of[targets], self._phone_of[scores.argmax(1)]), 1)
+        truth = self._truth(targets)
+        edits = self._edits(truth, scores, self.language_weight, self.insertion_penalty)
+        return len(truth), *edits
+
+    def _truth(self, targets: NDArray[np.uint16]) -> NDArray[np.int64]:
+        """The right phones, without silence."""
+        truth, _ = collapse(targets, np.array([len(targets)]), self._phone_of)
+        return without_silence(truth, self._phones)
+
+    def _edits(
+        self, truth: NDArray[np.int64], scores: NDArray[np.float32], weight: float, penalty: float
+    ) -> Edits:
+        """The errors, without silence."""
+        decoded = self._loop.decode(scores, weight, penalty)
+        return edit_distance(truth, without_silence(decoded, self._phones))
+
+
+def _counts(outputs: UtteranceScores, utterance: int, decoder: _Decoder | None) -> Counts:
+    """Of an utterance; without a decoder it has no phones."""
+    scores, targets = outputs.scores(utterance), outputs.targets(utterance)
+    frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
+    phones = decoder.counts(scores, targets) if decoder else (0, 0, 0, 0)
+    return Counts(len(targets), frame_errors, *phones)
+
+
+def _sum(counts: Sequence[Counts]) -> Counts:
+    columns = zip(*(asdict(one).values() for one in counts), strict=True)
+    return Counts(*map(sum, columns))
+
+
+def _percent(errors: int, count: int) -> float:
+    # Of nothing (an utterance of silence has no phones) a rate is told as if of one.
+    return 100 * errors / max(count, 1)
+
+
+def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """95 % percentile bootstrap of a rate over utterances (Bisani and Ney, ICASSP 2004).
+
+    Args:
+        utterances: errors and count of each.
+
+    Returns:
+        Both ends, in per cent.
+    """
+    errors, counts = np.array(utterances).T
+    stream = np.random.Generator(np.random.PCG64(0))  # the same resamples for every model
+    rates = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        picture = stream.integers(0, len(errors), len(errors))
+        rates[resample] = _percent(int(errors[picture].sum()), int(counts[picture].sum()))
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,205 @@
+"""A trained model on disk, in HDF5, with the facts of its training data that its users need.
+
+Version 2 of the format: attributes format = "gtcbmuf-model", version = 2, context, normalisation,
+sha256 and target_counts_sha256; of an MLP widths and activation, of another network its name and
+feature_dim; datasets weights (n,) float32, laid out as the network has them, and target_counts (C,)
+int64.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.acoustic.mlp import MLP, Architecture
+from gtcbmuf.acoustic.model import BuildModel, Model
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import (
+    READ_ERRORS,
+    get_attributes,
+    get_dataset,
+    reason,
+    replacing,
+    set_attributes,
+    writing,
+)
+
+FORMAT = "gtcbmuf-model"
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The content of a model file.
+
+    Attributes:
+        vector: (n,) float32.
+        architecture: of the MLP; None for another network.
+        context: frames on each side of the classified one.
+        target_counts: (C,) int64, how often each target occurred in training.
+        normalisation: of the features, as `gtcbmuf.data.corpus.Corpus.normalisation`.
+        network: name of the network's class; empty for the MLP.
+        feature_dim: D, features of a frame; of the MLP it follows from the architecture.
+    """
+
+    vector: NDArray[np.float32]
+    architecture: Architecture | None
+    context: int
+    target_counts: NDArray[np.int64]
+    normalisation: str
+    network: str = ""
+    feature_dim: int = 0
+
+    def __post_init__(self) -> None:
+        if self.architecture is not None:
+            feature_dim = self.architecture.widths[0] // (2 * self.context + 1)
+            object.__setattr__(self, "feature_dim", feature_dim)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        vector: NDArray[np.float32],
+        target_counts: NDArray[np.int64],
+        normalisation: str,
+        feature_dim: int,
+    ) -> "SavedModel":
+        """The content for a network with these parameters.
+
+        Args:
+            model: the network.
+            vector: (n,) float32, its parameters.
+            target_counts, normalisation, feature_dim: see the attributes.
+        """
+        architecture = model.architecture if isinstance(model, MLP) else None
+        network = network_name(model)
+        facts = (model.context, target_counts, normalisation, network, feature_dim)
+        return cls(vector, architecture, *facts)
+
+    def build(self, capacity: int, build: BuildModel | None = None) -> Model:
+        """The network of this model.
+
+        Args:
+            capacity: the most frames at once.
+            build: of a network that is not the MLP.
+
+        Raises:
+            UserError: it is not the MLP and `build` is missing, or `build` gives another network.
+        """
+        if self.architecture is not None:
+            return MLP(self.architecture, capacity, self.context)
+        if build is None:
+            raise UserError(
+                f"the model is a {self.network}, which this package does not have: load it from "
+                "Python, and give the function that builds it"
+            )
+        model = build(self.feature_dim, len(self.target_counts), capacity)
+        facts = type(model).__qualname__, model.parameters, model.context
+        if facts != (self.network, self.vector.size, self.context):
+            raise UserError(
+                f"the model is a {self.network} of {self.vector.size:,} parameters with context "
+                f"{self.context}, not a {facts[0]} of {facts[1]:,} with context {facts[2]}"
+            )
+        return model
+
+
+def network_name(model: Model) -> str:
+    """The name of a network's class; empty for the MLP."""
+    return "" if isinstance(model, MLP) else type(model).__qualname__
+
+
+def sha256(array: NDArray[Any]) -> str:
+    """Hash of an array's bits, in hexadecimal."""
+    return hashlib.sha256(array.data).hexdigest()
+
+
+def save_model(path: Path, model: SavedModel) -> None:
+    """Write a model beside `path`, then rename it; an earlier one is replaced.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    facts: dict[str, Any] = {"network": model.network, "feature_dim": model.feature_dim}
+    if model.architecture is not None:
+        facts = {"widths": model.architecture.widths, "activation": model.architecture.activation}
+    attributes = {
+        "format": FORMAT,
+        "version": VERSION,
+        "sha256": sha256(model.vector),
+        **facts,
+        "context": model.context,
+        "target_counts_sha256": sha256(model.target_counts),
+        "normalisation": model.normalisation,
+    }
+    with (
+        writing(path),
+        replacing(path) as beside,
+        h5py.File(beside, "w", libver="v110") as file,
+    ):
+        set_attributes(file, attributes)
+        file["weights"] = model.vector
+        file["target_counts"] = model.target_counts
+
+
+def load_model(path: Path | str) -> SavedModel:
+    """Read a saved model.
+
+    Args:
+        path: of the file, such as `model.h5` in a run directory.
+
+    Raises:
+        UserError: no such file, no model, another version, or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> mlp = MLP(Architecture((4, 2), "relu"), capacity=1)
+        >>> vector = mlp.initial(np.random.default_rng(0))
+        >>> saved = SavedModel.of(mlp, vector, np.ones(2, np.int64), "speaker", feature_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(Path(folder, "model.h5"), saved)
+        ...     load_model(Path(folder, "model.h5")).architecture
+        Architecture(widths=(4, 2), activation='relu')
+    """
+    path = Path(path)
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = get_attributes(file)
+            if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
+                raise UserError(
+                    f"{path}: not a model of format version {VERSION} (one that was trained before "
+                    "is to be trained again)"
+                )
+            model = _content(file, attributes)
+            digests = attributes["sha256"], attributes["target_counts_sha256"]
+    except READ_ERRORS as error:
+        raise UserError(f"{path}: cannot be read as a model: {reason(error)}") from None
+    architecture, counts = model.architecture, model.target_counts
+    if model.vector.ndim != 1 or sha256(model.vector) != digests[0]:
+        raise UserError(f"{path}: damaged: its weights are not those that were saved")
+    if architecture and model.vector.size != architecture.parameters:
+        raise UserError(f"{path}: damaged: its weights are not those that were saved")
+    targets = architecture.widths[-1:] if architecture else counts.shape[:1]
+    if counts.shape != targets or sha256(counts) != digests[1]:
+        raise UserError(f"{path}: damaged: its counts of targets are not those that were saved")
+    return model
+
+
+def _content(file: h5py.File, attributes: dict[str, Any]) -> SavedModel:
+    context = int(attributes["context"])
+    architecture, network = None, str(attributes.get("network", ""))
+    if not network:
+        widths = tuple(int(width) for width in attributes["widths"])
+        architecture = Architecture(widths, str(attributes["activation"]))
+    return SavedModel(
+        get_dataset(file, "weights")[:],
+        architecture,
+        context,
+        get_dataset(file, "target_counts")[:],
+        str(attributes["normalisation"]),
+        network,
+        int(attributes.get("feature_dim", 0)),
+    )

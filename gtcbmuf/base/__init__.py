@@ -1,0 +1,1 @@
+"""What every layer uses: errors, files, tables, pictures, compiled kernels, provenance."""

@@ -1,0 +1,52 @@
+"""Numba kernels: one decorator, and their compilation before anybody runs them.
+
+Numba's cache is not safe for processes that write it at once. So a kernel states its types, and
+`compile_kernels` compiles all kernels of the imported modules, or loads them from the cache; under
+MPI the ranks take turns (`gtcbmuf.mpi.topology.Topology`).
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_pending: list[tuple[Any, str]] = []
+
+
+def kernel(types: str) -> Callable[[F], F]:
+    """Make a function of numbers and arrays a compiled kernel that holds no lock.
+
+    Args:
+        types: of the arguments, as Numba writes them: "(f4[::1], f4, i8)".
+
+    Example:
+        >>> from gtcbmuf.core.kernels import add_scaled  # @kernel("(f4[::1], f4, f4[::1])")
+        >>> import numpy as np
+        >>> vector = np.ones(2, np.float32)
+        >>> add_scaled(np.array([1, 2], np.float32), np.float32(0.5), vector)
+        >>> vector.tolist()
+        [1.5, 2.0]
+    """
+
+    def decorate(function: F) -> F:
+        # "numpy": division by zero gives no exception, which would keep loops from vectors.
+        compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        _pending.append((compiled, types))
+        return compiled  # type: ignore[return-value]
+
+    return decorate
+
+
+def has_pending() -> bool:
+    """Whether an imported module has kernels that this process has not compiled."""
+    return bool(_pending)
+
+
+def compile_kernels() -> None:
+    """Compile the kernels of all imported modules, or load them from Numba's cache."""
+    while _pending:
+        compiled, types = _pending.pop(0)
+        if hasattr(compiled, "compile"):  # with NUMBA_DISABLE_JIT=1 it is the function itself
+            compiled.compile(types)

@@ -1,0 +1,45 @@
+"""`gtcbmuf corpus import-audio`"""
+
+from pathlib import Path
+from typing import Any
+
+from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.corpus.import_options import add_import_options
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "import-audio", help="import recordings with the times of their phones"
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="of .wav and .flac files")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    parser.add_argument(
+        "--alignments",
+        type=Path,
+        metavar="DIR_OR_CTM",
+        help="TextGrids, as the Montreal Forced Aligner writes them, or a CTM (default: DIR)",
+    )
+    parser.add_argument(
+        "--sample-rate", type=int, default=16000, metavar="HZ", help="of the features (16000)"
+    )
+    add_import_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Any) -> None:
+    """Import."""
+    from gtcbmuf.data.importing.audio import import_audio
+
+    print(
+        import_audio(
+            arguments.directory,
+            arguments.out,
+            alignments=arguments.alignments,
+            sample_rate=arguments.sample_rate,
+            valid=arguments.valid,
+            test=arguments.test,
+            normalise=arguments.normalise,
+            most_bad=arguments.most_bad,
+        )
+    )

@@ -1,0 +1,55 @@
+"""`gtcbmuf corpus import-kaldi`"""
+
+from pathlib import Path
+from typing import Any
+
+from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.corpus.import_options import add_import_options
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "import-kaldi", help="import features and alignments that Kaldi made"
+    )
+    parser.add_argument("--feats", type=Path, required=True, metavar="FEATS.scp")
+    parser.add_argument(
+        "--ali", required=True, metavar="'ALI.*.gz'", help="archives with a pdf-id per frame"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    parser.add_argument(
+        "--utt2spk", type=Path, metavar="FILE", help="speakers (default: one per utterance)"
+    )
+    parser.add_argument(
+        "--pdfs",
+        type=int,
+        metavar="N",
+        help="number of pdf-ids, as am-info tells (default: the largest that occurs, plus one)",
+    )
+    add_import_options(parser).add_argument(
+        "--cmvn",
+        type=Path,
+        metavar="CMVN.scp",
+        help="take them from these statistics, of each speaker or utterance",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Any) -> None:
+    """Import."""
+    from gtcbmuf.data.importing.kaldi import import_kaldi
+
+    print(
+        import_kaldi(
+            arguments.feats,
+            arguments.ali,
+            arguments.out,
+            utt2spk=arguments.utt2spk,
+            pdfs=arguments.pdfs,
+            valid=arguments.valid,
+            test=arguments.test,
+            normalise=arguments.normalise,
+            cmvn=arguments.cmvn,
+            most_bad=arguments.most_bad,
+        )
+    )

@@ -1,0 +1,30 @@
+"""Options that both imports have."""
+
+import argparse
+from typing import Any
+
+
+def add_import_options(parser: argparse.ArgumentParser) -> Any:
+    """Add them; return a group for options that `--normalise` excludes."""
+    for split in ("valid", "test"):
+        parser.add_argument(
+            f"--{split}",
+            default="0.1",
+            metavar="LIST_OR_SHARE",
+            help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
+        )
+    parser.add_argument(
+        "--most-bad",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the utterances, that may be left out (default 0.05)",
+    )
+    mean_of = parser.add_mutually_exclusive_group()
+    mean_of.add_argument(
+        "--normalise",
+        default="speaker",
+        metavar="OVER",
+        help="speaker (default), utterance or none: where mean and variance are taken",
+    )
+    return mean_of

@@ -1,0 +1,26 @@
+"""`gtcbmuf topology`"""
+
+from typing import Any
+
+from gtcbmuf.cli.common import Commands, add_config, job
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "topology", help="which workers form which group on which hosts; under mpirun or srun"
+    )
+    add_config(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Any) -> None:
+    """Print the map of the groups."""
+    with job() as world:
+        from gtcbmuf.mpi.topology import describe_groups, host_of_rank
+        from gtcbmuf.training.construction import plan_run
+
+        run = plan_run(world, arguments.config, arguments.set)
+        hosts = host_of_rank(run.world)
+        if run.world.rank == 0:
+            print(describe_groups(hosts, run.group_size))

@@ -1,0 +1,1 @@
+"""Clusters: their profile, what a step costs on them, plans, Slurm jobs, diagnosis."""

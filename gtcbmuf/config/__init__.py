@@ -1,0 +1,1 @@
+"""The configuration of a run: typed sections, recipes, and what `--set` overrides."""

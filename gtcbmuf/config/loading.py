@@ -1,0 +1,175 @@
+"""Reads a configuration: a TOML file or a recipe, overridden by `--set section.key=value`."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.toml import explain, read_shipped, shipped_names
+from gtcbmuf.config.schema import Config
+from gtcbmuf.methods import EXCHANGES, FILTERS
+
+#: Characters of the longest configuration that is read: tomllib's time can grow with their square.
+_LONGEST = 1 << 14
+#: Sections whose `kind` says which keys they have.
+_KINDS: Mapping[str, Mapping[str, type[Struct]]] = {"exchange": EXCHANGES, "block_filter": FILTERS}
+
+
+def recipe_names() -> list[str]:
+    """The configurations that ship with the package: one for each method."""
+    return shipped_names("gtcbmuf.config", "recipes")
+
+
+def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Keys of another `kind` of exchange or block filter are checked and have no effect, so that the
+    same settings can be given to all methods.
+
+    Args:
+        source: the name of a recipe, or the path of a TOML file.
+        assignments: `section.key=value` with a TOML value or a bare word, each of which
+            overrides the file.
+
+    Raises:
+        UserError: a file that is missing or not TOML, an unknown key, a value out of its bounds.
+
+    Example:
+        >>> load_config("gtc-bmuf", ["exchange.tau=8"]).exchange.tau
+        8.0
+    """
+    try:
+        tree = _parse(_read(source))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not a TOML file: {error}") from None
+    _check_keys(tree, source)
+    for assignment in assignments:
+        _assign(tree, assignment)
+    config: Config = _convert(_drop_keys_of_other_kinds(source, tree), Config, source)
+    every = config.train.checkpoint_every
+    if not re.fullmatch(r"never|[1-9]\d{0,8} (steps|minutes)", every):
+        raise UserError(
+            f"{source}: train.checkpoint_every = {every!r}: expected 'never', or a number of steps "
+            "or minutes such as '500 steps'"
+        )
+    density = getattr(config.exchange, "density", "any")
+    if config.exchange.overlaps and density != "any":
+        raise UserError(
+            f"{source}: exchange.density = {density}: expected 'any' with exchange.overlap, which "
+            "exchanges each part of the model by itself"
+        )
+    return config
+
+
+def _read(source: str) -> str:
+    if source in recipe_names():
+        return read_shipped("gtcbmuf.config", "recipes", source)
+    try:
+        with Path(source).open(encoding="utf-8") as file:
+            return file.read(_LONGEST + 1)
+    except FileNotFoundError:
+        raise UserError(
+            f"{source}: neither a file nor a recipe; the recipes are {', '.join(recipe_names())}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot be read as a configuration: {error}") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text) > _LONGEST:
+        raise ValueError(f"more than {_LONGEST} characters")
+    return tomllib.loads(text)
+
+
+def _convert(tree: Mapping[str, Any], kind: type[Any], source: str) -> Any:
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        key, fault = explain(error, tree)
+        raise UserError(f"{source}: {fault}{_choices(key) if key else ''}") from None
+
+
+def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tables, each tier with the keys of its own kind alone."""
+    kept = dict(tree)
+    for section, specs in _KINDS.items():
+        if not isinstance(table := tree.get(section, {}), dict):
+            continue
+        table = {"kind": "none", **table}
+        if not isinstance(table["kind"], str) or table["kind"] not in specs:
+            kept[section] = table  # is refused
+            continue
+        own = _keys(specs[table["kind"]])
+        for key, value in table.items():
+            if key not in own:
+                kind, owner = next((k, spec) for k, spec in specs.items() if key in _keys(spec))
+                alone = msgspec.defstruct("Alone", [(section, owner)], forbid_unknown_fields=True)
+                _convert({section: {"kind": kind, key: value}}, alone, source)
+        kept[section] = {key: value for key, value in table.items() if key in own}
+    return kept
+
+
+def _keys(struct: type[Struct]) -> dict[str, Any]:
+    """The keys of a table and their types."""
+    kind = {"kind": str} if struct.__struct_config__.tag_field else {}
+    return kind | {field.name: field.type for field in msgspec.structs.fields(struct)}
+
+
+def valid_keys() -> dict[str, Any]:
+    """Every `section.key` of a configuration, with its type."""
+    keys: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Config):
+        for struct in _KINDS.get(field.name, {"": field.type}).values():
+            for key, kind in _keys(struct).items():
+                keys.setdefault(f"{field.name}.{key}", kind)
+    return keys
+
+
+def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
+    """Refuse the first unknown key with its path and the nearest valid one."""
+    sections, valid = Config.__struct_fields__, list(valid_keys())
+    for name, section in tree.items():
+        keys = section if isinstance(section, dict) else {}
+        for path in [f"{name}.{key}" for key in keys] or [name]:
+            if path not in valid and path not in sections:
+                raise UserError(f"{origin}: unknown key {path}; {_nearest(path, valid)}")
+
+
+def _nearest(path: str, valid: list[str]) -> str:
+    same_name = [key for key in valid if key.partition(".")[2] == path.rpartition(".")[2]]
+    cutoff = 0.0 if same_name else 0.7
+    close = difflib.get_close_matches(path, same_name or valid, n=1, cutoff=cutoff)
+    return f"did you mean {close[0]}?" if close else f"the valid keys are {', '.join(valid)}"
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, value = assignment.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise UserError(f"--set {assignment}: expected section.key=value")
+    if assignment != assignment.encode(errors="replace").decode():  # not text
+        raise UserError(f"--set {assignment!r}: expected UTF-8")
+    _check_keys({section: {key: None}}, "--set")
+    try:
+        [parsed] = _parse(f"value = {value}").values()
+    except (ValueError, RecursionError):
+        parsed = value.strip()  # a bare word: --set exchange.kind=gtc
+    table = tree.setdefault(section, {})
+    if isinstance(table, dict):
+        table[key] = parsed
+
+
+def _choices(path: str) -> str:
+    section, _, key = path.partition(".")
+    if key == "kind":
+        return f"; valid words: {', '.join(_KINDS[section])}"
+    kind = valid_keys().get(path)
+    literals = [kind, *get_args(kind)]
+    words = [word for literal in literals for word in get_args(literal) if isinstance(word, str)]
+    return f"; valid words: {', '.join(words)}" if words else ""

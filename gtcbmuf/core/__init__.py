@@ -1,0 +1,1 @@
+"""The paper. `algorithm` is the whole method; `wire` and `kernels` serve it."""

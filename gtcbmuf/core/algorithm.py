@@ -1,0 +1,674 @@
+"""Two-tiered distributed training (Ladkat et al., Interspeech 2019), whole.
+
+N workers train replicas of one model on their own shares of the data. They form G groups of M.
+
+Tier 1, inside a group, at every step: the workers *exchange* what they learnt. With gradient
+threshold compression (GTC; Strom, Interspeech 2015) a worker adds its gradient to a residual, and
+sends only where the residual has reached tau: one bit, the sign. Everyone in the group applies
+the same messages, so the group's replicas never part.
+
+Tier 2, across the groups, at the end of every block of K steps: the leaders of the groups average
+their models and *filter* the change that the block made, with a momentum that runs from block to
+block (BMUF; Chen and Huo, ICASSP 2016), and broadcast the result in their groups.
+
+    for every step:
+        update = exchange(gradient of my minibatch)                          # tier 1
+        model -= learning rate * update
+        at the end of a block: block_filter(model)                           # tier 2
+
+The methods are combinations: sync SGD is a dense exchange in one group of N; GTC a compressed one;
+BMUF a block filter over N groups of one; the hybrid has both.
+
+A model here is one flat float32 vector of n parameters, whatever it computes: bring your own. A
+gradient is the SUM over a worker's minibatch, and an update the sum over its group, so tau is in
+the unit of a summed gradient and the learning rate is per frame.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.base.arrays import Vector
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.partition import share
+from gtcbmuf.core import kernels, wire
+from gtcbmuf.core.checks import (
+    NotFiniteError,
+    VectorCheck,
+    check_above_zero,
+    check_integer,
+    check_share,
+    check_target,
+)
+from gtcbmuf.core.error_feedback import ErrorFeedback
+from gtcbmuf.core.meter import Meter
+from gtcbmuf.mpi.collectives import MessageGather, RankOrderSum
+from gtcbmuf.mpi.job import check_replicas
+from gtcbmuf.mpi.topology import Topology
+
+State = dict[str, NDArray[Any]]
+
+
+class Update(Protocol):
+    """The sum of what the workers of a group sent in one step; the same bits on all of them."""
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update, in place. Call it before the next exchange."""
+        ...
+
+
+class Exchange(Protocol):
+    """Tier 1: what a group does with its gradients at every step."""
+
+    def __call__(self, gradient: Vector) -> Update:
+        """Take this worker's gradient (n,), return the group's update; collective in the group.
+
+        Raises:
+            ValueError: the gradient has another length or type.
+            NotFiniteError: it is not finite; nothing was sent.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drop what has not been sent yet."""
+        ...
+
+    def state(self) -> State:
+        """Views of all arrays that the next call depends on, to be saved or copied."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        ...
+
+
+class BlockFilter(Protocol):
+    """Tier 2: what the groups do with their models at the end of a block."""
+
+    def __call__(self, model: Vector) -> None:
+        """Filter this worker's model (n,) in place; collective in the world.
+
+        Raises:
+            ValueError: the model has another length or type.
+            NotFiniteError: it is not finite; nothing was sent.
+        """
+        ...
+
+    def anchor(self, model: Vector) -> Vector:
+        """A new vector: the global model to evaluate and save, given that of the last call.
+
+        Collective in the world.
+        """
+        ...
+
+    def state(self) -> State:
+        """Views of all arrays that the next call depends on, to be saved or copied."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        ...
+
+
+# Tier 1
+
+
+@dataclass(frozen=True)
+class DenseUpdate:
+    """A vector (n,) as an update.
+
+    Example:
+        >>> import numpy as np
+        >>> model = np.zeros(2, np.float32)
+        >>> DenseUpdate(np.array([1, 2], np.float32)).add_to(model, -0.5)
+        >>> model.tolist()
+        [-0.5, -1.0]
+    """
+
+    vector: Vector
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update."""
+        check_target("the vector to add to", vector, self.vector.size)
+        kernels.add_scaled(self.vector, np.float32(scale), vector)
+
+
+class NoExchange:
+    """A worker on its own: its gradient is the update.
+
+    Args:
+        parameters: n, below 2^31.
+
+    Example:
+        >>> import numpy as np
+        >>> exchange, model = NoExchange(3), np.zeros(3, np.float32)
+        >>> exchange(np.array([1, 2, 3], np.float32)).add_to(model, -0.5)
+        >>> model.tolist()
+        [-0.5, -1.0, -1.5]
+    """
+
+    def __init__(self, parameters: int) -> None:
+        self._check = VectorCheck("gradient", "step", parameters)
+
+    def __call__(self, gradient: Vector) -> Update:
+        gradient = self._check(gradient)
+        self._check.require_finite(gradient)
+        return DenseUpdate(gradient)
+
+    def forget(self) -> None:
+        """Nothing is left unsent."""
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""
+
+
+class DenseExchange(NoExchange):
+    """Sync SGD: the exact sum of the group's gradients.
+
+    Args:
+        group: this worker's group.
+        parameters: n, below 2^31.
+        meter: counts.
+        ordered: add in rank order, so that a slice has the bits that it has in the whole; by
+            default as the MPI library does it best.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpi4py import MPI
+        >>> exchange, model = DenseExchange(MPI.COMM_SELF, 2), np.zeros(2, np.float32)
+        >>> exchange(np.array([1, -2], np.float32)).add_to(model, -1)
+        >>> model.tolist()
+        [-1.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        group: MPI.Comm,
+        parameters: int,
+        meter: Meter | None = None,
+        *,
+        ordered: bool = False,
+    ) -> None:
+        super().__init__(parameters)
+        self._group = group
+        self._parts = RankOrderSum(group, parameters) if ordered else None
+        self._sum = np.empty(parameters, np.float32)
+        self._meter = meter or Meter()
+
+    def __call__(self, gradient: Vector) -> Update:
+        gradient = self._check(gradient)
+        self._check.require_finite(gradient)
+        with self._meter.time("communicate"):
+            if self._parts is None:
+                self._group.Allreduce(gradient, self._sum)
+            else:
+                self._parts.gather(self._parts.scatter(gradient), self._sum)
+        self._meter.updates_sent += gradient.size
+        self._meter.bytes_sent += gradient.nbytes if self._group.size > 1 else 0
+        return DenseUpdate(self._sum)
+
+
+@dataclass(frozen=True)
+class GTCUpdate:
+    """The messages of a group's workers, in rank order, and what decodes them."""
+
+    messages: NDArray[np.uint32]
+    decoder: wire.Decoder
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * (sum of the messages): on all workers in the same order, so the same
+        bits.
+
+        Raises:
+            MessageError: a message cannot be read; names who sent it.
+        """
+        check_target("the vector to add to", vector, self.decoder.parameters)
+        try:
+            self.decoder.add_all(self.messages, scale, vector)
+        except wire.WireError as error:
+            raise MessageError(error) from None
+
+
+#: How fast tau follows a density. With 0.3, 0.6 and 1.2 the density of an epoch of the quickstart
+#: stayed nearest to 0.0003, 0.001, 0.01 and 0.1 with 0.6; above that it swings, below it lags.
+GAIN = 0.5
+
+
+class MessageError(UserError):
+    """A worker's message cannot be what it sent: memory or a network is at fault."""
+
+    status = 1
+
+    def __init__(self, error: ValueError) -> None:
+        super().__init__(f"a damaged message in a group of workers: {error}")
+
+
+class GTCExchange(ErrorFeedback):
+    """Gradient threshold compression (Strom 2015, section 2).
+
+    residual += gradient; where |residual| >= tau: send sign(residual) * tau and take that off the
+    residual. At most one tau per parameter and step; what was sent and the new residual together
+    are the old residual and the gradient.
+
+    Tau is fixed, or it follows a density (not in the paper): after each step
+
+        tau *= clip(group's density / density asked for, 1/4, 4) ^ (GAIN * sqrt(density asked for))
+
+    which the workers of a group compute alike, from each other's messages. The root is about what a
+    residual moves in a step, over tau (a random walk reaches tau after (tau / move)^2 steps): if
+    tau moved further, nothing would reach it in one step, and too much in the next.
+
+    Args:
+        group: this worker's group.
+        parameters: n, below 2^31.
+        tau: the threshold, in the unit of a summed gradient; with a density, that of the first
+            step.
+        meter: counts.
+        density: share of the parameters that are to be sent in a step, above 0 and below 1.
+
+    Raises:
+        ValueError: n, tau or the density is out of its range.
+
+    Raises, when called:
+        MessageError: a message cannot be as long as it says; names who sent it.
+        NotFiniteError: the gradient is not finite. It was added to a part of the residual: restore
+            a `state` before you go on.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpi4py import MPI
+        >>> exchange, model = GTCExchange(MPI.COMM_SELF, 3, tau=1.0), np.zeros(3, np.float32)
+        >>> exchange(np.array([0.75, -2.5, 0], np.float32)).add_to(model, -1)
+        >>> model.tolist(), exchange.state()["residual"].tolist()
+        ([0.0, 1.0, 0.0], [0.75, -1.5, 0.0])
+    """
+
+    def __init__(
+        self,
+        group: MPI.Comm,
+        parameters: int,
+        tau: float,
+        meter: Meter | None = None,
+        *,
+        density: float | None = None,
+    ) -> None:
+        super().__init__(group, parameters, meter)
+        self._tau = np.array([check_above_zero("tau", tau)], np.float32)
+        self._density = (
+            None if density is None else check_share("density", density, above_zero=True)
+        )
+        self._encoder, self._decoder = wire.Encoder(parameters), wire.Decoder(parameters)
+        self._gather = MessageGather(group, wire.max_words(parameters))
+
+    def __call__(self, gradient: Vector) -> Update:
+        gradient = self._check(gradient)
+        try:
+            with self._meter.time("encode"):
+                # residual += gradient; where it reaches tau, sign(residual) * tau is moved to words
+                words = self._encoder.encode(self._residual, gradient, self.tau)
+        except FloatingPointError:
+            raise self._check.error(self._residual, gradient) from None
+        try:
+            with self._meter.time("communicate"):
+                messages, sent = self._gather(words)
+        except ValueError as error:
+            raise MessageError(error) from None
+        counts = wire.counts(messages)
+        self._meter.updates_sent += int(counts[self._group.rank])
+        self._meter.bytes_sent += 4 * sent if self._group.size > 1 else 0
+        if self._density is not None:
+            self._follow(int(counts.sum()) / len(counts), self._density)
+        return GTCUpdate(messages, self._decoder)
+
+    @property
+    def tau(self) -> float:
+        """The threshold of the next step."""
+        return float(self._tau[0])
+
+    def _follow(self, count: float, density: float) -> None:
+        """Move tau towards a density, now that `count` of the parameters were sent."""
+        ratio = min(max(count / self._residual.size / density, 1 / 4), 4)
+        tau = self.tau * ratio ** (GAIN * math.sqrt(density))
+        self._tau[0] = min(max(tau, 1e-30), 1e30)
+
+    def state(self) -> State:
+        """The residual (n,), tau (1,), and the size of slots (1,) that messages travel in."""
+        return {**super().state(), "tau": self._tau, "slot": self._gather.slot}
+
+
+# Tier 2
+
+
+class NoFilter:
+    """One group is on its own: its model is the global one.
+
+    Args:
+        parameters: n, below 2^31.
+
+    Example:
+        >>> import numpy as np
+        >>> block_filter, model = NoFilter(2), np.ones(2, np.float32)
+        >>> block_filter(model)
+        >>> block_filter.anchor(model).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, parameters: int) -> None:
+        self._check = VectorCheck("model", "block", parameters)
+
+    def __call__(self, model: Vector) -> None:
+        self._check(model)
+        self._check.require_finite(model)
+
+    def anchor(self, model: Vector) -> Vector:
+        """A copy of the model."""
+        return model.copy()
+
+    def state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Nothing."""
+
+
+class BMUF:
+    """Blockwise model-update filtering (Chen and Huo 2016, section 2).
+
+    With the anchor W, the start S of the block, and A the average of the groups' models,
+
+        G(t)     = A(t) - S(t-1)                         what the block changed
+        Delta(t) = eta * Delta(t-1) + zeta * G(t)        filtered
+        W(t)     = W(t-1) + Delta(t)
+        S(t)     = W(t)                                  classical block momentum (CBM)
+                 = W(t) + eta * Delta(t)                 Nesterov block momentum (NBM)
+
+    and every worker goes on from S(t). Under a constant G(t) the anchor moves by zeta / (1 - eta)
+    G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1; the first blocks can be
+    averaged so.
+
+    The leaders do this together, each for a part of the model; or, sharded, all workers do.
+
+    Args:
+        topology: groups and leaders.
+        model: (n,) float32, the start of the first block, the same bits on all workers.
+        momentum: eta, 0 <= eta < 1; None is 1 - 1/G for G groups.
+        learning_rate: zeta.
+        nesterov: NBM instead of CBM.
+        sharded: rank j of every group is the leader for the j-th of M slices of the model: each
+            host's links carry as much, but through M workers at a time. The bits are the same.
+        averaged: how many blocks, from the first, are plainly averaged.
+        meter: counts.
+
+    Raises:
+        ValueError: the model or a number is out of its range.
+        ReplicaError: the workers' models differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpi4py import MPI
+        >>> from gtcbmuf import Topology
+        >>> model = np.zeros(2, np.float32)
+        >>> bmuf = BMUF(Topology(MPI.COMM_SELF, 1), model, momentum=0.5)
+        >>> for _ in range(2):
+        ...     model += 1  # a block of steps
+        ...     bmuf(model)
+        >>> model.tolist()  # 1, then 1 + 1/2 more
+        [2.5, 2.5]
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        model: Vector,
+        *,
+        momentum: float | None = None,
+        learning_rate: float = 1.0,
+        nesterov: bool = False,
+        sharded: bool = False,
+        averaged: int = 0,
+        meter: Meter | None = None,
+    ) -> None:
+        check_target("model", model)
+        self._check = VectorCheck("model", "block", model.size)
+        eta = 1 - 1 / topology.groups if momentum is None else check_share("momentum", momentum)
+        self._eta = np.float32(eta)
+        self._zeta = np.float32(check_above_zero("learning_rate", learning_rate))
+        self._averaged = check_integer("averaged", averaged, 0)
+        self._nesterov = nesterov
+        check_replicas(topology.world, model, "start of the first block")
+        self._group, self._groups = topology.group, topology.groups
+        self._blocks = np.zeros(1, np.int64)  # so many are done
+        self._meter = meter or Meter()
+        # Slices of the model that have a leader of their own in the group: (first, end).
+        leaders = self._group.size if sharded else 1
+        self._slices = [share(model.size, leaders, leader) for leader in range(leaders)]
+        self._leads = self._group.rank < leaders
+        if self._leads:
+            self._led = slice(*self._slices[self._group.rank])
+            led = model[self._led]
+            self._parts = RankOrderSum(topology.peers, led.size)
+            self._anchor = led[self._parts.mine].copy()
+            self._start = self._anchor.copy() if nesterov else self._anchor
+            self._delta = np.zeros_like(self._anchor)
+
+    def __call__(self, model: Vector) -> None:
+        self._check.require_finite(self._check(model))
+        with self._meter.time("filter"):
+            if self._leads:
+                self._filter(model[self._led])
+            self._spread(model)
+            self._blocks += 1
+
+    def _filter(self, led: Vector) -> None:
+        averages = self._blocks[0] < self._averaged
+        eta, zeta = (0, 1) if averages else (self._eta, self._zeta)
+        change = self._parts.scatter(led)
+        change /= np.float32(self._groups)  # A(t)
+        change -= self._start  # G(t)
+        change *= zeta
+        self._delta *= eta
+        self._delta += change
+        self._anchor += self._delta
+        if self._nesterov:
+            np.multiply(self._delta, eta, out=self._start)
+            self._start += self._anchor
+        self._parts.gather(self._start, led)
+        self._meter.bytes_sent += led.nbytes if self._groups > 1 else 0
+
+    def _spread(self, model: Vector) -> None:
+        """Give the group what its leaders have of the model."""
+        if len(self._slices) == 1:
+            self._group.Bcast(model, root=0)
+        else:
+            counts = [end - first for first, end in self._slices]
+            self._group.Allgatherv(MPI.IN_PLACE, [model, counts])
+        if self._leads and self._group.size > 1:
+            self._meter.bytes_sent += model[self._led].nbytes
+
+    def anchor(self, model: Vector) -> Vector:
+        """A new vector: W(t) of the last block on every worker, given its S(t); collective."""
+        if not self._nesterov:
+            return model.copy()
+        anchor = np.empty_like(model)
+        if self._leads:
+            self._parts.gather(self._anchor, anchor[self._led])
+        self._spread(anchor)
+        return anchor
+
+    def state(self) -> State:
+        """Blocks (1,); with anchor, start and Delta of the part that this worker filters."""
+        if not self._leads:
+            return {"blocks": self._blocks}
+        filtered = {"anchor": self._anchor, "start": self._start, "delta": self._delta}
+        return {"blocks": self._blocks, **filtered}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for name, vector in self.state().items():
+            vector[:] = state[name]
+
+
+# The step loop
+
+
+class Descent:
+    """model -= learning rate * update, with heavy-ball momentum if that is above 0.
+
+    Args:
+        parameters: n, below 2^31.
+        momentum: from 0 to below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> descent, model = Descent(1, momentum=0.5), np.zeros(1, np.float32)
+        >>> for _ in range(2):
+        ...     descent(model, DenseUpdate(np.ones(1, np.float32)), 0.25)
+        >>> model.tolist()  # -0.25, then -0.25 * 1.5 more
+        [-0.625]
+    """
+
+    def __init__(self, parameters: int, momentum: float = 0.0) -> None:
+        self._momentum = np.float32(check_share("momentum", momentum))
+        self._velocity = np.zeros(parameters, np.float32) if momentum else None
+
+    def __call__(self, model: Vector, update: Update, learning_rate: float) -> None:
+        if self._velocity is None:
+            update.add_to(model, -learning_rate)
+        else:
+            self._velocity *= self._momentum
+            update.add_to(self._velocity, 1.0)
+            kernels.add_scaled(self._velocity, np.float32(-learning_rate), model)
+
+    def forget(self) -> None:
+        """Momentum starts again from 0."""
+        if self._velocity is not None:
+            self._velocity[:] = 0
+
+    def state(self) -> State:
+        """The velocity (n,), with momentum."""
+        return {} if self._velocity is None else {"velocity": self._velocity}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for name, vector in self.state().items():
+            vector[:] = state[name]
+
+
+class Worker:
+    """One worker: a replica of the model between the two tiers.
+
+    Args:
+        model: (n,) float32, changed in place; the same bits on all workers at the start.
+        exchange: tier 1.
+        block_filter: tier 2.
+        period: K, steps per block.
+        descent: applies updates to the model; by default without momentum.
+        flush: at a block's end, gives an update to apply before the filter, such as what an
+            exchange has not sent yet.
+        forgetting: what forgets at a block's end, such as the descent (its momentum) or the
+            exchange (its residual). The paper is silent; `gtcbmuf train` resets the momentum.
+        meter: counts; the one that the two tiers were given.
+
+    Raises:
+        ValueError: the model cannot be changed in place, or the period is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> model = np.zeros(2, np.float32)
+        >>> worker = Worker(model, NoExchange(2), NoFilter(2), period=10)
+        >>> target = np.array([1, -1], np.float32)
+        >>> worker.run(100, lambda step: model - target, lambda step: 0.1)
+        >>> np.round(model, 2).tolist()
+        [1.0, -1.0]
+    """
+
+    def __init__(
+        self,
+        model: Vector,
+        exchange: Exchange,
+        block_filter: BlockFilter,
+        period: int,
+        descent: Descent | None = None,
+        *,
+        flush: Callable[[], Update] | None = None,
+        forgetting: Sequence[Exchange | Descent] = (),
+        meter: Meter | None = None,
+    ) -> None:
+        check_target("model", model)
+        self.model, self.exchange, self.block_filter = model, exchange, block_filter
+        self.period = check_integer("period", period, 1)
+        self.descent = descent or Descent(model.size)
+        self.flush, self.forgetting = flush, forgetting
+        self.meter = meter or Meter()
+
+    def run(
+        self,
+        steps: int,
+        gradient: Callable[[int], Vector],
+        learning_rate: Callable[[int], float],
+        *,
+        first: int = 0,
+        after: Callable[[int], object] = lambda step: None,
+    ) -> None:
+        """An epoch: `steps` steps, the same number on all workers; the last one ends a block.
+
+        Args:
+            steps: how many.
+            gradient: step (0 to steps - 1) -> the gradient (n,) of the model as it is then,
+                summed over this worker's minibatch.
+            learning_rate: step -> per-frame learning rate, the same on all workers.
+            first: the step to begin with, to go on from a `state`.
+            after: called with every step that is done.
+
+        Raises:
+            ValueError: a gradient has another length or type, or a learning rate is not finite.
+            NotFiniteError: a gradient or the model is not finite; names rank and step, or block.
+        """
+        for step in range(first, steps):
+            with self.meter.time("compute"):
+                mine = gradient(step)
+            try:
+                update = self.exchange(mine)  # tier 1
+            except NotFiniteError as error:
+                error.number = step + 1
+                raise
+            rate = learning_rate(step)
+            if not math.isfinite(rate):
+                raise ValueError(f"learning rate of step {step}: {rate}; expected a finite number")
+            with self.meter.time("decode"):
+                self.descent(self.model, update, rate)
+            if (step + 1) % self.period == 0 or step + 1 == steps:
+                if self.flush is not None:
+                    self.descent(self.model, self.flush(), rate)
+                self.block_filter(self.model)  # tier 2
+                for part in self.forgetting:
+                    part.forget()
+            after(step)
+
+    def state(self) -> State:
+        """What the next step depends on, besides its number and the data."""
+        parts = {
+            f"{part}.{name}": vector
+            for part, owner in self._parts().items()
+            for name, vector in owner.state().items()
+        }
+        return {"descent.model": self.model, **parts}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self.model[:] = state["descent.model"]
+        for part, owner in self._parts().items():
+            owner.restore({name: state[f"{part}.{name}"] for name in owner.state()})
+
+    def _parts(self) -> dict[str, Descent | Exchange | BlockFilter]:
+        return {"descent": self.descent, "exchange": self.exchange, "filter": self.block_filter}

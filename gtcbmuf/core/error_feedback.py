@@ -1,0 +1,59 @@
+"""Error feedback: what a worker has not sent yet stays with it, as a residual.
+
+Loads neither MPI nor Numba, so that declarations of methods can use it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.core.checks import VectorCheck
+from gtcbmuf.core.meter import Meter
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from gtcbmuf.core.algorithm import Update
+
+
+class ErrorFeedback:
+    """The residual of an exchange: a base class.
+
+    Args:
+        group: this worker's group.
+        parameters: n, below 2^31.
+        meter: counts.
+
+    Raises:
+        ValueError: n is out of its range.
+    """
+
+    def __init__(self, group: "MPI.Comm", parameters: int, meter: Meter | None = None) -> None:
+        self._check = VectorCheck("gradient", "step", parameters)
+        self._group, self._meter = group, meter or Meter()
+        self._residual = np.zeros(parameters, np.float32)
+
+    def flush(self) -> "Update":
+        """Exchange all that has not been sent yet, densely; collective in the group."""
+        from gtcbmuf.core.algorithm import DenseUpdate
+
+        everything = np.empty_like(self._residual)
+        with self._meter.time("communicate"):
+            self._group.Allreduce(self._residual, everything)
+        self._meter.bytes_sent += everything.nbytes if self._group.size > 1 else 0
+        self.forget()
+        return DenseUpdate(everything)
+
+    def forget(self) -> None:
+        """residual = 0."""
+        self._residual[:] = 0
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The residual (n,), a view."""
+        return {"residual": self._residual}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from a `state`."""
+        for name, array in self.state().items():
+            array[:] = state[name]

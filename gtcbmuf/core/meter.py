@@ -1,0 +1,60 @@
+"""Counts what a worker does in an epoch: seconds by part, bytes, updates."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PARTS = ("read", "compute", "encode", "communicate", "decode", "filter")
+
+
+class Meter:
+    """What one worker did since `reset`; give the same one to both tiers and the worker.
+
+    Attributes:
+        seconds: of each part of PARTS.
+        bytes_sent: the payload that this worker handed to MPI for others, both tiers together,
+            before whatever forwarding a collective does with it.
+        part: which is being timed now; nothing between them.
+        updates_sent: parameters whose update was sent to the group, summed over the steps.
+
+    Example:
+        >>> import numpy as np
+        >>> from mpi4py import MPI
+        >>> from gtcbmuf import GTCExchange
+        >>> exchange = GTCExchange(MPI.COMM_SELF, 100, 1.0, meter := Meter())
+        >>> update = exchange(np.linspace(0, 2, 100, dtype=np.float32))
+        >>> meter.updates_sent, meter.bytes_sent  # to others, and there are none
+        (50, 0)
+    """
+
+    def __init__(self) -> None:
+        self.part = ""
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again from zero."""
+        self._within = 0.0  # seconds of the `with` statements that ended
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.bytes_sent = 0
+        self.updates_sent = 0
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        """Add the seconds of a `with` statement to a part, less those of statements within it."""
+        begin, before = time.perf_counter(), self._within
+        outer, self.part = self.part, part
+        yield
+        self.part = outer
+        seconds = time.perf_counter() - begin
+        self.seconds[part] += seconds - (self._within - before)
+        self._within = before + seconds
+
+    def state(self) -> dict[str, float]:
+        """What it counted, by name."""
+        counts = {"bytes_sent": self.bytes_sent, "updates_sent": self.updates_sent}
+        return {**self.seconds, **counts}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from a `state`."""
+        self.seconds = {part: float(state[part]) for part in PARTS}
+        self.bytes_sent, self.updates_sent = int(state["bytes_sent"]), int(state["updates_sent"])

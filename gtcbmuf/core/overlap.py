@@ -1,0 +1,171 @@
+"""Tier 1 while the gradient is still being computed: an exchange for each slice of the model.
+
+Back-propagation finishes the gradient from its end to its beginning. A thread of its own exchanges
+whatever is final, slice after slice, with the exchanges of `gtcbmuf.core.algorithm` as they are. So
+the result has the same bits as without overlap (a dense one's, added in rank order).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from gtcbmuf.base.arrays import Vector
+from gtcbmuf.core.algorithm import Exchange, State, Update
+from gtcbmuf.core.checks import NotFiniteError, VectorCheck
+from gtcbmuf.core.meter import Meter
+
+#: Parameters that are worth an exchange of their own.
+SMALLEST = 1 << 16
+
+#: Shapes of a model's arrays, in the order of the flat vector.
+Shapes = Sequence[tuple[int, ...]]
+
+
+class Flushing(Exchange, Protocol):
+    """An exchange that keeps a residual, and can send all of it."""
+
+    def flush(self) -> Update:
+        """Exchange all that has not been sent yet, densely; collective in the group."""
+        ...
+
+
+def count_parameters(shapes: Shapes) -> int:
+    """The length n of a flat vector of arrays with these shapes.
+
+    Example:
+        >>> count_parameters([(3, 4), (4,)])
+        16
+    """
+    return sum(map(math.prod, shapes))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of a model's arrays, one after the other.
+
+    Attributes:
+        first, end: the range of their parameters.
+        shapes: of the arrays.
+    """
+
+    first: int
+    end: int
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def cut(shapes: Shapes) -> list[Slice]:
+    """Slices of a model, in order, none shorter than SMALLEST but the first.
+
+    Example:
+        >>> [(part.first, part.end) for part in cut([(300, 300), (300,), (300, 9), (9,)])]
+        [(0, 93009)]
+        >>> [(part.first, part.end) for part in cut([(9, 300), (300,), (300, 300), (300,)])]
+        [(0, 3000), (3000, 93300)]
+    """
+    slices: list[Slice] = []
+    end = first = count_parameters(shapes)
+    waiting: list[tuple[int, ...]] = []
+    for number, shape in reversed(list(enumerate(shapes))):
+        first -= math.prod(shape)
+        waiting.insert(0, shape)
+        if end - first >= SMALLEST or number == 0:
+            slices.insert(0, Slice(first, end, tuple(waiting)))
+            end, waiting = first, []
+    return slices
+
+
+@dataclass(frozen=True)
+class SlicedUpdate:
+    """Updates of slices of the model, each with its slice."""
+
+    updates: list[tuple[slice, Update]]
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update."""
+        for part, update in self.updates:
+            update.add_to(vector[part], scale)
+
+
+class Overlapped:
+    """An exchange that begins with a slice as soon as its gradient is final.
+
+    Args:
+        slices: in order; together they are the model.
+        build: a slice, and a meter -> its exchange; it must use a `PatientComm` of a communicator
+            that nothing else uses meanwhile.
+        meter: counts; waiting for what is not through counts as communicating.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[Slice],
+        build: Callable[[Slice, Meter], Exchange],
+        meter: Meter | None = None,
+    ) -> None:
+        self._slices = [slice(part.first, part.end) for part in slices]
+        self._check = VectorCheck("gradient", "step", slices[-1].end)
+        self._beside = Meter()
+        self._exchanges = [build(part, self._beside) for part in slices]
+        self._meter = meter or Meter()
+        self._thread = ThreadPoolExecutor(1, "exchange")
+        self._pending: list[Future[Update]] = []  # from the last slice to the first
+
+    def ready(self, gradient: Vector, first: int) -> None:
+        """Take note that gradient[first:] is final, and will not change before the exchange."""
+        while len(self._pending) < len(self._slices):
+            number = len(self._slices) - 1 - len(self._pending)
+            part = self._slices[number]
+            if part.start < first:
+                break
+            self._pending.append(self._thread.submit(self._exchanges[number], gradient[part]))
+
+    def __call__(self, gradient: Vector) -> Update:
+        gradient = self._check(gradient)
+        self.ready(gradient, 0)
+        updates: list[Update] = []
+        with self._meter.time("communicate"):
+            # As they were begun: what follows an error may wait for other ranks for ever.
+            for part, pending in zip(reversed(self._slices), self._pending, strict=True):
+                try:
+                    updates.insert(0, pending.result())
+                except NotFiniteError as error:
+                    error.shift(part.start, self._slices[-1].stop)
+                    raise
+        self._pending.clear()
+        self._count()
+        return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
+
+    def flush(self) -> Update:
+        """Exchange all that the slices' exchanges have not sent yet; collective in the group.
+
+        All of them must be `Flushing`.
+        """
+        with self._meter.time("communicate"):
+            flushed = [exchange.flush() for exchange in self._exchanges]  # type: ignore[attr-defined]
+        self._count()
+        return SlicedUpdate(list(zip(self._slices, flushed, strict=True)))
+
+    def _count(self) -> None:
+        self._meter.updates_sent += self._beside.updates_sent
+        self._meter.bytes_sent += self._beside.bytes_sent
+        self._beside.reset()
+
+    def forget(self) -> None:
+        """Drop what has not been sent yet."""
+        for exchange in self._exchanges:
+            exchange.forget()
+
+    def state(self) -> State:
+        """Those of the slices, by number."""
+        return {
+            f"{number}.{name}": array
+            for number, exchange in enumerate(self._exchanges)
+            for name, array in exchange.state().items()
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for number, exchange in enumerate(self._exchanges):
+            exchange.restore({name: state[f"{number}.{name}"] for name in exchange.state()})

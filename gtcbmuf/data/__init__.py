@@ -1,0 +1,1 @@
+"""Speech as frames with targets: corpus files, minibatches, features, imports, synthesis."""

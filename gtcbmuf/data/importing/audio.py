@@ -1,0 +1,200 @@
+"""Imports recordings and the times of their phones into a corpus; needs the extra `audio`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.data import features
+from gtcbmuf.data.corpus import SILENCE
+from gtcbmuf.data.corpus_writer import CorpusWriter
+from gtcbmuf.data.extras import require_extra
+from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
+from gtcbmuf.data.importing.ctm import read_ctm
+from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
+from gtcbmuf.data.importing.normalisation import check_normalisation
+from gtcbmuf.data.importing.phone_alignments import PhoneAlignments, fill_silence
+from gtcbmuf.data.importing.phone_names import map_labels
+from gtcbmuf.data.importing.recordings import read_samples
+from gtcbmuf.data.importing.speaker_splits import split_speakers
+from gtcbmuf.data.importing.textgrid import read_textgrids
+from gtcbmuf.data.importing.utterance_files import find_utterance_files
+
+_MIN_SAMPLE_RATE = 8000  # Hz: below telephone speech the mel bands become too narrow
+_MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
+_MAX_EXCESS = 0.05  # seconds that an alignment may be longer than the audio
+_MAX_SAMPLE = 1e9  # the energies of larger samples overflow float32
+_LAYOUT = "expected the alignment of a/b.wav as a/b.TextGrid, or in a CTM as that of a-b"
+
+
+def import_audio(
+    directory: Path,
+    out: Path,
+    *,
+    alignments: Path | None = None,
+    sample_rate: int = 16000,
+    valid: str = "0.1",
+    test: str = "0.1",
+    normalise: str = "speaker",
+    most_bad: float = 0.05,
+) -> str:
+    """Import recordings and their alignments into a corpus.
+
+    Each recording, a .wav or .flac file with one channel, is an utterance. Its name is its path
+    below `directory` without the suffix, with "-" for "/". Its speaker is the folder of the file. A
+    recording in `directory` itself is its own speaker. Hidden files are skipped.
+
+    Labels of silence become the phone "sil", and so does all time without a label. ARPAbet's vowels
+    lose their stress. Phones lose their position in the word if all labels but silences have one:
+    AH0_B becomes AH. The targets are the thirds of every phone.
+
+    The import leaves out utterances that it cannot use. The log `out`.log, beside `out`, names
+    each with the reason. The same arguments and files give the same corpus. Memory holds all
+    alignments, at 20 bytes a phone, and the frames of one speaker at a time.
+
+    Args:
+        directory: of the recordings.
+        out: path of the corpus. An earlier file is replaced.
+        alignments: a directory of TextGrids with the layout of `directory`, which is the default,
+            or a CTM of phones. A TextGrid has an interval tier "phones" or "SPEAKER - phones". A
+            CTM names utterances as above, or by their file names without the suffix.
+        sample_rate: of the features, in Hz. Audio with a higher rate is resampled.
+        valid: a share of the speakers, or a file that lists utterances or speakers, one per line.
+        test: likewise. All other utterances are for training.
+        normalise: "speaker" or "utterance", for mean 0 and variance 1 over its frames, or "none".
+        most_bad: the largest share of the utterances that may be left out.
+
+    Returns:
+        A line that describes the corpus.
+
+    Raises:
+        UserError: the extra is not installed, or an argument is invalid. A file is missing, damaged
+            or of another kind. Too many utterances cannot be used, or too few speakers are left.
+    """
+    modules = ("soundfile", "soxr", "praatio", "kaldi_native_fbank")
+    require_extra("audio", modules, "an import of audio needs")
+    check_normalisation(normalise)
+    if sample_rate < _MIN_SAMPLE_RATE:
+        raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} or more")
+
+    from importlib.metadata import version
+
+    recordings = find_utterance_files(directory, {".wav", ".flac"})
+    if not recordings:
+        raise UserError(f"{directory}: no recording below it; expected .wav or .flac files")
+    source = alignments or directory
+    read_alignments = read_ctm if source.is_file() else read_textgrids
+    phone_alignments = read_alignments(source, recordings)
+
+    names = recordings.keys() | phone_alignments.names()
+    exclusions = Exclusions(len(names), most_bad)
+    speaker_of = {name: _find_speaker(directory, path, name) for name, path in recordings.items()}
+    speakers = _group_by_speaker(speaker_of, phone_alignments, exclusions)
+    known_names = names | set(speaker_of.values())
+    split_of = split_speakers(speakers, known_names, {"valid": valid, "test": test})
+    phone_of = map_labels(phone_alignments.label_numbers)
+    phones = [SILENCE, *sorted(set(phone_of.values()) - {SILENCE})]
+    if len(phones) > _MAX_PHONES:
+        raise UserError(
+            f"{source}: {len(phones)} phones ({', '.join(phones[:EXAMPLES])}, ...); expected "
+            f"{_MAX_PHONES} at most: are these words?"
+        )
+    writer = CorpusWriter(
+        out,
+        phones=phones,
+        target_phone=[i // features.STATES for i in range(features.STATES * len(phones))],
+        attributes={
+            "source": "audio",
+            "soundfile": version("soundfile"),
+            "soxr": version("soxr"),
+            "kaldi_native_fbank": version("kaldi-native-fbank"),
+            "directory": str(directory),
+            "alignments": str(source),
+            "sample_rate": sample_rate,
+            "frame_shift_ms": 1000 * features.frame_shift(sample_rate) / sample_rate,
+            "valid": valid,
+            "test": test,
+            "normalisation": normalise,
+        },
+    )
+    index = {phone: i for i, phone in enumerate(phones)}
+    label_phones = [index[phone_of[label]] for label in phone_alignments.label_numbers]
+    reader = _UtteranceReader(
+        recordings, phone_alignments, np.array(label_phones, np.int64), sample_rate, exclusions
+    )
+    return write_imported_corpus(
+        writer, speakers, split_of, reader, exclusions, normalisation=normalise
+    )
+
+
+def _find_speaker(directory: Path, recording: Path, name: str) -> str:
+    """Return the folder of a recording, or the recording's name if it is in none."""
+    folder = recording.parent.relative_to(directory)
+    return name if folder == Path() else folder.as_posix()
+
+
+def _group_by_speaker(
+    speaker_of: Mapping[str, str], phone_alignments: PhoneAlignments, exclusions: Exclusions
+) -> dict[str, list[str]]:
+    """Return the utterances of each speaker that have audio and an alignment."""
+    speakers: dict[str, list[str]] = {}
+    for name, speaker in speaker_of.items():
+        if name in phone_alignments.alignments:
+            speakers.setdefault(speaker, []).append(name)
+        elif name not in phone_alignments.faults:
+            exclusions.add(name, "no alignment", _LAYOUT)
+    for name, fault in sorted(phone_alignments.faults.items()):
+        exclusions.add(name, fault)
+    return speakers
+
+
+class _UtteranceReader:
+    """Computes the features and targets of an utterance, and excludes unusable utterances.
+
+    Args:
+        recordings: the file of each utterance.
+        phone_alignments: of the utterances.
+        label_phones: (labels,) the phone of each label.
+        sample_rate: of the features, in Hz.
+        exclusions: receives the utterances that cannot be used.
+    """
+
+    def __init__(
+        self,
+        recordings: Mapping[str, Path],
+        phone_alignments: PhoneAlignments,
+        label_phones: NDArray[np.int64],
+        sample_rate: int,
+        exclusions: Exclusions,
+    ) -> None:
+        self._recordings, self._alignments = recordings, phone_alignments.alignments
+        self._label_phones, self._rate, self._exclusions = label_phones, sample_rate, exclusions
+
+    def __call__(self, name: str) -> LabelledFrames | None:
+        """Return the frames of an utterance, or None after excluding it.
+
+        Raises:
+            UserError: the recording is damaged, or no audio with one channel and a sufficient
+                rate, or the exclusions exceed their limit.
+        """
+        samples = read_samples(self._recordings[name], self._rate)
+        labels, times = self._alignments[name]
+        seconds, end = len(samples) / self._rate, times.max(initial=0)
+        if np.rint(end * self._rate) > len(samples) + _MAX_EXCESS * self._rate:
+            self._exclusions.add(
+                name, f"its alignment ends at {end:.3f} s, after its audio of {seconds:.3f} s"
+            )
+            return None
+        if not (np.abs(samples) < _MAX_SAMPLE).all():
+            self._exclusions.add(name, "samples that are NaN, infinite or absurdly large")
+            return None
+        matrix = features.log_mel(samples, self._rate)
+        if not len(matrix):
+            self._exclusions.add(name, f"{seconds:.3f} s of audio are too short for a frame")
+            return None
+        bounds = np.rint(times * self._rate).astype(np.int64)
+        phones, bounds = fill_silence(self._label_phones[labels], bounds, len(samples))
+        centres = features.frame_centres(len(matrix), self._rate)
+        return matrix, features.frame_targets(phones, bounds, centres)

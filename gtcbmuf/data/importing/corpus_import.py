@@ -1,0 +1,90 @@
+"""Writes imported utterances to a corpus, speaker by speaker."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import write_text
+from gtcbmuf.data.corpus import SPLITS
+from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
+from gtcbmuf.data.importing.exclusions import Exclusions
+from gtcbmuf.data.importing.normalisation import normalise_speaker
+
+#: Features (frames, dim) and targets (frames,) of an utterance.
+LabelledFrames = tuple[NDArray[np.float32], NDArray[np.uint16]]
+
+
+def write_imported_corpus(
+    writer: CorpusWriter,
+    speakers: Mapping[str, Sequence[str]],
+    split_of: Mapping[str, str],
+    read_utterance: Callable[[str], LabelledFrames | None],
+    exclusions: Exclusions,
+    *,
+    normalisation: str,
+) -> str:
+    """Write a corpus, and a log of the excluded utterances beside it.
+
+    Memory holds the frames of one speaker at a time.
+
+    Args:
+        writer: of the corpus, not yet entered.
+        speakers: the utterances of each speaker.
+        split_of: the split of each speaker.
+        read_utterance: returns the frames of the utterance with a name, or None after it has
+            excluded the utterance.
+        exclusions: receives the utterances that cannot be used.
+        normalisation: one of NORMALISATIONS.
+
+    Returns:
+        A line with the path of the corpus and the number of utterances in each split.
+
+    Raises:
+        UserError: a split is empty, the exclusions exceed their limit, or a file cannot be read or
+            written.
+    """
+    from tqdm import tqdm
+
+    counts = dict.fromkeys(SPLITS, 0)
+    with writer:
+        for speaker, names in tqdm(speakers.items(), "import", unit="speaker", disable=None):
+            split = split_of[speaker]
+            utterances = {
+                name: frames
+                for name in names
+                if (frames := read_utterance(name)) is not None
+                and _check_values(name, frames[0], normalisation, exclusions)
+            }
+            matrices = normalise_speaker(
+                [matrix for matrix, _ in utterances.values()], normalisation
+            )
+            for (name, (_, targets)), matrix in zip(utterances.items(), matrices, strict=True):
+                writer.add(split, Utterance(name, speaker, matrix, targets))
+            counts[split] += len(utterances)
+        for split, count in counts.items():
+            if not count:
+                raise UserError(
+                    f"{split} has no utterance that can be used{exclusions.format_examples()}"
+                )
+    log = Path(f"{writer.path}.log")
+    write_text(log, exclusions.format_log())
+    sizes = ", ".join(f"{count} utterances for {split}" for split, count in counts.items())
+    return f"{writer.path}: {sizes}; {len(exclusions)} of {exclusions.total} left out, see {log}"
+
+
+def _check_values(
+    name: str, matrix: NDArray[np.float32], normalisation: str, exclusions: Exclusions
+) -> bool:
+    """Return whether a corpus can store the features; otherwise exclude the utterance."""
+    # Features that stay as they are must fit into float16.
+    largest = float(np.finfo(np.float16).max) if normalisation == "none" else np.inf
+    if not np.isfinite(matrix).all():
+        exclusions.add(name, "NaN or infinite features")
+        return False
+    if np.abs(matrix).max() > largest:
+        exclusions.add(name, f"features beyond {largest:g}, which float16 cannot hold")
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""Imports Kaldi's features and alignments into a corpus; needs the extra `kaldi`."""
+
+import glob
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import writing
+from gtcbmuf.data.corpus_writer import CorpusWriter
+from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
+from gtcbmuf.data.importing.exclusions import Exclusions
+from gtcbmuf.data.importing.kaldi_alignments import CONVERSION, MAX_TARGETS, KaldiAlignments
+from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
+from gtcbmuf.data.importing.kaldi_tables import (
+    read_matrix,
+    read_scp,
+    read_speakers,
+    require_kaldi_native_io,
+)
+from gtcbmuf.data.importing.normalisation import check_normalisation
+from gtcbmuf.data.importing.speaker_splits import split_speakers
+
+_CHAIN_MODEL = (
+    "most alignments have a third of their features' frames: a chain model's; expected those of a "
+    f"model with a target per frame, such as tri3b; then {CONVERSION}"
+)
+
+
+def import_kaldi(
+    feats: Path,
+    ali: str,
+    out: Path,
+    *,
+    utt2spk: Path | None = None,
+    pdfs: int | None = None,
+    valid: str = "0.1",
+    test: str = "0.1",
+    normalise: str = "speaker",
+    cmvn: Path | None = None,
+    most_bad: float = 0.05,
+) -> str:
+    """Import Kaldi's features and alignments into a corpus.
+
+    The import leaves out utterances that it cannot use. The log `out`.log, beside `out`, names
+    each with the reason. The same arguments and files give the same corpus. Memory holds the frames
+    of one speaker at a time.
+
+    Args:
+        feats: an scp of the features: a matrix (frames, dim) for each utterance, in any of Kaldi's
+            formats, or `gunzip -c PATH |`.
+        ali: a glob pattern of archives, gzipped or not, with a pdf-id (or phone) per frame.
+        out: path of the corpus. An earlier file is replaced.
+        utt2spk: the speaker of each utterance. Without it, each utterance is its own speaker.
+        pdfs: number of pdf-ids in the model. The default is one more than the largest pdf-id in
+            the alignments.
+        valid: a share of the speakers, or a file that lists utterances or speakers, one per line.
+        test: likewise. All other utterances are for training.
+        normalise: "speaker" or "utterance", for mean 0 and variance 1 over its frames, or "none".
+        cmvn: an scp of the statistics (`compute-cmvn-stats`) of each speaker or utterance. If
+            given, mean and variance come from there.
+        most_bad: the largest share of the utterances that may be left out.
+
+    Returns:
+        A line that describes the corpus.
+
+    Raises:
+        UserError: the extra is not installed, or an argument is invalid. A file is missing or
+            damaged, or holds transition-ids. Too many utterances cannot be used, or too few
+            speakers are left.
+    """
+    require_kaldi_native_io()
+    check_normalisation(normalise)
+
+    from importlib.metadata import version
+
+    if utt2spk is None and normalise == "speaker":
+        normalise = "utterance"  # each utterance is its own speaker
+    locations = read_scp(feats)
+    speaker_of = read_speakers(utt2spk, locations)
+    normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
+    archives = [Path(path) for path in sorted(glob.glob(ali))]
+    if not archives:
+        raise UserError(f"{ali}: no such files; expected the archives of alignments, as a pattern")
+
+    with ExitStack() as stack:
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            spool = stack.enter_context(tempfile.TemporaryFile(dir=out.parent))
+        alignments = KaldiAlignments(archives, spool, out)
+        exclusions = Exclusions(len(locations), most_bad)
+        speakers = _group_by_speaker(locations, alignments, speaker_of, utt2spk, exclusions)
+        known_names = {*locations, *speaker_of, *speaker_of.values()}
+        split_of = split_speakers(speakers, known_names, {"valid": valid, "test": test})
+        target_count = alignments.target_count
+        if pdfs is not None and not target_count <= pdfs <= MAX_TARGETS:
+            raise UserError(
+                f"--pdfs {pdfs}: expected {target_count} at least, as pdf-id {target_count - 1} "
+                f"occurs, and {MAX_TARGETS} at most"
+            )
+        # The phones of pdf-ids are unknown, so each target is its own phone.
+        target_phone = range(pdfs or target_count)
+        writer = CorpusWriter(
+            out,
+            phones=[str(target) for target in target_phone],
+            target_phone=target_phone,
+            attributes={
+                "source": "kaldi",
+                "kaldi_native_io": version("kaldi_native_io"),
+                "feats": str(feats),
+                "ali": ali,
+                "targets": "pdf",
+                "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
+                "valid": valid,
+                "test": test,
+                "normalisation": normalise if cmvn is None else "statistics",
+                **({} if cmvn is None else {"cmvn": str(cmvn)}),
+            },
+        )
+        summary = write_imported_corpus(
+            writer,
+            speakers,
+            split_of,
+            _UtteranceReader(feats, locations, alignments, normaliser, exclusions),
+            exclusions,
+            normalisation=normalise if cmvn is None else "none",
+        )
+        note = "" if utt2spk else "; each utterance is a speaker of its own, without --utt2spk"
+        return f"{summary}; {len(target_phone)} targets{note}"
+
+
+def _group_by_speaker(
+    locations: Mapping[str, str],
+    alignments: KaldiAlignments,
+    speaker_of: Mapping[str, str],
+    utt2spk: Path | None,
+    exclusions: Exclusions,
+) -> dict[str, list[str]]:
+    """Return the utterances of each speaker that have features and an alignment."""
+    speakers: dict[str, list[str]] = {}
+    for name in locations:
+        if name not in alignments:
+            exclusions.add(name, "no alignment")
+        elif name not in speaker_of:
+            exclusions.add(name, f"no speaker in {utt2spk}")
+        else:
+            speakers.setdefault(speaker_of[name], []).append(name)
+    return speakers
+
+
+class _UtteranceReader:
+    """Reads the features and targets of an utterance, and excludes unusable utterances.
+
+    Args:
+        feats: the scp, for messages.
+        locations: of the matrices.
+        alignments: must have as many targets as there are frames.
+        normaliser: of the features, if they are normalised with Kaldi's statistics.
+        exclusions: receives the utterances that cannot be used.
+    """
+
+    def __init__(
+        self,
+        feats: Path,
+        locations: Mapping[str, str],
+        alignments: KaldiAlignments,
+        normaliser: CmvnNormaliser | None,
+        exclusions: Exclusions,
+    ) -> None:
+        self._feats, self._locations, self._alignments = feats, locations, alignments
+        self._normaliser, self._exclusions = normaliser, exclusions
+        self._dim = 0
+
+    def __call__(self, name: str) -> LabelledFrames | None:
+        """Return the frames of an utterance, or None after excluding it.
+
+        Raises:
+            UserError: the matrix cannot be read, or the exclusions exceed their limit.
+        """
+        matrix = read_matrix(self._feats, name, self._locations[name], "features")
+        targets = self._alignments[name]
+        self._dim = self._dim or matrix.shape[1]
+        if not len(matrix):
+            self._exclusions.add(name, "no frames")
+        elif matrix.shape[1] != self._dim:
+            self._exclusions.add(name, f"{matrix.shape[1]} features a frame, not {self._dim}")
+        elif len(matrix) != len(targets):
+            hint = _CHAIN_MODEL if abs(3 * len(targets) - len(matrix)) < 3 else ""
+            self._exclusions.add(name, f"{len(matrix)} frames, but {len(targets)} targets", hint)
+        elif self._normaliser is None:
+            return matrix, targets
+        elif fault := self._normaliser.find_fault(name):
+            self._exclusions.add(name, fault)
+        else:
+            return self._normaliser.apply(name, matrix), targets
+        return None

@@ -1,0 +1,94 @@
+"""The alignments of Kaldi's archives: a pdf-id (or phone) for every frame."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import writing
+from gtcbmuf.data.importing.kaldi_archives import read_vectors
+
+#: The largest number of targets, which a corpus stores in 16 bits.
+MAX_TARGETS = 1 << 16
+#: How to convert transition-ids.
+CONVERSION = (
+    'convert them: ali-to-pdf final.mdl ark:"gunzip -c ali.1.gz|" ark:- '
+    "(or ali-to-phones --per-frame)"
+)
+
+
+class KaldiAlignments:
+    """The targets of all utterances, in a spool file, so that memory does not hold them.
+
+    Args:
+        archives: to read.
+        spool: an open, empty file.
+        out: path of the corpus, for messages.
+
+    Attributes:
+        target_count: one more than the largest target.
+
+    Raises:
+        UserError: an archive cannot be read or holds transition-ids, an utterance has two
+            alignments, or the disk is full.
+    """
+
+    def __init__(self, archives: Sequence[Path], spool: IO[bytes], out: Path) -> None:
+        self._spool = spool
+        self._extents: dict[str, tuple[int, int]] = {}  # of each utterance: offset, targets
+        counts = np.zeros(MAX_TARGETS, np.int64)
+        repeats = np.zeros(MAX_TARGETS, np.int64)
+        for archive in archives:
+            for name, targets in read_vectors(archive):
+                if name in self._extents:
+                    raise UserError(f"{archive}: {name}: a second alignment of this utterance")
+                if len(targets) and not 0 <= targets.min() <= targets.max() < MAX_TARGETS:
+                    raise UserError(
+                        f"{archive}: {name}: targets from {targets.min()} to {targets.max()}; "
+                        f"expected 0 to {MAX_TARGETS - 1}; "
+                        f"if these are transition-ids, {CONVERSION}"
+                    )
+                self._extents[name] = (spool.tell(), len(targets))
+                with writing(out):
+                    spool.write(targets.astype(np.uint16).tobytes())
+                np.add.at(counts, targets, 1)
+                np.add.at(repeats, targets[1:][targets[1:] == targets[:-1]], 1)
+        with writing(out):
+            spool.flush()
+        _refuse_transition_ids(archives[0], counts, repeats)
+        self.target_count = int(counts.nonzero()[0].max(initial=-1)) + 1
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._extents
+
+    def __getitem__(self, name: str) -> NDArray[np.uint16]:
+        """Return the targets of an utterance: (frames,)."""
+        offset, length = self._extents[name]
+        self._spool.seek(offset)
+        return np.frombuffer(self._spool.read(2 * length), np.uint16)
+
+
+def _refuse_transition_ids(
+    archive: Path, counts: NDArray[np.int64], repeats: NDArray[np.int64]
+) -> None:
+    """Refuse transition-ids, which may all be below 65536.
+
+    In an alignment by transition-ids, one id enters a state, and another, that of the self-loop,
+    stays in it. So half of the ids never stand on two frames in a row. A frequent pdf-id or phone
+    often does. Besides, no transition-id is 0, but one pdf-id is.
+
+    Args:
+        archive: for the message.
+        counts: (65536,) frames of each id.
+        repeats: (65536,) frames of each id that follow a frame of the same id.
+    """
+    frequent = counts >= 10
+    single = np.count_nonzero(frequent & (repeats == 0))
+    if not counts[0] and 3 * single > np.count_nonzero(frequent):
+        raise UserError(
+            f"{archive}: transition-ids, it seems: {single} of {np.count_nonzero(frequent)} "
+            f"frequent ids never follow themselves, and none is 0; expected pdf-ids; {CONVERSION}"
+        )

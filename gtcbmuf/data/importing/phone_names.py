@@ -1,0 +1,30 @@
+"""The phones that the labels of an alignment stand for."""
+
+import re
+from collections.abc import Iterable
+
+from gtcbmuf.data.corpus import SILENCE
+
+_SILENCES = frozenset({"", "sil", "SIL", "sp", "<eps>"})
+_POSITION = re.compile(r"(.+)_[BIES]")
+_STRESS = re.compile(r"([A-Z]+)[012]")
+
+
+def map_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Return the phone of each label, without stress and position in the word.
+
+    Labels of silence become "sil". A position is a suffix such as "_B". It is removed only if all
+    other labels have one.
+
+    >>> map_labels(["SIL", "AH0_B", "T_E"])["AH0_B"]
+    'AH'
+    """
+    # Kaldi gives all labels a position, or none. Elsewhere, t_S is a phone.
+    spoken_labels = [label for label in labels if label not in _SILENCES]
+    have_positions = all(_POSITION.fullmatch(label) for label in spoken_labels)
+    phone_of = dict.fromkeys(_SILENCES, SILENCE)
+    for label in spoken_labels:
+        phone = _POSITION.sub(r"\1", label) if have_positions else label
+        stress = _STRESS.fullmatch(phone)
+        phone_of[label] = SILENCE if phone in _SILENCES else stress[1] if stress else phone
+    return phone_of

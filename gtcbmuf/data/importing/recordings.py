@@ -1,0 +1,78 @@
+"""Reads recordings: WAV or FLAC with one channel, resampled.
+
+libsndfile reads the audio, and soxr resamples it.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtcbmuf.base.errors import UserError
+
+_FULL_SCALE = 1 << 15  # Kaldi's unit, and that of the synthetic corpus
+#: Samples per read. A damaged file may claim any length, so none is allocated in advance.
+_READ_SAMPLES = 1 << 20
+_UNKNOWN_LENGTH = 0x7FFFF000  # bytes: a header written to a pipe has this length or a greater one
+_TRUNCATION = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE)
+
+
+def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """Read a recording.
+
+    Args:
+        path: of the file.
+        sample_rate: of the samples to return, in Hz.
+
+    Returns:
+        (samples,) at this rate, in units of 16-bit audio.
+
+    Raises:
+        UserError: the file is damaged, or no audio with one channel and at least this rate.
+    """
+    import soundfile
+    import soxr
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            _check_format(path, file, sample_rate)
+            samples = _read_all(file)
+            file_rate = file.samplerate
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UserError(f"{path}: expected undamaged audio, WAV or FLAC: {error}") from None
+    if file_rate > sample_rate:
+        samples = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
+    return samples * np.float32(_FULL_SCALE)
+
+
+def _check_format(path: Path, file: Any, sample_rate: int) -> None:
+    if file.channels != 1:
+        raise UserError(
+            f"{path}: {file.channels} channels; expected one, as of "
+            f"ffmpeg -i {path.name} -ac 1 mono{path.suffix}"
+        )
+    if file.samplerate < sample_rate:
+        raise UserError(
+            f"{path}: {file.samplerate} Hz; expected {sample_rate} Hz or more; "
+            f"--sample-rate {file.samplerate} would take it"
+        )
+
+
+def _read_all(file: Any) -> NDArray[np.float32]:
+    """Read all samples of a soundfile.SoundFile.
+
+    Raises:
+        OSError: the file is a truncated WAV.
+        soundfile.SoundFileError: the file is damaged, or a truncated FLAC.
+    """
+    parts = [np.zeros(0, np.float32)]
+    while len(part := file.read(_READ_SAMPLES, dtype="float32")):
+        parts.append(part)
+    samples = np.concatenate(parts)
+    # libsndfile reports a truncated WAV in its log only.
+    truncation = _TRUNCATION.search(file.extra_info)
+    if truncation and int(truncation[1]) < _UNKNOWN_LENGTH:
+        raise OSError(f"it is truncated: {len(samples)} samples")
+    return samples

@@ -1,0 +1,76 @@
+"""Describes a corpus in words, and draws the features of an utterance."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.plotting import picture
+from gtcbmuf.data.corpus import SPLITS, Corpus
+
+
+def describe_corpus(corpus: Corpus) -> str:
+    """Describe a corpus: its attributes, its splits, and the phones of its train frames."""
+    shift = float(corpus.attributes.get("frame_shift_ms", 10.0))
+    lines = [f"{name} = {value}" for name, value in corpus.attributes.items()]
+    lines += ["", f"{'split':<6} {'hours':>8} {'frames':>12} {'utterances':>11} {'speakers':>9}"]
+    for name in SPLITS:
+        split = corpus.split(name)
+        hours = len(split) * shift / 3.6e6
+        lines.append(
+            f"{name:<6} {hours:>8.2f} {len(split):>12,} {len(split.ends):>11,} "
+            f"{len(set(split.speakers)):>9,}"
+        )
+    target_frames = corpus.train.counts(corpus.target_count)
+    unseen = np.flatnonzero(target_frames == 0)
+    if not corpus.has_phones:
+        lines += ["", f"{corpus.target_count} pdf-ids, {len(unseen)} of them without a train frame"]
+        return "\n".join(lines)
+    phone_frames = np.bincount(corpus.target_phone, target_frames, len(corpus.phones))
+    shares = 100 * phone_frames / phone_frames.sum()
+    lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; of train frames:"]
+    ranking = np.argsort(-shares, kind="stable")
+    cells = [f"{corpus.phones[phone]} {shares[phone]:.2f} %" for phone in ranking]
+    width = max(map(len, cells)) + 2
+    columns = max(96 // width, 1)
+    for first in range(0, len(cells), columns):
+        lines.append("".join(cell.ljust(width) for cell in cells[first : first + columns]).rstrip())
+    if len(unseen):
+        lines.append(f"targets without a train frame: {', '.join(map(str, unseen))}")
+    return "\n".join(lines)
+
+
+def draw_utterance(corpus: Corpus, utterance: str, path: Path) -> None:
+    """Draw the features of an utterance, with its phones above them.
+
+    Args:
+        corpus: that has the utterance.
+        utterance: name of the utterance.
+        path: of the picture. Its suffix gives the format, such as .png.
+
+    Raises:
+        UserError: there is no such utterance, or the picture cannot be written.
+    """
+    for name in SPLITS:
+        split = corpus.split(name)
+        if utterance in split.names:
+            break
+    else:
+        raise UserError(
+            f"{corpus.path}: no utterance {utterance!r}; there is {corpus.train.names[0]!r}, say"
+        )
+    number = split.names.index(utterance)
+    first, end = (split.ends[number - 1] if number else 0), split.ends[number]
+
+    phones = corpus.target_phone[split.targets[first:end]]
+    bounds = [0, *(np.flatnonzero(np.diff(phones)) + 1), len(phones)]
+    with picture(path, max(6, (end - first) / 25), 4) as axes:
+        features = split.features[first:end].astype(np.float32)
+        axes.imshow(features.T, origin="lower", aspect="auto", cmap="magma")
+        for begin, stop in pairwise(bounds):
+            axes.axvline(begin - 0.5, color="white", linewidth=0.7)
+            middle, top = (begin + stop - 1) / 2, axes.get_ylim()[1] + 0.5
+            axes.text(middle, top, corpus.phones[phones[begin]], ha="center", fontsize=8)
+        axes.set(xlabel="frame", ylabel="feature")
+        axes.set_title(f"{utterance} ({name}, {split.speakers[number]})", pad=18)

@@ -1,0 +1,1 @@
+"""Synthetic speech from espeak-ng, with exact phone labels; needs the extra `synth`."""

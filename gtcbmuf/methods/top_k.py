@@ -1,0 +1,91 @@
+"""Top-k with error feedback: every worker sends the k largest numbers of its residual."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from gtcbmuf.core.checks import check_share, check_target
+from gtcbmuf.core.error_feedback import ErrorFeedback
+from gtcbmuf.methods.declaration import FLOAT, ExchangeSpec, Sent, Work
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from gtcbmuf.base.arrays import Vector
+    from gtcbmuf.core.meter import Meter
+    from gtcbmuf.core.overlap import Shapes
+
+#: Time of the selection, in passes of GTC over the residual (`gtcbmuf bench kernels`, AVX-512).
+SELECTION = 13
+
+
+class TopKUpdate:
+    """Places and values (ranks, 2, k) of a group's workers, in rank order, of n parameters."""
+
+    def __init__(self, messages: NDArray[np.int32], parameters: int) -> None:
+        self._messages, self._parameters = messages, parameters
+
+    def add_to(self, vector: "Vector", scale: float) -> None:
+        """vector += scale * update."""
+        check_target("the vector to add to", vector, self._parameters)
+        for places, values in self._messages:
+            vector[places] += np.float32(scale) * values.view(np.float32)
+
+
+class TopKExchange(ErrorFeedback):
+    """residual += gradient; the k numbers of largest size move to the message (k = density * n).
+
+    Example:
+        >>> from mpi4py import MPI
+        >>> exchange, model = TopKExchange(MPI.COMM_SELF, 4, density=0.25), np.zeros(4, np.float32)
+        >>> exchange(np.array([1, -4, 2, 0], np.float32)).add_to(model, 0.5)
+        >>> model.tolist(), exchange.state()["residual"].tolist()
+        ([0.0, -2.0, 0.0, 0.0], [1.0, 0.0, 2.0, 0.0])
+    """
+
+    def __init__(
+        self, group: "MPI.Comm", parameters: int, density: float, meter: "Meter | None" = None
+    ) -> None:
+        super().__init__(group, parameters, meter)
+        self._k = max(1, round(check_share("density", density, above_zero=True) * parameters))
+
+    def __call__(self, gradient: "Vector") -> TopKUpdate:
+        self._check.require_finite(gradient := self._check(gradient))
+        with self._meter.time("encode"):
+            self._residual += gradient
+            places = np.argpartition(np.abs(self._residual), -self._k)[-self._k :].astype(np.int32)
+            message = np.stack([places, self._residual[places].view(np.int32)])
+            self._residual[places] = 0
+        messages = np.empty((self._group.size, *message.shape), np.int32)
+        with self._meter.time("communicate"):
+            self._group.Allgather(message, messages)
+        self._meter.updates_sent += self._k
+        self._meter.bytes_sent += message.nbytes if self._group.size > 1 else 0
+        return TopKUpdate(messages, self._residual.size)
+
+
+class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
+    """The k largest numbers are sent; the rest is kept as residual."""
+
+    #: Share of the parameters that is sent in a step: k = density * n, one at least.
+    density: Annotated[float, Meta(gt=1e-9, lt=1)] = 0.01
+    label: ClassVar[str] = "top-k"
+    keeps_residual: ClassVar[bool] = True
+
+    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> TopKExchange:
+        """The exchange."""
+        return TopKExchange(group, sum(map(np.prod, shapes)), self.density, meter)
+
+    def sent(self, n: int) -> Sent:
+        """A place and a value for each."""
+        return Sent("allgather", 2 * FLOAT * n * self.density)
+
+    def encoding(self, n: int) -> Work:
+        """The selection."""
+        return {"encode_parameter": SELECTION * n}
+
+    def adding(self, n: int, group_size: int) -> Work:
+        """Every worker adds what all sent."""
+        return {"decode_message": group_size, "decode_update": group_size * n * self.density}

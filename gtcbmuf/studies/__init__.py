@@ -1,0 +1,1 @@
+"""Studies of many runs: presets, the runner, result files, the paper's tables and pictures."""

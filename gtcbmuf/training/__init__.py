@@ -1,0 +1,1 @@
+"""A training run: construction, progress, checkpoints, resume, its directory."""

@@ -1,0 +1,128 @@
+"""Checkpoints, written and read by all ranks together."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import WRITE_ERRORS, reason
+from gtcbmuf.mpi.job import CollectiveError, agree, on_root
+from gtcbmuf.training.checkpoint_files import (
+    Checkpoint,
+    State,
+    begin_checkpoint,
+    list_checkpoints,
+    prune_checkpoints,
+    publish_checkpoint,
+    read_checkpoint,
+    read_rank,
+    write_rank,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that was read.
+
+    Attributes:
+        checkpoint: what all workers share.
+        state, own: this worker's arrays and numbers.
+    """
+
+    checkpoint: Checkpoint
+    state: dict[str, NDArray[Any]]
+    own: dict[str, float]
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        world: the workers.
+        folder: of the checkpoints.
+        kept: how many of them, the newest.
+    """
+
+    def __init__(self, world: MPI.Comm, folder: Path, kept: int) -> None:
+        self._world, self._folder, self._kept = world, folder, kept
+
+    def save(
+        self,
+        step: int,
+        state: State,
+        own: Mapping[str, float],
+        shared: Mapping[str, Any],
+    ) -> str:
+        """Write a checkpoint; return a line about it; collective.
+
+        Args:
+            step: of the whole run.
+            state, own: this worker's arrays and numbers.
+            shared: what all workers share; that of rank 0 counts.
+
+        Raises:
+            CollectiveError: on all ranks alike: it cannot be written. Earlier ones are as before.
+        """
+        world, rank = self._world, self._world.rank
+        begin = time.perf_counter()
+        part = on_root(world, lambda: _written(lambda: begin_checkpoint(self._folder, step)))
+        try:
+            digest = agree(world, lambda: _written(lambda: write_rank(part, rank, state, own)))
+            hashes = world.gather(digest) or []
+            path = on_root(
+                world, lambda: _written(lambda: publish_checkpoint(part, shared, hashes))
+            )
+        finally:
+            if rank == 0:
+                prune_checkpoints(self._folder, self._kept)
+        megabytes = sum(array.nbytes for array in state.values()) / 1e6
+        largest = world.allreduce(megabytes, MPI.MAX)
+        seconds = time.perf_counter() - begin
+        return f"checkpoint {path}: {largest:.1f} MB a rank at most, {seconds:.2f} s"
+
+    def load(self) -> Loaded | None:
+        """The newest checkpoint that is whole, with this worker's arrays and numbers; collective.
+
+        Rank 0 tells of those that are not. Nothing, if there is none.
+        """
+        world = self._world
+        paths: list[Path] = world.bcast(list_checkpoints(self._folder) if not world.rank else None)
+        for path in paths:
+            try:
+                whole = on_root(world, partial(read_checkpoint, path))
+            except CollectiveError as error:
+                self._skip(error)
+                continue
+            if len(whole.hashes) != world.size:
+                raise CollectiveError(
+                    f"{path} was written by {len(whole.hashes)} workers, and this job has "
+                    f"{world.size}: start as many, or take its weights alone: "
+                    "--resume-weights RUN/model.h5"
+                )
+            try:
+                state, own = agree(world, partial(read_rank, whole, world.rank))
+            except CollectiveError as error:
+                self._skip(error)
+                continue
+            return Loaded(whole, state, own)
+        return None
+
+    def _skip(self, error: CollectiveError) -> None:
+        if self._world.rank == 0:
+            print(f"gtcbmuf: {error}; looking for an earlier one", file=sys.stderr, flush=True)
+
+
+def _written(do: Callable[[], T]) -> T:
+    try:
+        return do()
+    except WRITE_ERRORS as error:
+        raise UserError(f"a checkpoint cannot be written: {reason(error)}") from None

@@ -1,0 +1,126 @@
+"""Builds workers and their two tiers from a configuration."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mpi4py import MPI
+from msgspec.structs import replace
+
+from gtcbmuf.base.arrays import Vector
+from gtcbmuf.config.loading import load_config
+from gtcbmuf.config.schema import Config, TopologyConfig, method_name, resolve_group_size
+from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Update, Worker
+from gtcbmuf.core.meter import Meter
+from gtcbmuf.core.overlap import Overlapped, Shapes, cut
+from gtcbmuf.core.verified import Verified
+from gtcbmuf.mpi.collectives import PatientComm
+from gtcbmuf.mpi.job import CollectiveError, on_root
+from gtcbmuf.mpi.topology import Topology, by_host, host_of_rank
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run before it begins.
+
+    Attributes:
+        world: the workers, in the order in which they form groups.
+        method: its name.
+        config: with numbers in place of all words that stand for numbers.
+        group_size: M.
+    """
+
+    world: MPI.Comm
+    method: str
+    config: Config
+    group_size: int
+
+
+def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
+    """Read the configuration on rank 0 and fit it to the workers that there are; collective.
+
+    Raises:
+        CollectiveError: on all ranks alike: the configuration is at fault.
+    """
+    hosts = host_of_rank(world)
+
+    def resolve() -> tuple[bool, str, Config, int]:
+        config = load_config(source, assignments)
+        size = resolve_group_size(config, len(hosts), list(Counter(hosts).values()))
+        resolved = replace(
+            config,
+            topology=TopologyConfig(group_size=size),
+            block_filter=config.block_filter.resolve(len(hosts) // size),
+        )
+        return config.topology.group_size == "node", method_name(config), resolved, size
+
+    node_is_group, method, config, group_size = on_root(world, resolve)
+    ordered = by_host(world, hosts) if node_is_group else world
+    return RunPlan(ordered, method, config, group_size)
+
+
+def build_exchange(
+    config: Config, topology: Topology, shapes: Shapes, meter: Meter | None = None
+) -> Exchange:
+    """The exchange of a configuration; collective in the group.
+
+    Args:
+        config: of the run.
+        topology: the groups.
+        shapes: of the model's arrays, in the order of the flat vector.
+        meter: counts.
+
+    Raises:
+        CollectiveError: overlap needs another MPI library.
+    """
+    spec = config.exchange
+    if not spec.overlaps:
+        return spec.build(topology.group, shapes, meter)
+    if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
+        raise CollectiveError(
+            "exchange.overlap needs an MPI library that lets another thread call it; this one "
+            "was built without"
+        )
+    patient = PatientComm(topology.group)
+    return Overlapped(
+        cut(shapes), lambda part, beside: spec.build(patient, part.shapes, beside), meter
+    )
+
+
+def build_block_filter(
+    config: Config, topology: Topology, model: Vector, meter: Meter | None = None
+) -> BlockFilter:
+    """The block filter of a configuration; collective in the world."""
+    block_filter = config.block_filter.build(topology, model, meter)
+    return Verified(block_filter, topology) if config.train.verify else block_filter
+
+
+def build_worker(
+    config: Config,
+    topology: Topology,
+    model: Vector,
+    shapes: Shapes,
+    meter: Meter | None = None,
+) -> Worker:
+    """Both tiers around a model; collective in the world. Arguments as of `build_exchange`."""
+    meter = meter or Meter()
+    exchange = build_exchange(config, topology, shapes, meter)
+    descent = Descent(model.size, config.train.momentum)
+    flush: Callable[[], Update] | None = None
+    forgetting: list[Exchange | Descent] = []
+    if config.block_filter.resets_momentum:
+        forgetting.append(descent)
+    if config.block_filter.clears_residuals:
+        forgetting.append(exchange)
+    if config.block_filter.flushes_residuals and config.exchange.keeps_residual:
+        flush = exchange.flush  # type: ignore[attr-defined]
+    return Worker(
+        model,
+        exchange,
+        build_block_filter(config, topology, model, meter),
+        config.block_filter.period,
+        descent,
+        flush=flush,
+        forgetting=forgetting,
+        meter=meter,
+    )

@@ -1,0 +1,524 @@
+"""A training run: epochs around the two tiers, evaluation, and its directory."""
+
+import math
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from gtcbmuf.acoustic.evaluation import evaluate
+from gtcbmuf.acoustic.mlp import MLP, Architecture
+from gtcbmuf.acoustic.model import BuildModel, Model
+from gtcbmuf.acoustic.model_file import SavedModel, load_model, network_name, save_model, sha256
+from gtcbmuf.acoustic.posteriors import BATCH, FrameErrors
+from gtcbmuf.base.arrays import Vector
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.config.schema import Config, run_name, to_tables
+from gtcbmuf.core.checks import NotFiniteError
+from gtcbmuf.core.kernels import all_finite
+from gtcbmuf.core.meter import PARTS, Meter
+from gtcbmuf.core.overlap import Overlapped
+from gtcbmuf.data.corpus import Corpus, Split, open_corpus
+from gtcbmuf.data.minibatches import Minibatches
+from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.job import CollectiveError, agree, on_root
+from gtcbmuf.mpi.staging import staged
+from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.training.checkpoints import Checkpoints, Loaded
+from gtcbmuf.training.construction import RunPlan, build_worker, plan_run
+from gtcbmuf.training.outcome import Outcome, remove_outcome, write_outcome
+from gtcbmuf.training.progress import Progress
+from gtcbmuf.training.resume import check_same, is_finished
+from gtcbmuf.training.run_directory import RunDirectory, read_run
+from gtcbmuf.training.schedule import Schedule
+from gtcbmuf.training.signals import Poll, StopSignals
+from gtcbmuf.training.streams import INITIAL, ORDER, WINDOWS, stream
+from gtcbmuf.training.watchdog import Watchdog
+
+#: How often an epoch's metrics tell of tau.
+_TAUS = 20
+
+
+class DivergedError(UserError):
+    """The loss, a gradient or the model is no longer finite."""
+
+    status = 1
+
+
+class InterruptedRunError(CollectiveError):
+    """A signal asked the run to stop, and a checkpoint was written."""
+
+    status = 75  # EX_TEMPFAIL: to be tried again
+
+
+def train(
+    config: str | Path,
+    settings: Sequence[str] = (),
+    out: Path | str | None = None,
+    *,
+    world: MPI.Comm | None = None,
+    build: BuildModel | None = None,
+    resume: bool = False,
+    weights: Path | None = None,
+    scratch: Path | None = None,
+    test: bool = True,
+) -> dict[str, Any]:
+    """Train once, on all ranks of `world`; collective.
+
+    Args:
+        config: a recipe's name or a TOML file; that of rank 0 counts.
+        settings: `section.key=value`, over the configuration.
+        out: the run directory; by default one under runs/ that names method, workers and seed.
+        world: the workers; by default all ranks of the job.
+        build: of a network other than the MLP that `model.*` configures.
+        resume: go on from the last checkpoint in the run directory; a run without one begins.
+        weights: a saved model to begin with, instead of random weights.
+        scratch: a folder on a disk of each host; the corpus is copied there and read from there.
+        test: look at the test set at the end. Tuning runs leave it alone.
+
+    Returns:
+        The content of the run's summary.json, on all ranks.
+
+    Raises:
+        CollectiveError: on all ranks alike: before anything was trained or written, the
+            configuration, the corpus, the checkpoint or the weights are at fault; later, replicas
+            differ, or the results, or the checkpoint that a signal asked for, cannot be written.
+        DivergedError: on any rank.
+        InterruptedRunError: on all ranks alike.
+
+    Example:
+        >>> import tempfile
+        >>> from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> noise, targets = np.random.default_rng(0), np.arange(50, dtype=np.uint16) % 2
+        >>> with CorpusWriter(
+        ...     folder / "corpus.h5", phones=["a", "b"], target_phone=[0, 1], attributes={}
+        ... ) as corpus:
+        ...     for name in ("train", "valid", "test"):
+        ...         features = noise.normal(targets[:, None], size=(50, 4)).astype(np.float32)
+        ...         corpus.add(name, Utterance(name, name, features, targets))
+        >>> summary = train(
+        ...     "sgd", [f"corpus.path={folder}/corpus.h5", "train.epochs=1"], folder / "run"
+        ... )  # doctest: +ELLIPSIS
+        sgd: 1 worker (1 x 1), 77,826 parameters, 50 frames -> ...
+        >>> summary["method"], summary["steps"]
+        ('sgd', 1)
+    """
+    plan = plan_run(world or launcher.start(), str(config), list(settings))
+    world = plan.world
+    path = Path(out) if out else Path("runs") / run_name(plan.config, world.size)
+    if resume and on_root(world, lambda: is_finished(path, world.size, plan.config)):
+        if world.rank == 0:
+            print(f"{path}: this run is finished already", flush=True)
+        return on_root(world, lambda: read_run(path).summary)
+    # A signal waits for the first step, and one that comes during the last test for nothing.
+    with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
+        corpus = _open_corpus(plan, scratch)
+        model = agree(world, lambda: _build_model(plan.config, corpus, build))
+        vector = agree(world, lambda: _initial(plan.config, model, weights))
+        checkpoints = Checkpoints(world, path / "checkpoints", plan.config.train.checkpoints)
+        loaded = checkpoints.load() if resume else None
+        if loaded:
+            network = network_name(model)
+            agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
+        topology = Topology(world, plan.group_size)
+        run = _Run(plan, topology, corpus, model, vector, checkpoints, signals, path)
+        run.open_directory(loaded)
+        summary = run.run_to_the_end(test)
+        topology.free()
+    return summary
+
+
+def _open_corpus(plan: RunPlan, scratch: Path | None) -> Corpus:
+    world, path = plan.world, Path(plan.config.corpus.path)
+    if scratch:
+        path = on_root(world, lambda: open_corpus(path).path)  # worth copying
+        path = staged(world, path, scratch)
+    return agree(world, lambda: open_corpus(path))
+
+
+def _build_model(config: Config, corpus: Corpus, build: BuildModel | None) -> Model:
+    capacity = max(config.train.minibatch, BATCH)
+    if build is not None:
+        return build(corpus.feature_dim, corpus.target_count, capacity)
+    inputs = (2 * config.model.context + 1) * corpus.feature_dim
+    widths = (inputs, *config.model.hidden, corpus.target_count)
+    architecture = Architecture(widths, config.model.activation)
+    if architecture.parameters >= 2**31:
+        raise UserError(
+            f"model.hidden makes {architecture.parameters} parameters; fewer than 2^31 fit"
+        )
+    return MLP(architecture, capacity, config.model.context)
+
+
+def _initial(config: Config, model: Model, weights: Path | None) -> Vector:
+    if weights is None:
+        return model.initial(stream(config.train.seed, INITIAL, 0, 0))
+    saved = load_model(weights)
+    ours = SavedModel.of(model, saved.vector, saved.target_counts, "", saved.feature_dim)
+    kinds = [(one.architecture or one.network, one.context) for one in (saved, ours)]
+    if kinds[0] != kinds[1] or saved.vector.size != model.parameters:
+        raise UserError(
+            f"--resume-weights {weights}: {kinds[0][0]} with context {kinds[0][1]}; "
+            f"this run trains {kinds[1][0]} with context {kinds[1][1]}"
+        )
+    return saved.vector
+
+
+class _Run:
+    """The state of a run on one rank."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        topology: Topology,
+        corpus: Corpus,
+        model: Model,
+        vector: Vector,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        out: Path,
+    ) -> None:
+        world, config = topology.world, plan.config
+        self.method, self.config, self.topology, self.out = plan.method, config, topology, out
+        self.corpus, self.checkpoints, self.signals = corpus, checkpoints, signals
+        every, _, unit = config.train.checkpoint_every.partition(" ")
+        self.every = int(every) if unit == "steps" else None
+        self.poll = Poll(world, float(every) if unit == "minutes" else None)
+        self.leads = world.rank == 0
+        self.terminal = self.leads and launcher.on_terminal()
+
+        self.model, self.vector = model, vector
+        topology.broadcast(self.vector)
+        self.meter = Meter()
+        self.worker = build_worker(config, topology, self.vector, model.shapes, self.meter)
+        self.minibatches = Minibatches(
+            corpus.train, model.context, config.train.minibatch, world.size, world.rank
+        )
+        self.schedule = Schedule(config.train)
+        self.progress = Progress()
+
+    def open_directory(self, loaded: Loaded | None) -> None:
+        """Make the run directory, or go on from a checkpoint; collective."""
+        world = self.topology.world
+        facts = (MPI.Get_processor_name(), os.cpu_count())
+        hosts: list[Any] = world.gather(facts) or []
+        where = {
+            "mpi": MPI.Get_library_version().strip(),
+            "launcher": launcher.name(),
+            "hosts": {host: {"cores": cores} for host, cores in hosts},
+            "host_of_rank": [host for host, _ in hosts],
+            "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
+        }
+        if loaded:
+            self.worker.restore(loaded.state)
+            self.meter.restore(loaded.own)
+            self.progress = Progress.restored(loaded.checkpoint.shared, loaded.own)
+            self.schedule.restore(self.progress.schedule)
+        epoch, step = self.progress.epoch, self.progress.step
+
+        def opened() -> None:  # on rank 0, which holds the directory's lock
+            if loaded:
+                facts = {"epoch": epoch + 1, "step": step, **where}
+                self.directory = RunDirectory.reopened(self.out, epochs=epoch, facts=facts)
+                remove_outcome(self.out)
+            else:
+                self.directory = RunDirectory(self.out)
+                self.directory.write_environment({**where, "corpus": self.corpus.digest})
+
+        on_root(world, opened)
+        on_root(world, lambda: self.directory.write_config(to_tables(self.config)))
+        if self.leads:
+            print(
+                f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
+                f"({self.topology.groups} x {self.topology.group.size}), "
+                f"{self.vector.size:,} parameters, {len(self.corpus.train):,} frames "
+                f"-> {self.out}",
+                flush=True,
+            )
+            if self.config.block_filter.connects and self.topology.groups == 1 < world.size:
+                print(
+                    "one group: the block filter has no other to average with; for two tiers give "
+                    f"topology.group_size below {world.size}",
+                    flush=True,
+                )
+            if loaded:
+                path = loaded.checkpoint.path
+                print(f"resumed from {path}: epoch {epoch + 1}, step {step}", flush=True)
+
+    def run_to_the_end(self, test: bool) -> dict[str, Any]:
+        """Train and test; however that ends, the outcome is written; collective.
+
+        Returns:
+            The summary.
+        """
+        try:
+            self._epochs()
+            return self._finish(test)
+        except DivergedError as error:
+            write_outcome(self.out, self._outcome("diverged", error))
+            raise
+        except InterruptedRunError as error:
+            if self.leads:
+                write_outcome(self.out, self._outcome("interrupted", error))
+            raise
+
+    def _outcome(self, state: Literal["diverged", "interrupted"], error: Exception) -> Outcome:
+        return Outcome(state, self.progress.seconds_of_run(), str(error))
+
+    def _save(self) -> str:
+        """Write a checkpoint of this moment, and return a line about it; collective.
+
+        Raises:
+            CollectiveError: it cannot be written.
+            DivergedError: it would hold NaN or infinity.
+        """
+        state, progress = self.worker.state(), self.progress
+        for name, array in state.items():
+            if array.dtype == np.float32 and not all_finite(array):
+                raise self._diverged(f"{name} is not finite on rank {self.topology.world.rank}")
+        self.poll.saved()
+        progress.schedule = self.schedule.state()
+        shared = {"config": to_tables(self.config), "corpus": self.corpus.digest}
+        if network := network_name(self.model):
+            shared["network"] = network
+        done = progress.epoch * self.minibatches.steps + progress.step
+        return self.checkpoints.save(
+            done,
+            state,
+            {**progress.own(), **self.meter.state()},
+            {**shared, **progress.shared()},
+        )
+
+    def _after(self, step: int) -> None:
+        """Note, checkpoint and listen to signals, after a step; collective."""
+        steps, progress = self.minibatches.steps, self.progress
+        progress.step = step + 1
+        done = progress.epoch * steps + step + 1
+        self.watchdog.step(done)
+        tau = getattr(self.worker.exchange, "tau", None)
+        if tau is not None and (step + 1) * _TAUS // steps > step * _TAUS // steps:
+            progress.taus.append(tau)
+        received, due = self.poll(self.signals.received)
+        due |= self.every is not None and done % self.every == 0
+        if not received and not due:
+            return
+        try:
+            line = self._save()
+        except CollectiveError as error:
+            if received:
+                raise
+            line = f"gtcbmuf: {error}; training goes on without"
+        if self.leads:
+            print(line, flush=True)
+        if received:
+            raise InterruptedRunError(
+                f"stopped by {signal.Signals(received).name} after step {step + 1} of epoch "
+                f"{progress.epoch + 1}; the same command with --resume goes on"
+            )
+
+    def _epochs(self) -> None:
+        """Train and evaluate, epoch after epoch; collective."""
+        world = self.topology.world
+        folder, patience = self.out / "alive", 60 * self.config.train.patience
+        watch = Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
+        with watch as self.watchdog:
+            while self.progress.epoch < self.config.train.epochs:
+                self._epoch()
+                self.progress.end_epoch()
+
+    def _epoch(self) -> None:
+        world, steps, progress = self.topology.world, self.minibatches.steps, self.progress
+        epoch, seed = progress.epoch, self.config.train.seed
+        self.minibatches.begin_epoch(
+            stream(seed, ORDER, 0, epoch),
+            lambda window: stream(seed, WINDOWS, world.rank, epoch, window),
+        )
+        rate = self.schedule.rate
+        progress.start_epoch()
+        self._steps(epoch)
+        seconds = progress.seconds_of_epoch()
+
+        loss = world.allreduce(progress.loss) / len(self.corpus.train)
+        anchor = self.worker.block_filter.anchor(self.vector)
+        if not all_finite(anchor):
+            raise self._diverged(f"not all weights are finite on rank {world.rank}")
+        progress.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
+        self.schedule.end_epoch(progress.fer_valid)
+        self.watchdog.step((epoch + 1) * steps)
+        seconds = world.allreduce(seconds, MPI.MAX)
+        bytes_sent = world.allreduce(self.meter.bytes_sent)
+        updates_sent = world.allreduce(self.meter.updates_sent)
+        by_part = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
+        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        [resident] = _over_ranks(world, [peak_kib / 1024])
+        self.meter.reset()
+        progress.train_seconds += seconds
+        progress.bytes_sent += bytes_sent
+        progress.updates_sent += updates_sent
+        if self.leads:
+            self._report(
+                {
+                    "epoch": epoch + 1,
+                    "loss": loss,
+                    "fer_valid": progress.fer_valid,
+                    "learning_rate": rate,
+                    "density": updates_sent / (self.vector.size * steps * world.size),
+                    "tau": progress.taus,
+                    "bytes_sent_per_step": bytes_sent / (steps * world.size),
+                    "frames_per_second": len(self.corpus.train) / seconds,
+                    "seconds": seconds,
+                    "seconds_by_part": dict(zip(PARTS, by_part, strict=True)),
+                    "peak_resident_mib": resident,
+                }
+            )
+
+    def _steps(self, epoch: int) -> None:
+        """The steps of an epoch, or those that are left of it; collective."""
+        bar, exchange = self._bar(epoch), self.worker.exchange
+        workers = self.topology.world.size
+
+        def ready(first: int) -> None:
+            if isinstance(exchange, Overlapped):
+                exchange.ready(self.model.gradient, first)
+
+        def gradient(step: int) -> Vector:
+            with self.meter.time("read"):
+                inputs, targets = self.minibatches[step]
+            loss = self.model.backward(self.vector, inputs, targets, ready)
+            if not math.isfinite(loss):  # before a checkpoint or another worker gets it
+                rank = self.topology.world.rank
+                raise self._diverged(f"the loss of step {step + 1} is {loss} on rank {rank}")
+            self.progress.loss += loss
+            if bar is not None:
+                bar.update(len(inputs) * workers)
+            return self.model.gradient
+
+        try:
+            self.worker.run(
+                self.minibatches.steps,
+                gradient,
+                self.schedule.of_epoch(epoch, self.minibatches.steps),
+                first=self.progress.step,
+                after=self._after,
+            )
+        except NotFiniteError as error:
+            raise self._diverged(str(error)) from None
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _report(self, line: dict[str, Any]) -> None:
+        """Write an epoch's metrics, and print the most important of them."""
+        try:
+            self.directory.append_metrics(line)
+        except UserError as error:
+            print(f"gtcbmuf: {error}; training goes on", flush=True)
+        print(
+            f"epoch {line['epoch']:>2}/{self.config.train.epochs}  loss {line['loss']:6.4f}  "
+            f"valid FER {line['fer_valid']:5.2f} %  rate {line['learning_rate']:.2e}  "
+            f"density {100 * line['density']:.3g} %  "
+            f"{line['frames_per_second']:,.0f} frames/s",
+            flush=True,
+        )
+
+    def _diverged(self, how: str) -> DivergedError:
+        config = self.config.train
+        return DivergedError(
+            f"training diverged in epoch {self.progress.epoch + 1}: {how}; lower "
+            f"train.learning_rate ({config.learning_rate:g} per frame) or give it a longer "
+            f"train.warmup ({config.warmup:g} epochs)"
+        )
+
+    def _bar(self, epoch: int) -> Any:
+        if not self.terminal:
+            return None
+        from tqdm import tqdm
+
+        description = f"epoch {epoch + 1:>2}/{self.config.train.epochs}"
+        if epoch:
+            description += f"  valid FER {self.progress.fer_valid:5.2f} %"
+        return tqdm(
+            total=len(self.corpus.train),
+            desc=description,
+            unit=" frames",
+            unit_scale=True,
+            leave=False,
+            ncols=100,
+        )
+
+    def _frame_error_rate(self, vector: Vector, split: Split) -> float:
+        """In per cent; collective."""
+        world = self.topology.world
+        errors = FrameErrors(split, self.model.context, world.size, world.rank)
+        total: int = world.allreduce(errors.count(self.model, vector))
+        return 100 * total / len(split)
+
+    def _error_rates(self, vector: Vector) -> tuple[float, float | None]:
+        """FER and PER on test, in per cent; no PER where the phones are not known; collective."""
+        result = evaluate(self.topology.world, self.model, vector, self.corpus, "test")
+        return result.total.fer, result.total.per if result.decoding else None
+
+    def _finish(self, test: bool) -> dict[str, Any]:
+        """Test, if that is wanted, and write model and summary; collective."""
+        anchor = self.worker.block_filter.anchor(self.vector)
+        fer_test, per_test = self._error_rates(anchor) if test else (None, None)
+        summary = on_root(
+            self.topology.world, lambda: self._write_results(anchor, fer_test, per_test)
+        )
+        if self.leads and fer_test is not None:
+            phones = "" if per_test is None else f"  PER {per_test:.2f} %"
+            print(f"test FER {fer_test:.2f} %{phones}", flush=True)
+        return summary
+
+    def _write_results(
+        self, anchor: NDArray[np.float32], fer_test: float | None, per_test: float | None
+    ) -> dict[str, Any]:
+        """Model and summary, in place of the checkpoints; for rank 0."""
+        config, world, progress = self.config.train, self.topology.world, self.progress
+        steps = self.minibatches.steps * config.epochs
+        frames = len(self.corpus.train) * config.epochs
+        counts = self.corpus.train.counts(self.corpus.target_count)
+        saved = SavedModel.of(
+            self.model, anchor, counts, self.corpus.normalisation, self.corpus.feature_dim
+        )
+        save_model(self.out / "model.h5", saved)
+        summary: dict[str, Any] = {
+            "method": self.method,
+            "workers": world.size,
+            "group_size": self.topology.group.size,
+            "groups": self.topology.groups,
+            "seed": config.seed,
+            "epochs": config.epochs,
+            "parameters": self.vector.size,
+            "frames": frames,
+            "steps": steps,
+            "fer_valid": progress.fer_valid,
+            "fer_test": fer_test,
+            "per_test": per_test,
+            "wall_seconds": progress.seconds_of_run(),
+            "frames_per_second": frames / progress.train_seconds,
+            "bytes_sent_per_step": progress.bytes_sent / (steps * world.size),
+            "density": progress.updates_sent / (self.vector.size * steps * world.size),
+            "weights_sha256": sha256(anchor),
+        }
+        self.directory.write_summary(summary)
+        write_outcome(self.out, Outcome("finished", summary["wall_seconds"]))
+        shutil.rmtree(self.out / "checkpoints", ignore_errors=True)
+        return summary
+
+
+def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:
+    """Min, mean and max over the ranks of each value; collective."""
+    everyone = np.array(world.allgather(values))
+    return [
+        {"min": float(column.min()), "mean": float(column.mean()), "max": float(column.max())}
+        for column in everyone.T
+    ]

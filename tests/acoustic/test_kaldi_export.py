@@ -1,0 +1,188 @@
+"""`gtcbmuf forward`: what Kaldi's own reader finds in the archive."""
+
+import re
+from pathlib import Path
+
+import kaldi_native_io as kio
+import numpy as np
+import pytest
+import torch
+from support.corpora import write_corpus
+from support.kaldi import Directory, make_directory, speaker_of, write_statistics
+from support.launch import gtcbmuf
+
+from gtcbmuf.acoustic.kaldi_export import export_posteriors
+from gtcbmuf.acoustic.mlp import Architecture, initial_parameters
+from gtcbmuf.acoustic.model_file import SavedModel, load_model, save_model
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.corpus import SPLITS, Corpus, open_corpus
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Of a model, a corpus and an archive that is to be."""
+    write_corpus(tmp_path / "corpus.h5")
+    frames = open_corpus(tmp_path / "corpus.h5")
+    shape = Architecture((3 * frames.feature_dim, 8, frames.target_count), "sigmoid")
+    vector = initial_parameters(shape, np.random.default_rng(0))
+    counts = np.arange(frames.target_count)
+    saved = SavedModel(vector, shape, 1, counts, "")
+    save_model(tmp_path / "model.h5", saved)
+    return tmp_path / "model.h5", tmp_path / "corpus.h5", tmp_path / "new" / "post.ark"
+
+
+def by_torch(model: Path, frames: Corpus, number: int) -> np.ndarray:
+    """Log-posteriors of an utterance of the test split."""
+    saved = load_model(model)
+    vector, shape = saved.vector, saved.architecture
+    end = frames.test.ends[number]
+    begin = frames.test.ends[number - 1] if number else 0
+    features = torch.tensor(frames.test.features[begin:end].astype(np.float32))
+    padded = torch.cat([features[:1], features, features[-1:]])
+    values = torch.cat([padded[:-2], padded[1:-1], padded[2:]], dim=1)
+    first = 0
+    for layer, (inputs, outputs) in enumerate(shape.layers):
+        middle, last = first + inputs * outputs, first + inputs * outputs + outputs
+        weights = torch.tensor(vector[first:middle]).reshape(inputs, outputs)
+        values = values @ weights + torch.tensor(vector[middle:last])
+        values = torch.sigmoid(values) if layer < len(shape.layers) - 1 else values
+        first = last
+    return torch.log_softmax(values, dim=1).numpy()
+
+
+@pytest.mark.parametrize("minus_log_priors", [False, True])
+def test_kaldi_reads_what_torch_computes(
+    files: tuple[Path, Path, Path], minus_log_priors: bool
+) -> None:
+    model, path, ark = files
+    export_posteriors(model, path, ark, minus_log_priors=minus_log_priors)
+    frames = open_corpus(path)
+    counts = np.arange(frames.target_count) + 1  # the model's, and no 0
+    prior = np.log(counts / counts.sum()) if minus_log_priors else 0
+    with kio.SequentialFloatMatrixReader(f"ark:{ark}") as reader:
+        read = {name: np.array(matrix) for name, matrix in reader}
+    assert tuple(read) == frames.test.names
+    for number, matrix in enumerate(read.values()):
+        expected = by_torch(model, frames, number) - prior
+        np.testing.assert_allclose(matrix, expected, rtol=0, atol=2e-5)
+
+
+def test_faults_end_in_one_line(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    model, path, ark = files
+    write_corpus(tmp_path / "other.h5", dim=7)
+    with pytest.raises(UserError, match=r"takes 24 inputs, but .* gives 21"):
+        export_posteriors(model, tmp_path / "other.h5", ark)
+    ark.parent.mkdir()
+    ark.mkdir()
+    with pytest.raises(UserError, match=r"post\.ark: cannot be written") as caught:
+        export_posteriors(model, path, ark)
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in ark.parent.iterdir()] == ["post.ark"]
+    with pytest.raises(UserError, match="cannot be written"):
+        export_posteriors(model, path, model / "post.ark")
+
+
+def test_command_line(files: tuple[Path, Path, Path]) -> None:
+    model, path, ark = files
+    done = gtcbmuf("forward", model, path, "--ark", ark, "--split", "valid", "--minus-log-priors")
+    count = len(open_corpus(path).valid.ends)
+    assert done.stdout == f"{ark}: log-posteriors minus log priors of {count} utterances of valid\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    """Of Kaldi's files."""
+    return make_directory(tmp_path).write()
+
+
+def by_speaker(directory: Directory) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name in directory.features:
+        names.setdefault(speaker_of(name), []).append(name)
+    return names
+
+
+def trained_on(frames: Corpus, path: Path) -> Path:
+    """A model that knows what a corpus is like."""
+    shape = Architecture((3 * frames.feature_dim, 8, frames.target_count), "relu")
+    vector = initial_parameters(shape, np.random.default_rng(0))
+    counts = frames.train.counts(frames.target_count)
+    saved = SavedModel(vector, shape, 1, counts, frames.normalisation)
+    save_model(path, saved)
+    return path
+
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    with kio.SequentialFloatMatrixReader(f"ark:{path}") as reader:
+        return {name: np.array(matrix).tobytes() for name, matrix in reader}
+
+
+@pytest.mark.parametrize("normalisation", ["speaker", "utterance", "none", "statistics"])
+def test_features_that_were_not_imported_give_what_the_corpus_gives(
+    directory: Directory, normalisation: str, tmp_path: Path
+) -> None:
+    more: dict[str, Path] = {}
+    if normalisation == "statistics":
+        more["cmvn"] = write_statistics(directory, by_speaker(directory))
+        directory.make(**more)
+    else:
+        directory.make(normalise=normalisation)
+    frames = open_corpus(directory.out)
+    assert frames.normalisation == normalisation
+    model = trained_on(frames, tmp_path / "model.h5")
+    expected: dict[str, bytes] = {}
+    for split in SPLITS:
+        export_posteriors(
+            model, directory.out, tmp_path / "a.ark", split=split, minus_log_priors=True
+        )
+        expected |= read_archive(tmp_path / "a.ark")
+    for alignment in directory.path.glob("ali.*"):
+        alignment.unlink()  # it takes none
+    line = export_posteriors(
+        *(model, directory.feats, tmp_path / "b.ark"),
+        utt2spk=directory.utt2spk,
+        minus_log_priors=True,
+        **more,
+    )
+    assert line.endswith(f"of {len(expected)} utterances of {directory.feats}")
+    assert read_archive(tmp_path / "b.ark") == expected
+
+
+def test_features_that_cannot_be_used_end_in_one_line(directory: Directory, tmp_path: Path) -> None:
+    directory.make()
+    model, ark = trained_on(open_corpus(directory.out), tmp_path / "model.h5"), tmp_path / "b.ark"
+
+    def fails(match: str, *words: str | Path) -> None:
+        done = gtcbmuf("forward", model, "--ark", ark, *words)
+        [line] = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.match(f"gtcbmuf: {match}", line), line
+        assert not ark.exists()
+
+    features, speakers = directory.feats, ("--utt2spk", directory.utt2spk)
+    fails("--split valid: only with a corpus, not .*feats.scp", features, "--split", "valid")
+    fails("--utt2spk .*: only with FEATS.scp, not .*corpus.h5", directory.out, *speakers)
+    fails("the model takes features normalised by speaker: give --utt2spk", features)
+    statistics = write_statistics(directory, by_speaker(directory))
+    fails(
+        ".* normalisation = speaker: .* without --cmvn", features, *speakers, "--cmvn", statistics
+    )
+    directory.utt2spk.write_text("s00-0 s00\n")
+    fails(".*feats.scp: s00-1: no speaker in", features, *speakers)
+    directory.features["s03-1"][2, 1] = np.nan
+    directory.write()
+    fails(".*feats.scp: s03-1: no frames, or features that are no numbers", features, *speakers)
+    directory.features["s00-1"] = directory.features["s00-1"][:, :4]
+    directory.write()
+    fails(".*feats.scp: s00-1: 4 features a frame; expected 5", features, *speakers)
+    done = gtcbmuf("forward", model, features, *speakers, "--ark", ".")
+    assert done.stderr == "gtcbmuf: --ark .: expected a file\n"
+
+
+def test_another_normalisation_is_refused(directory: Directory, tmp_path: Path) -> None:
+    directory.make()
+    model = trained_on(open_corpus(directory.out), tmp_path / "model.h5")
+    directory.make(normalise="none")
+    done = gtcbmuf("score", model, directory.out)
+    assert done.returncode == 2
+    assert "model.h5 was trained on features with normalisation = speaker, but" in done.stderr

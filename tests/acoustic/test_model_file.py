@@ -1,0 +1,177 @@
+"""Models on disk: what was saved comes back, or an error."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support import hostile
+
+from gtcbmuf.acoustic.mlp import Architecture
+from gtcbmuf.acoustic.model_file import SavedModel, load_model, save_model, sha256
+from gtcbmuf.base.errors import UserError
+
+SHAPE = Architecture((6, 5, 4), "sigmoid")
+VECTOR = np.random.default_rng(0).normal(size=SHAPE.parameters).astype(np.float32)
+COUNTS = np.array([5, 0, 2**40, 7])
+MODEL = SavedModel(VECTOR, SHAPE, 3, COUNTS, "speaker")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a saved model."""
+    path = tmp_path / "model.h5"
+    save_model(path, MODEL)
+    return path
+
+
+def refusal(path: Path) -> str:
+    """What `load_model` says of a file that it refuses: one line that names it."""
+    with pytest.raises(UserError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+@pytest.mark.parametrize("shape", [SHAPE, Architecture((3, 2), "relu")])
+def test_what_was_saved_is_loaded(tmp_path: Path, shape: Architecture) -> None:
+    vector = np.full(shape.parameters, -0.0, np.float32)
+    vector[:3] = np.inf, 1e-45, np.pi
+    counts = np.arange(shape.widths[-1])
+    save_model(tmp_path / "model.h5", SavedModel(vector, shape, 0, counts, "none"))
+    loaded = load_model(tmp_path / "model.h5")
+    assert loaded.vector.dtype == np.float32
+    assert loaded.vector.tobytes() == vector.tobytes()
+    assert (loaded.architecture, loaded.context, loaded.normalisation) == (shape, 0, "none")
+    np.testing.assert_array_equal(loaded.target_counts, counts)
+
+
+def test_an_earlier_model_is_replaced_and_nothing_else_stays(path: Path) -> None:
+    save_model(path, replace(MODEL, vector=VECTOR + 1, context=5))
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.vector, VECTOR + 1)
+    assert loaded.context == 5
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_hash_is_that_of_the_weights_bytes(path: Path) -> None:
+    right = hashlib.sha256(VECTOR.tobytes()).hexdigest()
+    assert sha256(VECTOR) == right
+    with h5py.File(path) as file:
+        assert file.attrs["sha256"] == right.encode()
+        assert file["weights"][:].tobytes() == VECTOR.tobytes()
+        assert file.attrs["widths"].tolist() == [6, 5, 4]
+    assert sha256(np.array([0.0], np.float32)) != sha256(np.array([-0.0], np.float32))
+
+
+@pytest.mark.parametrize(("name", "array"), [("weights", VECTOR), ("target_counts", COUNTS)])
+def test_every_flipped_byte_of_an_array_is_found(path: Path, name: str, array: np.ndarray) -> None:
+    with h5py.File(path) as file:
+        offset = file[name].id.get_offset()
+    raw = path.read_bytes()
+    assert raw[offset : offset + array.nbytes] == array.tobytes()
+    for i in range(array.nbytes):
+        damaged = bytearray(raw)
+        damaged[offset + i] ^= 1 << i % 8
+        path.write_bytes(damaged)
+        assert "damaged" in refusal(path)
+
+
+def test_a_flipped_bit_is_found_wherever_it_matters(path: Path) -> None:
+    size = path.stat().st_size
+    found, harmless, missed = hostile.flip_every_byte(path, lambda: hostile.read_model(path))
+    assert (missed, found + harmless) == (0, size)
+    assert found > VECTOR.nbytes
+
+
+def test_a_model_cut_short_anywhere_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+    for length in [*range(0, len(raw), 101), len(raw) - 1]:
+        path.write_bytes(raw[:length])
+        assert "cannot be read as a model" in refusal(path)
+
+
+def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.h5").endswith("as a model: No such file or directory")
+    refusal(tmp_path)
+    (tmp_path / "text.h5").write_text("some text\n" * 100)
+    refusal(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["weights"] = VECTOR
+    assert "not a model of format version 2" in refusal(tmp_path / "foreign.h5")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "format",
+        "version",
+        "widths",
+        "activation",
+        "context",
+        "sha256",
+        "normalisation",
+        "target_counts_sha256",
+    ],
+)
+def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file.attrs[key]
+    refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("version", 1, "version 2"),
+        ("widths", [6, 5, 5], "damaged"),
+        ("widths", 6, "cannot be read"),
+        ("context", "three", "cannot be read"),
+        ("sha256", np.bytes_("0" * 64), "damaged"),
+        ("target_counts_sha256", np.bytes_("0" * 64), "damaged: its counts"),
+        ("activation", np.bytes_("tanh"), "tanh"),
+        ("activation", "sigmoid", "neither numbers nor text of fixed length"),
+    ],
+)
+def test_an_attribute_that_contradicts_the_weights_is_refused(
+    path: Path, key: str, value: object, words: str
+) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs[key] = value
+    assert words in refusal(path)
+
+
+def test_no_memory_is_made_for_weights_that_the_file_does_not_have(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_dataset("weights", (2**50,), np.float32)
+    assert "weights is not contiguous" in refusal(path)  # HDF5 gave it no place yet
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_dataset("weights", (2**50,), np.float32, external=[("x", 0, 2**52)])
+    assert "weights is not contiguous" in refusal(path)
+
+    save_model(path, MODEL)
+    content = bytearray(path.read_bytes())
+    length, size = VECTOR.size.to_bytes(8, "little"), VECTOR.nbytes.to_bytes(8, "little")
+    for begin, end in hostile.structures(bytes(content)):
+        changed = content[begin:end].replace(length, (2**40).to_bytes(8, "little"))
+        content[begin:end] = changed.replace(size, (2**42).to_bytes(8, "little"))
+        content[end : end + 4] = hostile.checksum(bytes(content[begin:end])).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert "cannot be read as a model" in refusal(path)
+
+
+def test_weights_of_another_type_or_place_are_refused(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file["weights"] = VECTOR.astype(np.float64)
+    assert "damaged" in refusal(path)
+    with h5py.File(path, "r+") as file:
+        del file["weights"]
+        file.create_group("weights")
+    refusal(path)

@@ -1,0 +1,438 @@
+"""Corpora made of Kaldi directories, which Kaldi's own code wrote."""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import kaldi_native_io as kio
+import numpy as np
+import pytest
+from support.kaldi import PDFS, Directory, make_directory, speaker_of, write_statistics
+from support.launch import gtcbmuf
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.data import features
+from gtcbmuf.data.corpus import SPLITS, open_corpus
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    return make_directory(tmp_path)
+
+
+@dataclass
+class Stored:
+    """An utterance of a corpus."""
+
+    split: str
+    speaker: str
+    features: np.ndarray
+    targets: np.ndarray
+
+
+def read_utterances(path: Path) -> dict[str, Stored]:
+    utterances = {}
+    with h5py.File(path) as file:
+        for split in SPLITS:
+            group = file[split]
+            ends = np.cumsum(group["lengths"][:])
+            names, speakers = group["names"].asstr()[:], group["speakers"].asstr()[:]
+            for name, speaker, end, length in zip(
+                names, speakers, ends, group["lengths"][:], strict=True
+            ):
+                frames = slice(end - length, end)
+                utterances[name] = Stored(
+                    split, speaker, group["features"][frames], group["targets"][frames]
+                )
+    return utterances
+
+
+def speakers_of(path: Path, split: str) -> set[str]:
+    return {u.speaker for u in read_utterances(path).values() if u.split == split}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("float", False), ("double", False), ("compressed", False), ("float", True)],
+)
+@pytest.mark.parametrize("normalise", ["speaker", "utterance", "none"])
+def test_what_goes_in_comes_out(
+    directory: Directory, kind: str, text: bool, normalise: str
+) -> None:
+    directory.write(kind, text=text).make(normalise=normalise)
+    utterances = read_utterances(directory.out)
+    assert set(utterances) == set(directory.features)
+    matrices = {
+        line.split()[0]: kio.FloatMatrix.read(line.split()[1]).numpy().copy()
+        for line in directory.feats.read_text().splitlines()
+    }
+    for name, utterance in utterances.items():
+        match normalise:
+            case "none":
+                expected = matrices[name]
+            case "utterance":
+                (expected,) = features.normalise([matrices[name]])
+            case _:
+                names = [other for other in matrices if speaker_of(other) == speaker_of(name)]
+                normalised = features.normalise([matrices[other] for other in names])
+                expected = normalised[names.index(name)]
+        np.testing.assert_array_equal(utterance.features, expected.astype(np.float16))
+        np.testing.assert_array_equal(utterance.targets, directory.targets[name])
+        assert utterance.speaker == speaker_of(name)
+        # float, double and text keep what was written; compression is Kaldi's own loss.
+        error = np.abs(matrices[name] - directory.features[name]).max()
+        assert error < (0.1 if kind == "compressed" else 1e-5)
+
+
+@pytest.mark.parametrize("over", ["speaker", "utterance"])
+def test_statistics_of_kaldi_do_what_ours_do(directory: Directory, over: str) -> None:
+    directory.write()
+    names: dict[str, list[str]] = {}
+    for utterance in directory.features:
+        names.setdefault(speaker_of(utterance) if over == "speaker" else utterance, []).append(
+            utterance
+        )
+    directory.make(cmvn=write_statistics(directory, names))
+    with_statistics = read_utterances(directory.out)
+    attributes = open_corpus(directory.out).attributes
+    assert attributes["normalisation"] == "statistics"
+    assert attributes["cmvn"].endswith("cmvn.scp")
+    directory.make(normalise=over)
+    for name, utterance in read_utterances(directory.out).items():
+        np.testing.assert_allclose(
+            with_statistics[name].features, utterance.features, rtol=2e-3, atol=2e-3
+        )
+
+
+def test_statistics_that_cannot_be(directory: Directory) -> None:
+    directory.write()
+    names = {speaker_of(utterance): [utterance] for utterance in directory.features}
+    del names["s03"]
+    table = write_statistics(directory, names)
+    directory.fails("s03-0: no statistics for it or s03 in", cmvn=table)
+    assert "3 of 36 left out" in directory.make(cmvn=table, most_bad=0.1)
+    directory.out.unlink()
+    Path(f"{directory.out}.log").unlink()
+    table.write_text(table.read_text() + f"s03 {directory.path / 'none.ark'}:4\n")
+    directory.fails("cmvn.scp: s03: .*no such file", cmvn=table)
+    places = directory.feats.read_text().splitlines()
+    table.write_text("".join(f"{speaker_of(p)} {p.split()[1]}\n" for p in places[::3]))
+    directory.fails(r"cmvn.scp: s00: .*expected the statistics \(2, 6\)", cmvn=table)
+
+
+def test_targets_stand_for_themselves(directory: Directory) -> None:
+    directory.write().make()
+    with h5py.File(directory.out) as file:
+        assert file["phones"].asstr()[:].tolist() == [str(target) for target in range(PDFS)]
+        assert file["target_phone"][:].tolist() == list(range(PDFS))
+        assert file.attrs["targets"] == b"pdf"
+    assert open_corpus(directory.out).target_count == PDFS
+
+
+def test_the_same_files_give_the_same_bytes(directory: Directory) -> None:
+    directory.write().make()
+    first = directory.out.read_bytes()
+    directory.make()
+    assert directory.out.read_bytes() == first
+
+
+def test_gunzip_needs_no_shell(directory: Directory) -> None:
+    directory.write()
+    lines = []
+    for name, matrix in directory.features.items():
+        plain = directory.path / f"{name}.mat"
+        with kio.FloatMatrixWriter(f"ark:{plain}") as writer:
+            writer.write(name, matrix)
+        packed = gzip.compress(plain.read_bytes()[len(name) + 1 :])
+        (directory.path / f"{name}.gz").write_bytes(packed)
+        lines.append(f"{name} gunzip -c {directory.path}/{name}.gz |\n")
+    directory.feats.write_text("".join(lines))
+    directory.make(normalise="none")
+    for name, utterance in read_utterances(directory.out).items():
+        expected = directory.features[name].astype(np.float16)
+        np.testing.assert_array_equal(utterance.features, expected)
+    (directory.path / "s00-1.gz").write_bytes(packed[:50])
+    directory.out.unlink()
+    Path(f"{directory.out}.log").unlink()
+    directory.fails(r"feats.scp: s00-1: .*s00-1.gz .*expected a matrix")
+
+
+@pytest.mark.parametrize(
+    "command", ["copy-feats ark:x - |", "gunzip -c x; touch HACKED |", "gunzip -c $(touch x) |"]
+)
+def test_a_command_is_not_run(directory: Directory, command: str) -> None:
+    directory.write()
+    directory.feats.write_text(f"s00-0 {command}\n")
+    directory.fails("s00-0.*shell command.*expected FILE:OFFSET, or 'gunzip -c PATH |'")
+
+
+def test_speakers_are_drawn_by_share(directory: Directory) -> None:
+    directory.write().make(valid="0.25", test="0.1")
+    splits = {split: speakers_of(directory.out, split) for split in SPLITS}
+    assert {split: len(speakers) for split, speakers in splits.items()} == {
+        "train": 8,
+        "valid": 3,
+        "test": 1,
+    }
+    assert len(set.union(*splits.values())) == 12
+
+
+def test_without_utt2spk_an_utterance_is_a_speaker(directory: Directory) -> None:
+    directory.write().make(utt2spk=None)
+    assert all(name == u.speaker for name, u in read_utterances(directory.out).items())
+    with h5py.File(directory.out) as file:
+        assert file.attrs["speakers"] == b"one per utterance"
+
+
+def test_splits_by_lists(directory: Directory) -> None:
+    directory.write()
+    speakers, utterances = directory.path / "speakers", directory.path / "utterances"
+    speakers.write_text("s03\ns04 s04-0 s04-1\n")
+    utterances.write_text("s07-0\ns07-1\ns07-2\n")
+    directory.make(valid=str(speakers), test=str(utterances))
+    assert speakers_of(directory.out, "valid") == {"s03", "s04"}
+    assert speakers_of(directory.out, "test") == {"s07"}
+    directory.make(valid="0.1", test=str(utterances))
+    assert speakers_of(directory.out, "test") == {"s07"}
+
+
+def test_a_listed_speaker_without_usable_utterances_is_left_out(directory: Directory) -> None:
+    for number in range(3):
+        del directory.targets[f"s04-{number}"]
+    speakers = directory.write().path / "speakers"
+    speakers.write_text("s03\ns04\n")
+    directory.make(valid="0.1", test=str(speakers), most_bad=0.2)
+    assert speakers_of(directory.out, "test") == {"s03"}
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "match"),
+    [
+        ("s07-0\ns07-2\n", "s01\n", "speaker s07: .*not s07-1"),
+        ("s07\n", "s07-0\ns07-1\ns07-2\n", "speaker s07 is in both lists"),
+        ("s07-9\n", "s01\n", "s07-9: expected names"),
+        ("\n", "s01\n", "names no utterance"),
+        (b"\xff\xfe\n", "s01\n", "lines of text"),
+    ],
+)
+def test_lists_that_cannot_be(
+    directory: Directory, valid: str | bytes, test: str, match: str
+) -> None:
+    directory.write()
+    lists = directory.path / "valid", directory.path / "test"
+    for path, text in zip(lists, (valid, test), strict=True):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    directory.fails(match, valid=str(lists[0]), test=str(lists[1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"valid": "0.6", "test": "0.4"}, "leave none for train"),
+        ({"valid": "1.5"}, "--valid 1.5: expected a share"),
+        ({"valid": "nan"}, "--valid nan: expected a share"),
+        ({"test": "nowhere"}, "nowhere: cannot be read"),
+        ({"normalise": "all"}, "speaker or utterance or none"),
+        ({"most_bad": 2.0}, "--most-bad 2: expected a share"),
+        ({"utt2spk": Path("nowhere")}, "nowhere: cannot be read"),
+    ],
+)
+def test_options_that_cannot_be(
+    directory: Directory, options: dict[str, object], match: str
+) -> None:
+    directory.write().fails(match, **options)
+
+
+def test_a_place_that_cannot_be_written_to(directory: Directory) -> None:
+    directory.write()
+    directory.out.parent.touch()  # a file is no folder
+    with pytest.raises(UserError, match=r"corpus\.h5: cannot be written: ") as error_info:
+        directory.make()
+    assert "\n" not in str(error_info.value)
+
+
+def add_faults(directory: Directory) -> dict[str, str]:
+    """Put every fault into one utterance each; return the reasons that the log must give."""
+    directory.features["s00-1"][3, 2] = np.nan
+    directory.features["s01-1"][0, 0] = np.inf
+    directory.features["s02-1"] = np.zeros((0, 0), np.float32)
+    directory.features["s03-1"] = directory.features["s03-1"][:-1]
+    directory.features["s04-1"] = directory.features["s04-1"][:, :3]
+    del directory.features["s05-1"]
+    del directory.targets["s06-1"]
+    directory.targets["s07-1"] = directory.targets["s07-1"][:0]
+    return {
+        "s00-1": "NaN or infinite",
+        "s01-1": "NaN or infinite",
+        "s02-1": "no frames",
+        "s03-1": "targets",
+        "s04-1": "3 features a frame, not 5",
+        "s06-1": "no alignment",
+        "s07-1": "0 targets",
+        "s08-1": "no speaker",
+    }
+
+
+def test_what_cannot_be_used_is_left_out_and_named(directory: Directory) -> None:
+    reasons = add_faults(directory)
+    directory.write()
+    lines = directory.utt2spk.read_text().splitlines(keepends=True)
+    directory.utt2spk.write_text("".join(line for line in lines if not line.startswith("s08-1")))
+    directory.fails(r"more than 5 % \(--most-bad\) of 35 utterances .*s06-1: no alignment; s08-1")
+    summary = directory.make(most_bad=0.25)
+    assert f"8 of 35 left out, see {directory.out}.log" in summary
+    head, *log = Path(f"{directory.out}.log").read_text().splitlines()
+    assert head == "8 of 35 utterances were left out"
+    reasons_in_log = dict(line.split(": ", 1) for line in log)
+    assert set(reasons_in_log) == set(reasons)
+    assert all(reason in reasons_in_log[name] for name, reason in reasons.items())
+    assert set(read_utterances(directory.out)) == set(directory.features) - set(reasons)
+
+
+def test_features_that_float16_cannot_hold(directory: Directory) -> None:
+    directory.features["s00-0"][0, 0] = 1e5
+    directory.write().make()
+    assert "s00-0" in read_utterances(directory.out)
+    directory.make(normalise="none")
+    assert "s00-0" not in read_utterances(directory.out)
+
+
+def test_a_split_without_usable_utterances(directory: Directory) -> None:
+    for number in range(3):
+        directory.features[f"s07-{number}"][0] = np.nan
+    (directory.path / "list").write_text("s07\n")
+    directory.write().fails(
+        "test has no utterance that can be used .*s07-0: NaN",
+        test=str(directory.path / "list"),
+        most_bad=0.5,
+    )
+
+
+def test_the_number_of_pdfs_is_said_or_the_largest_seen(directory: Directory) -> None:
+    assert directory.write().make().endswith(f"; {PDFS} targets")
+    assert directory.make(pdfs=PDFS + 3).endswith(f"; {PDFS + 3} targets")
+    assert open_corpus(directory.out).target_count == PDFS + 3
+    directory.out.unlink()
+    directory.out.with_name("corpus.h5.log").unlink()
+    directory.fails(f"--pdfs {PDFS - 1}: expected {PDFS} at least", pdfs=PDFS - 1)
+    directory.fails("--pdfs 65537: expected 20 at least, .* and 65536 at most", pdfs=65537)
+
+
+def test_utterances_that_are_speakers_are_told_of(directory: Directory) -> None:
+    assert "each utterance is a speaker of its own" in directory.write().make(utt2spk=None)
+    assert open_corpus(directory.out).normalisation == "utterance"
+    default = read_utterances(directory.out)
+    directory.make(utt2spk=None, normalise="utterance")
+    assert all(
+        (utterance.features == read_utterances(directory.out)[name].features).all()
+        for name, utterance in default.items()
+    )
+
+
+def test_large_transition_ids(directory: Directory) -> None:
+    directory.targets["s00-0"][4] = 65536
+    directory.write().fails("ali.1.gz: s00-0: .* 65536; .*ali-to-pdf final.mdl")
+
+
+def test_small_transition_ids(directory: Directory) -> None:
+    for name, targets in directory.targets.items():
+        enters = np.r_[True, targets[1:] != targets[:-1]]
+        directory.targets[name] = (2 * targets + np.where(enters, 1, 2)).astype(np.int32)
+    directory.write().fails("transition-ids, it seems: .*ali-to-pdf final.mdl")
+
+
+def test_alignments_by_phones(directory: Directory) -> None:
+    """No phone is 0, but phones follow themselves: no transition-ids."""
+    for name in directory.targets:
+        directory.targets[name] = directory.targets[name] + 1
+    directory.write().make()
+    assert open_corpus(directory.out).target_count == PDFS + 1
+
+
+def test_alignments_of_a_chain_model(directory: Directory) -> None:
+    for name in directory.targets:
+        directory.targets[name] = directory.targets[name][::3]
+    directory.write().fails("a third of .*chain model.*ali-to-pdf")
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def test_damaged_files(directory: Directory) -> None:
+    ali, feats = directory.path / "ali.1.gz", directory.path / "feats.ark"
+    directory.write()
+    cut(ali, 0.5)
+    directory.fails("ali.1.gz: .*expected an archive of alignments")
+    directory.write()
+    cut(directory.path / "ali.2", 0.5)
+    directory.fails("ali.2: at or after s.*: it ends too early")
+    directory.write()
+    whole = gzip.decompress(ali.read_bytes())
+    for size in range(1, 200, 7):  # an archive of which only the end is missing, too
+        ali.write_bytes(whole[:-size])
+        with pytest.raises(UserError, match=r"ali.1.gz: at or after s0.*: it ends"):
+            directory.make()
+    ali.write_bytes(np.random.default_rng(0).bytes(9999))
+    directory.fails("ali.1.gz: at its beginning: expected an archive")
+    ali.write_bytes(feats.read_bytes())
+    directory.fails("ali.1.gz: at or after s00-0: expected .*no vector of int32")
+    directory.write()
+    cut(feats, 0.5)
+    directory.fails("feats.scp: s.*feats.ark:[0-9]+: expected a matrix")
+    feats.write_bytes(np.random.default_rng(0).bytes(99999))
+    directory.fails("feats.scp: s00-0: .*expected a matrix")
+    feats.unlink()
+    directory.fails("feats.scp: s00-0: .*no such file")
+    directory.feats.write_text("s00-0\n")
+    directory.fails("feats.scp: line 1: 's00-0'")
+    directory.feats.write_text("")
+    directory.fails("feats.scp: no line")
+    directory.feats.write_bytes(b"\xff\0\xfe")
+    directory.fails("feats.scp: cannot be read as lines of text")
+    directory.feats.unlink()
+    directory.fails("feats.scp: cannot be read")
+
+
+def test_a_line_that_never_ends_is_not_read_to_its_end(directory: Directory) -> None:
+    directory.write()
+    with gzip.open(directory.path / "ali.1.gz", "wb", 1) as archive:
+        archive.write(b"s00-0 " + b"1 " * (1 << 23))
+    directory.fails("ali.1.gz: at or after s00-0: .*this is no vector of int32")
+
+
+def test_a_place_that_is_too_long_for_a_file(directory: Directory) -> None:
+    directory.feats.write_text(f"s00-0 {'x' * 5000}:12\n")
+    directory.fails("s00-0: 'x.*no such file; expected a matrix there")
+
+
+def test_two_alignments_of_an_utterance(directory: Directory) -> None:
+    directory.write()
+    (directory.path / "ali.3").write_text("s00-0 1 2 3\n")
+    directory.fails("ali.3: s00-0: a second alignment")
+
+
+def test_the_extra_is_missing(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory.write()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    directory.fails(r"pip install 'gtcbmuf\[kaldi\]'")
+
+
+def test_command_line(directory: Directory) -> None:
+    directory.write("compressed")
+    words = ("corpus", "import-kaldi", "--feats", directory.feats, "--out", directory.out)
+    process = gtcbmuf(*words, "--ali", f"{directory.path}/ali.*", "--utt2spk", directory.utt2spk)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (
+        "30 utterances for train, 3 utterances for valid, 3 utterances for test" in process.stdout
+    )
+    assert "0 of 36 left out" in process.stdout
+    cut(directory.path / "feats.ark", 0.5)
+    for ali, match in (("nowhere.*", "nowhere.*: no such files"), ("ali.*", "feats.scp: s")):
+        process = gtcbmuf(*words, "--ali", f"{directory.path}/{ali}")
+        assert process.returncode == 2
+        assert process.stderr.startswith("gtcbmuf: ")
+        assert match in process.stderr
+        assert process.stderr.count("\n") == 1

@@ -1,0 +1,242 @@
+"""What the environment of each launcher tells, and when MPI's world contradicts it."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.launch import ROOT, mpirun
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.mpi import launcher
+
+OPEN_MPI = "Open MPI's mpirun"
+PMI = "a PMI launcher (MPICH's mpirun, srun)"
+SRUN = "srun --mpi=none"
+# Size, rank and ranks on this host, as each of them sets them.
+VARIABLES = {
+    OPEN_MPI: ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    PMI: ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
+    SRUN: ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
+}
+every_launcher = pytest.mark.parametrize("name", VARIABLES)
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith(("OMPI_", "PMI_", "PMIX_", "MPI_", "SLURM_")):
+            monkeypatch.delenv(variable)
+
+
+def started_by(monkeypatch: pytest.MonkeyPatch, name: str, size: int, rank: int) -> None:
+    for variable, value in zip(VARIABLES[name], (size, rank, size), strict=True):
+        monkeypatch.setenv(variable, str(value))
+
+
+def test_without_a_launcher_any_world_will_do() -> None:
+    assert launcher.name() == "none"
+    assert launcher.rank() == 0
+    launcher.check_size(1)
+    launcher.check_size(4)
+
+
+@every_launcher
+def test_a_launcher_is_recognised(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, name, size=12, rank=11)
+    assert launcher.name() == name
+    assert launcher.rank() == 11
+    launcher.check_size(12)
+
+
+@every_launcher
+def test_singletons_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The launcher started 4, each of which is alone in its world."""
+    started_by(monkeypatch, name, size=4, rank=2)
+    with pytest.raises(UserError) as caught:
+        launcher.check_size(1)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.startswith(f"{name} started 4 processes, but MPI sees a world of 1: ")
+    assert "mpirun" in message
+
+
+def test_sruns_kind_of_mpi_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    started_by(monkeypatch, SRUN, size=4, rank=2)
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert launcher.name() == "srun --mpi=pmi2"
+    monkeypatch.delenv("PMI_SIZE")
+    monkeypatch.setenv("PMIX_RANK", "2")
+    assert launcher.name() == "srun --mpi=pmix"
+    monkeypatch.setenv("SLURM_MPI_TYPE", "pmix_v4")
+    assert launcher.name() == "srun --mpi=pmix_v4"
+
+
+@every_launcher
+def test_one_process_under_a_launcher_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    started_by(monkeypatch, name, size=1, rank=0)
+    launcher.check_size(1)
+
+
+@pytest.mark.parametrize("name", [OPEN_MPI, PMI])
+def test_mpirun_in_a_slurm_job_counts_not_srun(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, SRUN, size=1, rank=0)
+    started_by(monkeypatch, name, size=8, rank=5)
+    assert launcher.name() == name
+    assert launcher.rank() == 5
+    launcher.check_size(8)
+
+
+@pytest.mark.parametrize("size", ["", "many", "-3"])
+def test_a_size_that_is_no_number_is_not_judged(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("PMI_SIZE", size)
+    assert launcher.rank() == 0
+    launcher.check_size(3)
+
+
+FOREIGN = [
+    "MPICH Version:      5.0.1\nMPICH Release date: ...\n",
+    "Intel(R) MPI Library 2021.11 for Linux* OS\n",
+    "MVAPICH Version: 4.0\n",
+]
+OWN = "Open MPI v5.0.10, package: Open MPI conda@x Distribution\n"
+
+
+@pytest.mark.parametrize("version", FOREIGN)
+def test_a_library_that_open_mpis_mpirun_cannot_start_is_named(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    launcher.check_library(version)  # without a launcher it is alone, and right
+    started_by(monkeypatch, PMI, size=2, rank=0)
+    launcher.check_library(version)
+    started_by(monkeypatch, OPEN_MPI, size=2, rank=0)
+    with pytest.raises(UserError) as caught:
+        launcher.check_library(version)
+    assert len(str(caught.value).splitlines()) == 1
+    assert " ".join(version.splitlines()[0].split()) in str(caught.value)
+
+
+@every_launcher
+def test_open_mpi_is_left_to_the_size_check(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    started_by(monkeypatch, name, size=2, rank=0)
+    launcher.check_library(OWN)
+
+
+def test_a_rank_knows_how_long_ago_it_was_started() -> None:
+    first = launcher.age()
+    assert first is not None
+    second = launcher.age()
+    assert second is not None
+    assert 0 < first <= second < first + 60
+
+
+EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """This process's timer slack, which is put back afterwards; with an empty environment."""
+    file = Path("/proc/self/timerslack_ns")
+    before = file.read_text()
+    monkeypatch.setattr(os, "environ", {})
+    yield file
+    file.write_text(before)
+
+
+@pytest.mark.parametrize("variable", ["MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"])
+@pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
+def test_only_ranks_that_share_cores_are_slow_to_wake_up(
+    monkeypatch: pytest.MonkeyPatch, slack: Path, variable: str, ranks: int, eased: bool
+) -> None:
+    before = slack.read_text()
+    started_by(monkeypatch, PMI, size=ranks, rank=0)
+    monkeypatch.setenv(variable, os.environ.pop("MPI_LOCALNRANKS"))
+    launcher._ease_oversubscription()
+    assert (slack.read_text() != before) is eased
+    assert all((variable in os.environ) is eased for variable in EASED)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "on_host", "chosen"), [(9, 9, False), (9_999, 9_999, True), (9_999, 9_998, False)]
+)
+@pytest.mark.usefixtures("slack")
+def test_only_a_crowd_on_one_host_takes_collectives_of_few_rounds(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, on_host: int, chosen: bool
+) -> None:
+    started_by(monkeypatch, OPEN_MPI, size=ranks, rank=0)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(on_host))
+    launcher._ease_oversubscription()
+    assert ("OMPI_MCA_coll_basic_priority" in os.environ) is chosen
+
+
+TELLING = """
+import sys
+from gtcbmuf.mpi import launcher
+print("told", file=sys.stderr, flush=True)
+launcher.wait_until_read()
+print("over", flush=True)
+"""
+
+
+def test_what_was_told_is_read_before_a_rank_goes_on() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        select.select([process.stderr], [], [])
+        assert not select.select([process.stdout], [], [], 0.2)[0]
+        assert process.stderr.read(5) == b"told\n"
+        assert process.stdout.read() == b"over\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "file"])
+def test_nobody_reads_a_file(tmp_path: Path, place: str) -> None:
+    with (tmp_path / place).open("w") as file:
+        done = subprocess.run([sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=file)
+    assert (done.returncode, done.stdout) == (0, b"over\n")
+
+
+IN_TURN = """
+from gtcbmuf.mpi import launcher
+world = launcher.start()
+from gtcbmuf.core import kernels
+from gtcbmuf.mpi.topology import Topology
+Topology(world, 1)
+"""
+
+
+def test_ranks_that_start_at_once_fill_an_empty_cache_of_kernels(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "mpi4py", "-c", IN_TURN)
+    done = mpirun(8, *command, env={"NUMBA_CACHE_DIR": str(tmp_path)}, timeout=100)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    kernels, machine_code = list(tmp_path.rglob("*.nbi")), list(tmp_path.rglob("*.nbc"))
+    assert len(kernels) == len(machine_code) > 0
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_studies_start_open_mpi_as_scripts_environment_does(
+    job: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", "1")
+    settings = launcher.settings()
+    names = [name for name in os.environ if not name.startswith(("OMPI_", "PRTE_"))]
+    script = f". {ROOT}/scripts/environment && env"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={name: os.environ[name] for name in names},
+        capture_output=True,
+        text=True,
+    )
+    exported = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert settings.items() <= exported.items()
+    assert ("PRTE_MCA_rmaps_default_mapping_policy" in settings) is not job
+    assert ("PRTE_MCA_rmaps_default_mapping_policy" in exported) is not job

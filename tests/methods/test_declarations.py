@@ -1,0 +1,110 @@
+"""Every declared exchange and block filter: whole, documented, built and priced."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from mpi4py import MPI
+from support.clusters import COMPUTE, NETWORK
+
+from gtcbmuf.cluster.costs import Method, link_bytes, step_time
+from gtcbmuf.cluster.plan import Plan
+from gtcbmuf.config.loading import load_config, recipe_names
+from gtcbmuf.config.schema import Config, fingerprint, to_tables
+from gtcbmuf.methods import EXCHANGES, FILTERS
+from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec, Sent
+from gtcbmuf.methods.gtc import GTCSpec
+from gtcbmuf.methods.none import NoFilterSpec
+from gtcbmuf.mpi.topology import Topology
+
+N = 50
+SHAPES = [(6, 5), (5,), (5, 3)]
+
+
+def exchanges() -> list[ExchangeSpec]:
+    return [spec().with_keys(density=0.1) for spec in EXCHANGES.values()]
+
+
+@pytest.mark.parametrize("spec", exchanges(), ids=lambda spec: spec.kind)
+def test_an_exchange_is_built_and_adds_what_one_worker_sent(spec: ExchangeSpec) -> None:
+    exchange = spec.build(MPI.COMM_SELF, SHAPES, None)
+    gradient, update = np.arange(N, dtype=np.float32), np.zeros(N, np.float32)
+    exchange(gradient).add_to(update, 1.0)
+    residual = exchange.state().get("residual", np.zeros(N, np.float32))
+    np.testing.assert_array_equal(update + residual, gradient)
+    assert ("residual" in exchange.state()) is spec.keeps_residual
+    if spec.keeps_residual:
+        exchange.flush().add_to(update, 1.0)  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(update, gradient)
+        assert not exchange.state()["residual"].any()
+    exchange.restore({name: array.copy() for name, array in exchange.state().items()})
+
+
+@pytest.mark.parametrize("spec", [spec() for spec in FILTERS.values()], ids=lambda spec: spec.kind)
+def test_a_filter_is_built_and_leaves_one_workers_model(spec: FilterSpec) -> None:
+    topology, model = Topology(MPI.COMM_SELF, 1), np.zeros(N, np.float32)
+    block_filter = spec.build(topology, model, None)
+    model += 1
+    block_filter(model)
+    np.testing.assert_array_equal(block_filter.anchor(model), np.ones(N, np.float32))
+    topology.free()
+
+
+@pytest.mark.parametrize("exchange", exchanges(), ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("block_filter", [spec() for spec in FILTERS.values()])
+def test_a_method_has_a_price(exchange: ExchangeSpec, block_filter: FilterSpec) -> None:
+    for workers, group_size in ((1, 1), (8, 8), (8, 2), (48, 6)):
+        method = Method(workers, group_size, exchange, block_filter)
+        time = step_time(COMPUTE, NETWORK, method, parameters=1_000_000, minibatch=64)
+        assert 0 < time.sum < math.inf
+        assert (time.exchange > 0) == (exchange.connects and group_size > 1)
+        groups_meet = block_filter.connects and workers > 1
+        assert (time.filter + time.broadcast > 0) >= groups_meet
+        assert 0 <= link_bytes(method, 1_000_000, 4) < math.inf
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_in_the_plan(name: str) -> None:
+    recipe = load_config(name)
+    plan = Plan(COMPUTE, NETWORK, parameters=1_000_000, minibatch=64, density=0.01, period=10)
+    tiers = {(one.exchange.kind, one.block_filter.kind) for one in plan.methods(8).values()}
+    ours = recipe.exchange.kind, recipe.block_filter.kind
+    assert ours in tiers or ours == ("none", "none")
+
+
+@pytest.mark.parametrize("kind", EXCHANGES)
+@pytest.mark.parametrize("filter_kind", FILTERS)
+def test_a_configuration_comes_back_from_its_tables(kind: str, filter_kind: str) -> None:
+    config = Config(exchange=EXCHANGES[kind](), block_filter=FILTERS[filter_kind]())
+    again = msgspec.convert(to_tables(config), Config)
+    assert again == config
+    assert fingerprint(again) == fingerprint(config)
+
+
+def test_a_declaration_that_lacks_a_part_does_not_import() -> None:
+    with pytest.raises(TypeError, match=r"Halved in .* lacks label, build, encoding, adding"):
+
+        class Halved(ExchangeSpec, frozen=True, tag="halved"):
+            def sent(self, n: int) -> Sent:
+                return Sent("allreduce", 2 * n)
+
+    assert "halved" not in EXCHANGES
+
+    with pytest.raises(TypeError, match=r"Idle in .* lacks label, build, leaders, summed, spread"):
+
+        class Idle(FilterSpec, frozen=True, tag="idle"):
+            pass
+
+
+def test_what_gtc_costs_is_not_guessed() -> None:
+    with pytest.raises(ValueError, match="depends on its density"):
+        GTCSpec().sent(N)
+
+
+def test_a_block_filter_without_a_part_of_its_own_keeps_everything() -> None:
+    spec = NoFilterSpec()
+    assert not spec.clears_residuals
+    assert not spec.flushes_residuals
+    assert not spec.resets_momentum
+    assert spec.resolve(4) is spec

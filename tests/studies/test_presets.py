@@ -1,0 +1,258 @@
+"""What a study consists of: which runs a preset wants, and what is refused in one."""
+
+import math
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from support.corpora import write_corpus
+from support.launch import ROOT, gtcbmuf
+from support.studies import PRESET
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.config.loading import load_config
+from gtcbmuf.data.synth.presets import PRESETS
+from gtcbmuf.studies import study_tables
+from gtcbmuf.studies.presets import (
+    RunSpec,
+    Synthesis,
+    error_table_runs,
+    preset_names,
+    read_preset,
+    tuning_runs,
+)
+from gtcbmuf.studies.results import read_results
+
+
+def test_tuning_tries_every_setting_once() -> None:
+    jobs = tuning_runs(PRESET)
+    assert [(job.method, job.workers, job.seed, job.assignments[-1]) for job in jobs] == [
+        ("sgd", 1, 0, "train.learning_rate=1e-3"),
+        ("sgd", 1, 0, "train.learning_rate=2e-3"),
+        ("gtc", 8, 0, "exchange.tau=1"),
+        ("bmuf", 8, 0, "block_filter.period=5"),
+    ]
+    assert all(job.config.train.epochs == 1 for job in jobs)
+
+
+def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
+    jobs = error_table_runs(PRESET)
+    cells = [(job.method, job.seed, job.assignments[-1]) for job in jobs]
+    assert cells == [
+        ("sgd", 1, "train.learning_rate=2e-3"),
+        ("gtc", 1, "exchange.tau=1"),
+        ("sgd", 2, "train.learning_rate=2e-3"),
+        ("sgd", 3, "train.learning_rate=2e-3"),
+    ]
+    assert all(job.config.train.epochs == 3 for job in jobs)
+    assert [job.seed for job in error_table_runs(PRESET, [5, 6])] == [5, 6, 5, 6]
+
+
+def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
+    def fingerprint(*assignments: str) -> str:
+        return RunSpec("gtc", 2, 0, assignments).fingerprint
+
+    assert fingerprint() == fingerprint("corpus.path=elsewhere.h5") == fingerprint("exchange.tau=4")
+    others = [fingerprint(word) for word in ("exchange.tau=5", "train.seed=1", "model.hidden=[9]")]
+    assert len({fingerprint(), *others}) == 4
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name: str) -> None:
+    chosen = read_preset(name)
+    tried = {(cell.method, cell.workers): len(cell.tried) for cell in chosen.cells}
+    assert tried["sgd", 1] == max(tried.values())  # what all are held against
+    folder = ROOT / "results" / name
+    tuned, published = (read_results(folder / f"{name}.csv") for name in ("tuning", "error_table"))
+    assert (folder / "tuning.md").read_text().rstrip() == study_tables.format_tuning(chosen, tuned)
+    jobs = iter(tuning_runs(chosen))
+    for cell in chosen.cells:
+        rows = [
+            next((row for row in tuned if job.made(row)), None)
+            for job in islice(jobs, len(cell.tried))
+        ]
+        diverged = sum(row is not None and math.isnan(row.fer_valid) for row in rows)
+        if cell.workers > 1:  # the same effort for each; what diverged may be made up for
+            assert 0 <= len(cell.tried) - tried["gtc-bmuf", cell.workers] <= diverged
+        if cell.chosen is None:  # not tuned yet, and so not published
+            assert None in rows
+            assert (cell.method, cell.workers) not in [(r.method, r.workers) for r in published]
+            continue
+        assert None not in rows
+        errors = [row.fer_valid for row in rows if row]
+        best = min(error for error in errors if not math.isnan(error))
+        assert errors[cell.chosen] == best, (cell.method, cell.workers, errors)
+
+
+OWN = """
+corpus = "{corpus}"
+common = ["model.hidden=[24]", "train.epochs=1"]
+
+[[cells]]
+method = "sgd"
+workers = 1
+chosen = 0
+tried = [["train.learning_rate=1e-3"]]
+
+[[cells]]
+method = "bmuf"
+workers = 2
+{chosen}
+tried = [["block_filter.period=1000", "train.learning_rate=1e-9"], ["block_filter.period=5"]]
+
+[[choices]]
+method = "bmuf"
+workers = 2
+tried = [["block_filter.period=5"], ["block_filter.period=50"]]
+"""
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The rows of a Markdown table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def test_a_study_of_ones_own(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    mine = tmp_path / "mine.toml"
+
+    def study(name: str, **chosen: str) -> str:
+        text = OWN.format(corpus="corpus.h5", chosen=chosen.get("chosen", ""))
+        mine.write_text(text)
+        done = gtcbmuf("reproduce", name, "--preset", "mine.toml", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    log, _, table = study("tuning").partition("\n\n")
+    assert log.count("valid FER") == 3
+    assert [row[1:3] + row[4:] for row in cells_of(table)[2:]] == [
+        ["sgd 1", "0", "best"],
+        ["bmuf 2", "0", ""],
+        ["bmuf 2", "1", "best"],
+    ]
+    folder = tmp_path / "results" / "mine"
+    assert (folder / "tuning.md").read_text() == table
+    before = (folder / "tuning.csv").read_bytes()
+    log = study("tuning").partition("\n\n")[0]
+    assert log == "all 3 runs are finished: results/mine/tuning.csv"
+    assert (folder / "tuning.csv").read_bytes() == before
+
+    assert "# left out, as not tuned yet: bmuf 2" in study("error-table")
+    table = study("error-table", chosen="chosen = 1").partition("\n\n")[2]
+    assert [row[:4] for row in cells_of(table)[2:]] == [
+        ["sgd", "1", "1", "1"],
+        ["bmuf", "2", "2", "1"],
+    ]
+    assert (folder / "error_table.md").read_text() == table
+    assert [row[1:3] for row in cells_of(study("choices").partition("\n\n")[2])[2:]] == 2 * [
+        ["bmuf 2", "1"]
+    ]
+
+    # On another corpus runs are others, though file, settings and seeds are the same.
+    write_corpus(tmp_path / "corpus.h5", seed=1)
+    assert study("tuning").count("valid FER") == 3 + 1  # and in the table's head
+    assert len(read_results(folder / "tuning.csv")) == 6
+    rates = [row[3] for row in cells_of((folder / "tuning.md").read_text())[2:]]
+    assert len(rates) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("common", "comon", "unknown key `comon`; the keys are corpus, common, "),
+        ('corpus = "CORPUS"', "", "there is no `corpus`"),
+        ('corpus = "CORPUS"', "corpus = 3", "corpus = 3: expected `str | table`, got `int`"),
+        ('corpus = "CORPUS"', "corpus = {hours = 1.0}", "corpus: there is no `preset`"),
+        ("epochs=1", "epoch=1", "sgd 1: --set: unknown key train.epoch; did you mean train.epochs"),
+        ("workers = 2", "workers = 0", "cells, number 2: workers = 0: expected `int` >= 1"),
+        ("workers = 2", "worker = 2", "cells, number 2: unknown key `worker`; the keys are m"),
+        ('"bmuf"', '"gtc-bmf"', "cells, number 2: method = 'gtc-bmf': expected averaging, bmuf, "),
+        ('"bmuf"\nworkers = 2', '"sgd"\nworkers = 1', "cells, number 2: there is a cell of sgd"),
+        ('"sgd"', '"gtc"', 'has no cell of method = "sgd", workers = 1: errors are over its'),
+        ("chosen = 0", "chosen = 1", "cells, number 1: chosen = 1: expected 0 to 0, the number of"),
+        ("tried", "cells", "cells, number 1: unknown key `cells`; the keys are"),
+        ("period=50", "period=0", "bmuf 2: bmuf: block_filter.period = 0: expected `int` >= 1"),
+        ("period=50", 'period=5", "topology.group_size=3', "bmuf 2: topology.group_size = 3"),
+        ("epochs=1", 'epochs=1", "corpus.path=x.h5', "sgd 1: corpus.path=x.h5: it is the study"),
+        ("epochs=1", 'epochs=1", "train.seed=7', "sgd 1: train.seed=7: it is the study that gives"),
+        ("period=1000", 'period=5", "exchange.kind=gtc', "bmuf 2: exchange.kind = gtc: bmuf ha"),
+        ('["block_filter.period=5"]]', '["block_filter.period= 5"], ["block_filter.period=5"]]',
+         "bmuf 2: two of its settings are the same"),
+        ("workers = 2", "workers = 100001", "cells, number 2: workers = 100001: expected `int` <="),
+        ('corpus = "CORPUS"', 'corpus = {preset = "bug", hours = 1}', "corpus: preset = 'bug': in"),
+        ('corpus = "CORPUS"', 'corpus = {preset = "tiny", hours = inf}', "corpus: hours = inf: e"),
+        ("[[choices]]", "[choices]", "choices = {'method': 'bmuf', 'workers': 2, "),
+        ("[[choices]]", "[choices", "not a TOML file: "),
+    ],
+)  # fmt: skip
+def test_what_is_refused_in_a_preset(old: str, new: str, says: str, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.h5"
+    write_corpus(corpus)
+    path = tmp_path / "mine.toml"
+    text = OWN.format(corpus="CORPUS", chosen="").replace(old, new, 1)
+    assert old in OWN.format(corpus="CORPUS", chosen="")
+    path.write_text(text.replace("CORPUS", str(corpus)))
+    with pytest.raises(UserError) as error:
+        read_preset(str(path))
+    assert str(error.value).removeprefix("--preset ").startswith(f"{path}: {says}")
+
+
+def test_a_preset_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("corpus = 3\n")
+    done = gtcbmuf("reproduce", "tuning", "--preset", "mine.toml", cwd=tmp_path)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith("gtcbmuf: mine.toml: corpus = 3: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("big", "--preset big: expected full, quick, or a TOML file"),
+        ("nowhere/mine.toml", "--preset nowhere/mine.toml: cannot be read: No such file"),
+        (
+            "...toml",
+            "--preset ...toml: results have the name of the file: expected letters, digits",
+        ),
+        ("my study.toml", "--preset my study.toml: results have the name of the file: expected le"),
+        (
+            "elsewhere/quick.toml",
+            "--preset elsewhere/quick.toml: results have the name of the file",
+        ),
+    ],
+)
+def test_a_preset_that_there_is_not(which: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_preset(which)
+    assert str(error.value).startswith(says)
+
+
+def test_what_is_to_be_made_makes_other_runs(tmp_path: Path) -> None:
+    def jobs(corpus: str) -> list[str]:
+        text = OWN.format(corpus="", chosen="").replace('corpus = ""', f"corpus = {corpus}")
+        (tmp_path / "mine.toml").write_text(text)
+        return [job.name for job in tuning_runs(read_preset(str(tmp_path / "mine.toml")))]
+
+    one = jobs('{preset = "tiny", hours = 0.1}')
+    assert one == jobs('{hours = 0.1, preset = "tiny", seed = 0}')
+    others = ('{preset = "tiny", hours = 0.2}', '{preset = "tiny", hours = 0.1, seed = 1}')
+    assert len({one[0], *(jobs(other)[0] for other in others)}) == 3
+
+
+@pytest.mark.parametrize("name", ["corpus/a.h5", "2.5", "true", " a.h5", "1 #x.h5", 'a\'b="c".h5'])
+def test_any_path_of_a_corpus_reaches_the_run(name: str) -> None:
+    words = RunSpec("sgd", 1, 3, ()).words(Path(name), Path("out"))
+    assignments = [value for word, value in pairwise(words) if word == "--set"]
+    assert load_config("sgd", assignments).corpus.path == name
+
+
+def test_synthetic_presets_are_those_of_the_corpus_command() -> None:
+    assert set(get_args(get_type_hints(Synthesis)["preset"])) == set(PRESETS)
+
+
+def test_a_corpus_that_there_is_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(OWN.format(corpus="none.h5", chosen=""))
+    with pytest.raises(UserError, match=r"^none.h5: no such file"):
+        read_preset(str(tmp_path / "mine.toml"))

@@ -1,0 +1,510 @@
+"""Readers of foreign bytes, each with good bytes to begin with, ways to change them, and a check.
+
+A check ends quietly where the reader takes the bytes, or refuses them in one line with the error
+that it promises. `scripts/fuzz` calls them; what else they raise, a crash, ten seconds or a
+gigabyte are findings.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import random
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+from support.launch import ROOT
+
+from gtcbmuf.acoustic.mlp import Architecture
+from gtcbmuf.acoustic.model_file import SavedModel, load_model, save_model
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.config.loading import load_config
+from gtcbmuf.core import kernels, wire
+from gtcbmuf.data.corpus import SPLITS, find_damage, open_corpus
+from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
+from gtcbmuf.data.importing.ctm import read_ctm
+from gtcbmuf.data.importing.kaldi_alignments import KaldiAlignments
+from gtcbmuf.data.importing.kaldi_tables import read_scp
+from gtcbmuf.data.importing.phone_names import map_labels
+from gtcbmuf.data.importing.textgrid import read_textgrids
+from gtcbmuf.training.checkpoint_files import (
+    Checkpoint,
+    begin_checkpoint,
+    publish_checkpoint,
+    read_checkpoint,
+    read_rank,
+    write_rank,
+)
+
+#: Changes bytes that nothing is known of.
+Generic = Callable[[bytes], bytes]
+
+
+def unaware(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+    """A change that knows nothing of the format."""
+    return generic(data)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        seeds: bytes that it takes.
+        check: reads bytes.
+        change: bytes -> others, which still get past the first lines of the reader.
+    """
+
+    seeds: list[bytes]
+    check: Callable[[bytes], None]
+    change: Callable[[bytes, Generic, random.Random], bytes] = unaware
+
+
+def taken(read: Callable[[], Any], error: type[Exception] = UserError) -> Any:
+    """What a reader returns; nothing if it refuses in one line."""
+    try:
+        return read()
+    except error as raised:
+        lines = str(raised).splitlines()
+    assert len(lines) == 1, lines
+    return None
+
+
+# Messages: 4 bytes for the parameters of the model, then words
+
+
+class Bounded(np.ndarray):
+    """An array that refuses the negative indices that NumPy would count from the end."""
+
+    def __getitem__(self, index: Any) -> Any:
+        assert not isinstance(index, int | np.integer) or index >= 0, f"index {index}"
+        return super().__getitem__(index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        assert not isinstance(index, int | np.integer) or index >= 0, f"index {index}"
+        super().__setitem__(index, value)
+
+
+def message(folder: Path) -> Target:
+    """The wire decoder; to be run without compilation, where an index out of bounds raises."""
+    unpack = kernels.unpack
+
+    def bounded(words: Any, k: int, n: int, updates: Any) -> bool:
+        return bool(unpack(words, k, n, updates.view(Bounded)))
+
+    def check(data: bytes) -> None:
+        n = int.from_bytes(data[:4], "little") % 4096 + 1
+        body = data[4:]
+        words = np.frombuffer(body[: len(body) & -4], "<u4").view(Bounded)
+        vector = np.zeros(n, np.float32)
+        with mock.patch.object(kernels, "unpack", bounded), np.errstate(over="ignore"):
+            bounds = vector.view(Bounded)
+
+            def add() -> bool:
+                wire.Decoder(n).add(words, 1.0, bounds)
+                return True
+
+            added = taken(add, wire.WireError)
+            assert np.count_nonzero(vector) == (words[2] if added else 0)
+
+    def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+        data = generic(data)
+        if len(data) < 20 or dice.random() < 0.2:
+            return data
+        n = int.from_bytes(data[:4], "little") % 4096 + 1
+        count = int.from_bytes(data[12:16], "little") % (n + 1)
+        magic = 0x47544300 | kernels.form_of(n, count)
+        return data[:4] + struct.pack("<3If", magic, n, count, 1.0) + data[20:]
+
+    seeds = []
+    stream = np.random.default_rng(0)
+    for n, density in ((1, 1.0), (40, 0.5), (300, 0.02), (4096, 0.001), (4096, 0.05)):
+        signs = stream.choice(np.array([-2, 2], np.float32), n)
+        gradient = np.where(stream.random(n) < density, signs, np.float32(0))
+        words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, 1.0)
+        seeds.append((n - 1).to_bytes(4, "little") + words.tobytes())
+    return Target(seeds, check, change)
+
+
+# Text
+
+
+def configuration(folder: Path) -> Target:
+    """A TOML file, with an assignment after each NUL."""
+    path = folder / "run.toml"
+
+    def check(data: bytes) -> None:
+        text, *assignments = data.split(b"\0")
+        path.write_bytes(text)
+        words = [assignment.decode(errors="surrogateescape") for assignment in assignments]
+        taken(lambda: load_config(str(path), words))
+
+    recipes = ROOT / "gtcbmuf/config/recipes"
+    seeds = [recipe.read_bytes() for recipe in sorted(recipes.iterdir())]
+    seeds += [
+        b"[model]\nhidden = [64, 0]\n\0train.epochs=3\0exchange.kind=gtc\0corpus.path=a b",
+        b"train.epochs = 0xff\nmodel = {hidden = [1_0], context = 2}\n[corpus]\npath = '''x'''\n",
+        b'[train]\ncheckpoint_every = "5 steps"\nseed = 2024-01-01T00:00:00Z\ndecay = +inf',
+    ]
+    return Target(seeds, check)
+
+
+_TIERS = '"IntervalTier"\n"phones"\n0\n0.5\n2\n0\n0.2\n"AH0"\n0.2\n0.5\n"t"\n'
+_SHORT = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n0.5\n<exists>\n1\n{_TIERS}'
+_LONG = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 0.5
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "phones"
+        xmin = 0
+        xmax = 0.5
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 0.2
+            text = "AH0_B"
+        intervals [2]:
+            xmin = 0.2
+            xmax = 0.5
+            text = "t_E"
+    item [2]:
+        class = "TextTier"
+        name = "points"
+        xmin = 0
+        xmax = 0.5
+        points: size = 1
+        points [1]:
+            number = 0.1
+            mark = "x"
+"""
+
+
+def textgrid(folder: Path) -> Target:
+    """A TextGrid, up to the phones."""
+    path = folder / "a.TextGrid"
+
+    def read() -> None:
+        map_labels(read_textgrids(folder, {"a": folder / "a.wav"}).label_numbers)
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        taken(read)
+
+    seeds = [_SHORT.encode(), _LONG.encode(), _LONG.encode("utf-16")]
+    return Target(seeds, check)
+
+
+def ctm(folder: Path) -> Target:
+    """A CTM, up to the phones."""
+    path = folder / "a.ctm"
+    recordings = {"a": folder / "a.wav", "b-c": folder / "b/c.wav"}
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        taken(lambda: map_labels(read_ctm(path, recordings).label_numbers))
+
+    seeds = [b"a 1 0.0 0.25 AH0_B\na 1 0.25 0.1 t_E\n", b";; comment\nc A 0 1e-1 sil 0.99\n"]
+    return Target(seeds, check)
+
+
+def scp(folder: Path) -> Target:
+    """A table of Kaldi's: where the matrix of each utterance is."""
+    path, matrix = folder / "feats.scp", folder / "feats.ark"
+    matrix.write_bytes(b"")
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        taken(lambda: read_scp(path))
+
+    lines = [f"a {matrix}:12", f"b gunzip -c {matrix} |", f"c {matrix}[0:3]", "d copy-feats x - |"]
+    return Target([f"{line}\n".encode() for line in ["\n".join(lines[:2]), *lines[2:]]], check)
+
+
+def alignments(folder: Path) -> Target:
+    """An archive of Kaldi's alignments: text, binary, or gzipped."""
+    path = folder / "ali"
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        taken(lambda: KaldiAlignments([path], io.BytesIO(), path))
+
+    def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+        if dice.random() < 0.8:
+            try:
+                return gzip.compress(generic(gzip.decompress(data)), 1)
+            except (OSError, EOFError, zlib.error):
+                pass  # it was not gzipped, or no longer is
+        return generic(data)
+
+    numbers = b"".join(b"\4" + n.to_bytes(4, "little") for n in (0, 7, 7, 65535))
+    binary = b"a \0B\4\4\0\0\0" + numbers + b"b \0B\4\0\0\0\0"
+    text = b"a 1 1 0 12\nb \nc 3\n"
+    return Target([text, binary, gzip.compress(text), gzip.compress(binary)], check, change)
+
+
+# HDF5
+
+
+def checksum(data: bytes) -> int:
+    """Jenkins' lookup3, which HDF5's structures end with."""
+    mask = 0xFFFFFFFF
+    full = max((len(data) - 1) // 12, 0) * 12
+    words = struct.unpack(f"<{full // 4 + 3}I", data[:full] + data[full:].ljust(12, b"\0"))
+    a = b = c = 0xDEADBEEF + len(data) & mask
+    for i in range(0, len(words), 3):
+        a, b, c = a + words[i] & mask, b + words[i + 1] & mask, c + words[i + 2] & mask
+        # Each of the three takes its turn to be changed.
+        if i < len(words) - 3:
+            for by in (4, 6, 8, 16, 19, 4):
+                a = (a - c & mask) ^ (c << by & mask | c >> 32 - by)
+                a, b, c = b, c + b & mask, a
+        else:
+            for by in (14, 11, 25, 16, 4, 14, 24):
+                c = (c ^ b) - (b << by & mask | b >> 32 - by) & mask
+                a, b, c = b, c, a
+    return b
+
+
+def structures(data: bytes) -> list[tuple[int, int]]:
+    """Begin and end of what a checksum follows, in an HDF5 file as it was written."""
+    begins = [found.start() for found in re.finditer(rb"\x89HDF\r|OHDR\x02|OCHK", data)]
+    found = []
+    for begin, following in zip(begins, [*begins[1:], len(data)], strict=True):
+        ends = [
+            end
+            for end in range(begin + 8, following - 3)
+            if data[end : end + 4] == checksum(data[begin:end]).to_bytes(4, "little")
+        ]
+        found.append((begin, ends[0]))
+    return found
+
+
+def _hdf5(path: Path, read: Callable[[], Any], seed: bytes) -> Target:
+    """A file whose structures are changed, and given the right checksums."""
+    places = structures(seed)
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        taken(read)
+
+    def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+        changed = bytearray(data[: len(seed)].ljust(len(seed), b"\0"))
+        for _ in range(dice.randint(1, 4)):
+            begin, end = dice.choice(places)
+            at = dice.randrange(begin + 4, end)
+            match dice.randrange(4):
+                case 0:
+                    changed[at] ^= 1 << dice.randrange(8)
+                case 1:
+                    changed[at] = dice.choice([0, 1, 2, 3, 4, 6, 9, 127, 255, dice.randrange(256)])
+                case 2:
+                    number = dice.choice(
+                        [0, 1, 2**31, 2**32 - 1, 2**62, 2**64 - 1, begin, len(seed)]
+                    )
+                    size = min(dice.choice([2, 4, 8]), end - at)
+                    changed[at : at + size] = number.to_bytes(8, "little")[:size]
+                case 3:
+                    other, beyond = dice.choice(places)
+                    source = dice.randrange(other, beyond)
+                    size = min(dice.randint(1, 32), beyond - source, end - at)
+                    changed[at : at + size] = changed[source : source + size]
+        for begin, end in places:
+            if changed[begin:end] != seed[begin:end]:
+                changed[end : end + 4] = checksum(bytes(changed[begin:end])).to_bytes(4, "little")
+        return bytes(changed)
+
+    return Target([seed], check, change)
+
+
+SHAPE = Architecture((6, 5, 4), "sigmoid")
+VECTOR = np.arange(SHAPE.parameters, dtype=np.float32)
+
+
+def write_model(path: Path) -> None:
+    """A small model."""
+    counts = np.arange(SHAPE.widths[-1])
+    save_model(path, SavedModel(VECTOR, SHAPE, 1, counts, "speaker"))
+
+
+def read_model(path: Path) -> object:
+    """All that is in it."""
+    model = load_model(path)
+    read = (model.vector.tobytes(), model.target_counts.tobytes(), model.normalisation)
+    return *read, model.architecture, model.context
+
+
+def write_corpus(path: Path) -> None:
+    """A small corpus."""
+    stream = np.random.default_rng(0)
+    attributes: dict[str, str | int | float | bool] = {"source": "tests", "seed": 1, "hours": 0.5}
+    with CorpusWriter(
+        path, phones=["sil", "ç"], target_phone=[0, 0, 1], attributes=attributes
+    ) as writer:
+        for i, split in enumerate(("train", "train", *SPLITS)):
+            features = stream.normal(size=(i + 1, 3)).astype(np.float32)
+            targets = stream.integers(0, 3, i + 1).astype(np.uint16)
+            writer.add(split, Utterance(f"{i}", f"speaker of {split}", features, targets))
+
+
+def read_corpus(path: Path) -> object:
+    """All that is in it.
+
+    Raises:
+        UserError: `verify` finds it damaged, if nobody did before.
+    """
+    opened = open_corpus(path)
+    frames = [
+        (
+            *(split.features.tobytes(), split.targets.tobytes(), split.ends.tobytes()),
+            *(split.names, split.speakers, split.counts(opened.target_count).tobytes()),
+        )
+        for split in map(opened.split, SPLITS)
+    ]
+    faults = find_damage(path)
+    if faults:
+        raise UserError("; ".join(faults))
+    return frames, repr(opened.attributes), opened.phones, opened.target_phone.tobytes()
+
+
+STATE = {"residual": np.arange(7, dtype=np.float32), "delta": np.zeros(0, np.float32)}
+OWN = {"loss": 1 / 3, "bytes_sent": 2**40}
+SHARED = {"epoch": 2, "last": float("inf"), "config": {"train": {"seed": 2**61}}, "fer": [0.5]}
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A small checkpoint of two ranks."""
+    part = begin_checkpoint(folder, 1)
+    hashes = [write_rank(part, rank, STATE, OWN) for rank in range(2)]
+    return publish_checkpoint(part, SHARED, hashes)
+
+
+def checkpoint_content(path: Path) -> object:
+    """All that is in it."""
+    whole = read_checkpoint(path)
+    ranks = []
+    for rank in range(len(whole.hashes)):
+        state, own = read_rank(whole, rank)
+        ranks.append(({name: array.tobytes() for name, array in state.items()}, own))
+    return whole.shared, ranks
+
+
+def model(folder: Path) -> Target:
+    """A model file."""
+    path = folder / "model.h5"
+    write_model(path)
+    return _hdf5(path, lambda: read_model(path), path.read_bytes())
+
+
+def corpus_file(folder: Path) -> Target:
+    """A corpus: `read`, its frames, and `verify`."""
+    path = folder / "corpus.h5"
+    write_corpus(path)
+    return _hdf5(path, lambda: read_corpus(path), path.read_bytes())
+
+
+def rank_file(folder: Path) -> Target:
+    """A rank's file of a checkpoint, with the right hash."""
+    path = write_checkpoint(folder)
+    file = path / "rank-00000.h5"
+
+    def read() -> None:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        read_rank(Checkpoint(path, {}, (digest,)), 0)
+
+    return _hdf5(file, read, file.read_bytes())
+
+
+def manifest(folder: Path) -> Target:
+    """What the ranks of a checkpoint share, mostly with the right hash."""
+    path = write_checkpoint(folder)
+    file = path / "manifest.json"
+    seed = file.read_bytes()
+
+    def check(data: bytes) -> None:
+        file.write_bytes(data)
+        whole = taken(lambda: read_checkpoint(path))
+        if whole:
+            taken(lambda: read_rank(whole, 0))
+
+    def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+        try:
+            text = json.loads(data)["manifest"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return generic(data)
+        if not isinstance(text, str) or dice.random() < 0.1:
+            return generic(data)
+        text = generic(text.encode(errors="replace")).decode(errors="replace")
+        digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+        return json.dumps({"sha256": digest, "manifest": text}).encode()
+
+    return Target([seed], check, change)
+
+
+#: By the name that scripts/fuzz knows them by; each takes an empty folder.
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    "wire": message,
+    "config": configuration,
+    "corpus": corpus_file,
+    "model": model,
+    "manifest": manifest,
+    "rank": rank_file,
+    "textgrid": textgrid,
+    "ctm": ctm,
+    "scp": scp,
+    "alignments": alignments,
+}
+
+
+# Every byte
+
+
+def flip_every_byte(file: Path, read: Callable[[], object]) -> NDArray[np.int64]:
+    """Flip a bit in each byte of a file; count what was found, was harmless, and was not found.
+
+    Harmless is what changes nothing of the content, as in the gaps of an HDF5 file.
+    """
+    content, right = file.read_bytes(), read()
+    found = harmless = 0
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            same = read() == right
+        except UserError:
+            found += 1
+        else:
+            harmless += same
+    file.write_bytes(content)
+    return np.array([found, harmless, len(content) - found - harmless])
+
+
+def every_byte(folder: Path) -> dict[str, NDArray[np.int64]]:
+    """What `flip_every_byte` counts in a model, a corpus and all files of a checkpoint."""
+    model_path, corpus_path = folder / "model.h5", folder / "corpus.h5"
+    write_model(model_path)
+    write_corpus(corpus_path)
+    whole = write_checkpoint(folder)
+    files = sorted(whole.iterdir())
+    return {
+        "model": flip_every_byte(model_path, lambda: read_model(model_path)),
+        "corpus": flip_every_byte(corpus_path, lambda: read_corpus(corpus_path)),
+        "checkpoint": sum(
+            (flip_every_byte(file, lambda: checkpoint_content(whole)) for file in files),
+            np.zeros(3, np.int64),
+        ),
+    }

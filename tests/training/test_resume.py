@@ -1,0 +1,365 @@
+"""Runs that are cut short and go on end with the bits of those that are not."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.corpora import write_corpus
+from support.launch import clean_environment, gtcbmuf, program, wait_until
+
+from gtcbmuf.config.loading import recipe_names
+from gtcbmuf.training.checkpoint_files import read_checkpoint
+
+RANKS = {name: 1 if name == "sgd" else 4 for name in recipe_names()}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("resume") / "corpus.h5"
+    write_corpus(path, train_frames=12000)
+    return path
+
+
+def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
+    assignments = [
+        *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=5"),
+        *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
+        *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
+        *(["topology.group_size=2", "exchange.density=0.02"] if method == "gtc-bmuf" else []),
+        *more,
+    ]
+    return [
+        *("train", method, "--out", str(out)),
+        *(word for one in assignments for word in ("--set", one)),
+    ]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """All but what depends on the clock."""
+    whole: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return {k: v for k, v in whole.items() if "second" not in k}
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in line.items() if "second" not in k and k != "peak_resident_mib"}
+        for line in lines
+    ]
+
+
+def start(words: list[str], ranks: int, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [program("mpirun"), "-n", str(ranks), program("gtcbmuf"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        text=True,
+        start_new_session=True,
+    )
+
+
+def has_checkpoint(out: Path, after: int) -> bool:
+    """Whether a run has one of step `after`, or a later one."""
+    return any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*"))
+
+
+def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
+    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
+    process = start(words, ranks)
+    wait_until(lambda: has_checkpoint(out, after), process)
+    if by == signal.SIGKILL:
+        os.killpg(process.pid, by)
+    else:
+        process.send_signal(by)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.parametrize("method", RANKS)
+def test_killed_and_resumed_is_as_if_nothing_had_been(
+    method: str, corpus: Path, tmp_path: Path
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    done = gtcbmuf(*command(method, corpus, whole), ranks=RANKS[method])
+    assert done.returncode == 0, done.stderr
+    assert not (whole / "checkpoints").exists()
+
+    words = [*command(method, corpus, part), "--resume"]
+    steps = 12000 // 64 // RANKS[method]  # of an epoch
+    cut(words, RANKS[method], part, after=steps + 13, by=signal.SIGKILL)
+    assert not (part / "summary.json").exists()
+    done = gtcbmuf(*words, ranks=RANKS[method])
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    assert summary(part) == summary(whole)
+    assert metrics(part) == metrics(whole)
+    told = json.loads((part / "environment.json").read_text())
+    assert len(told["resumed"]) == 1
+
+    again = gtcbmuf(*words, "--set", "train.patience=7", ranks=RANKS[method])
+    assert again.stdout == f"{part}: this run is finished already\n"
+
+
+@pytest.fixture(scope="module")
+def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that SIGUSR1 stopped."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    words = command("gtc-bmuf", corpus, out, "train.epochs=200")
+    status = cut(words, 4, out, after=60, by=signal.SIGUSR1)  # in epoch 2, or later
+    assert status == 75
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    return out
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_job_leaves_the_run_of_another_alone(
+    more: list[str], corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=1000")
+    first = start(words, 2)
+    wait_until(lambda: has_checkpoint(out, 13), first)
+    second = gtcbmuf(*words, *more, ranks=2)
+    first.send_signal(signal.SIGUSR1)
+    first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (75, 2)
+    [line] = [line for line in second.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert f"--out {out}: another job is at work there" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def resume(stopped: Path, folder: Path, corpus: Path, *more: str, ranks: int = 4) -> Any:
+    """Resume a copy of the stopped run."""
+    out = folder / "run"
+    shutil.copytree(stopped, out)
+    return gtcbmuf(*command("gtc-bmuf", corpus, out, *more), "--resume", ranks=ranks)
+
+
+def newest(out: Path) -> Path:
+    return max((out / "checkpoints").iterdir())
+
+
+def epochs(stopped: Path, more: int) -> str:
+    """So many more than the run was stopped in."""
+    return f"train.epochs={read_checkpoint(newest(stopped)).shared['epoch'] + 1 + more}"
+
+
+def test_the_number_of_epochs_may_be_another(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+    done = resume(stopped, tmp_path, corpus, epochs(stopped, 1))
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "run")[-1]["epoch"] == int(epochs(stopped, 1)[13:])
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    stopped: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    damaged = newest(out)
+    data = bytearray((damaged / "rank-00002.h5").read_bytes())
+    data[-100] ^= 1
+    (damaged / "rank-00002.h5").write_bytes(data)
+    words = command("gtc-bmuf", corpus, out, epochs(stopped, 1))
+    done = gtcbmuf(*words, "--resume", ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert f"{damaged}/rank-00002.h5: damaged checkpoint" in done.stderr
+    words = command("gtc-bmuf", corpus, tmp_path / "whole", epochs(stopped, 1))
+    whole = gtcbmuf(*words, ranks=4)
+    assert whole.returncode == 0
+    assert summary(out) == summary(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "ranks", "says"),
+    [
+        (["topology.group_size=1"], 2, "was written by 4 workers, and this job has 2"),
+        (["topology.group_size=4"], 4, "topology.group_size = 2, and this job has 4"),
+        (["model.hidden=[24]"], 4, "model.hidden = [300, 200], and this job has [24]"),
+        (["exchange.tau=2"], 4, "exchange.tau = 1.0, and this job has 2.0"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_in_one_line(
+    stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, says: str
+) -> None:
+    # A folder's name is no reason to look for another checkpoint.
+    folder = tmp_path / "damaged"
+    done = resume(stopped, folder, corpus, epochs(stopped, 1), *more, ranks=ranks)
+    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert done.returncode == 2
+    assert len(ours) == 1
+    assert says in ours[0]
+    assert "--resume-weights" in ours[0]
+
+
+def test_fewer_epochs_than_are_done_are_refused(
+    stopped: Path, corpus: Path, tmp_path: Path
+) -> None:
+    done = resume(stopped, tmp_path, corpus, "train.epochs=1")
+    assert done.returncode == 2
+    assert "train.epochs = 1 is less" in done.stderr
+
+
+def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "other.h5", train_frames=12000, seed=1)
+    done = resume(stopped, tmp_path, tmp_path / "other.h5", "train.epochs=200")
+    assert done.returncode == 2
+    assert "was written with another corpus than" in done.stderr
+    (tmp_path / "moved").mkdir()
+    shutil.copy(corpus, tmp_path / "moved/corpus.h5")
+    shutil.rmtree(tmp_path / "run")
+    done = resume(stopped, tmp_path, tmp_path / "moved/corpus.h5", epochs(stopped, 0))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=1")
+    assert gtcbmuf(*words, ranks=2).returncode == 0
+    before = (out / "summary.json").read_bytes()
+    for method, ranks, more, says in (
+        ("gtc", 2, "exchange.tau=2", "exchange.tau = 1.0, and this job has 2.0"),
+        ("gtc", 2, "train.epochs=2", "train.epochs = 1, and this job has 2"),
+        ("gtc", 4, "train.epochs=1", "workers = 2, and this job has 4"),
+        ("sync-sgd", 2, "train.epochs=1", "exchange.kind = gtc, and this job has dense"),
+    ):
+        words = command(method, corpus, out, "train.epochs=1", more)
+        done = gtcbmuf(*words, "--resume", ranks=ranks)
+        assert done.returncode == 2
+        ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+        assert len(ours) == 1
+        assert f"--out {out}: there is a finished run with {says}" in ours[0]
+        assert (out / "summary.json").read_bytes() == before
+
+
+def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert gtcbmuf(*command("gtc", corpus, first), ranks=2).returncode == 0
+    weights = ("--resume-weights", first / "model.h5")
+    done = gtcbmuf(*command("gtc-bmuf", corpus, second, "train.epochs=1"), *weights, ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert metrics(second)[0]["loss"] < metrics(first)[0]["loss"]
+    done = gtcbmuf(*command("gtc", corpus, second, "model.hidden=[8]"), *weights, ranks=2)
+    assert done.returncode == 2
+    assert "--resume-weights" in done.stderr
+
+
+def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=200")
+    process = start(words, 2, stdout=subprocess.PIPE)
+    try:
+        while not (out / "checkpoints/step-00000013").exists():
+            time.sleep(0.002)
+        # A file is where the folder was: nobody can write there, root neither.
+        (out / "checkpoints").rename(out / "away")
+        (out / "checkpoints").touch()
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "cannot be written" in line:
+                assert "training goes on without" in line
+                break
+        else:
+            raise AssertionError("nothing was said")
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                break
+        assert process.poll() is None
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_training_goes_on_where_no_metrics_can_be_written(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=60", "train.checkpoint_every=never")
+    process = start(words, 2, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        for line in lines:
+            if line.startswith("epoch  2"):
+                break
+        while not (out / "metrics.jsonl").is_dir():
+            (out / "metrics.jsonl").unlink(missing_ok=True)
+            with suppress(FileExistsError):  # an epoch ended in between
+                (out / "metrics.jsonl").mkdir()
+        for line in lines:
+            if "cannot be written" in line:
+                break
+        assert "metrics.jsonl: cannot be written: " in line
+        (out / "metrics.jsonl").rmdir()
+        assert any(line.startswith("test FER") for line in lines)
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert [line["epoch"] for line in metrics(out)] == list(range(1, 61))
+
+
+def test_results_that_cannot_be_written_are_told_once(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(command("gtc", corpus, out, "train.epochs=20"), 2, stdout=subprocess.PIPE)
+    try:
+        while not (out / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        (out / "model.h5").mkdir()
+        _, error = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 2
+    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert ours == [f"gtcbmuf: {out}/model.h5: cannot be written: Is a directory"]
+    assert not (out / "summary.json").exists()
+
+
+def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("gtc", corpus, out, "train.epochs=2000", "train.patience=0.05")
+    process = start(words, 4)
+    try:
+        while len(list((out / "alive").glob("rank-*"))) < 4:
+            assert process.poll() is None
+            time.sleep(0.01)
+        victim, rank = rank_of(out)
+        os.kill(victim, signal.SIGSTOP)
+        _, error = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0
+    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(ours) == 1
+    assert re.search(
+        rf"no step for \d+ s \(train.patience\): rank {rank} has not been heard", ours[0]
+    )
+
+
+def rank_of(out: Path) -> tuple[int, int]:
+    """A process of a run, and its rank."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(out) in words:
+            for variable in variables:
+                name, _, value = variable.partition(b"=")
+                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK") and value != b"0":
+                    return int(entry.name), int(value)
+    raise AssertionError("no rank is running")

@@ -1,0 +1,438 @@
+"""`gtcbmuf train` on real ranks: what it computes, what it writes, and how it fails."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from support.corpora import write_corpus
+from support.launch import ROOT, clean_environment, gtcbmuf, mpirun, program, run
+
+from gtcbmuf.acoustic.model_file import load_model, sha256
+from gtcbmuf.config.loading import recipe_names
+from gtcbmuf.data.corpus import open_corpus
+
+GOLDEN = Path(__file__).with_name("golden.json")
+SMALL = ("train.minibatch=16", "model.hidden=[24, 24]", "model.context=2", "train.epochs=3")
+RANKS = {name: 1 if name == "sgd" else 4 for name in recipe_names()}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "tiny.h5"
+    write_corpus(path)
+    return path
+
+
+def settings(corpus: Path, *more: str) -> list[str]:
+    words = (*SMALL, f"corpus.path={json.dumps(str(corpus))}", *more)
+    return [argument for word in words for argument in ("--set", word)]
+
+
+def train(
+    method: str, corpus: Path, out: Path, *more: str, ranks: int, **options: object
+) -> dict[str, Any]:
+    done = gtcbmuf(
+        *("train", method, "--out", out, *settings(corpus, *more)), ranks=ranks, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.parametrize("method", RANKS)
+def test_golden_trajectory(
+    method: str, corpus: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    more = ["train.learning_rate=4e-3", "train.schedule=constant", "train.verify=true"]
+    more += ["exchange.tau=1", "block_filter.period=10"]
+    if method == "gtc-bmuf":
+        more.append("topology.group_size=2")
+    summary = train(method, corpus, tmp_path / "run", *more, ranks=RANKS[method])
+    assert summary["method"] == method
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    trajectory = {
+        "loss": [line["loss"] for line in lines],
+        "fer_valid": [line["fer_valid"] for line in lines],
+        "density": [line["density"] for line in lines],
+        "fer_test": summary["fer_test"],
+    }
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if request.config.getoption("--update-golden"):
+        GOLDEN.write_text(json.dumps(golden | {method: trajectory}, indent=2) + "\n")
+        return
+    # Another processor's BLAS rounds otherwise; a threshold then falls on its other side.
+    expected = golden[method]
+    np.testing.assert_allclose(trajectory["loss"], expected["loss"], rtol=5e-3)
+    np.testing.assert_allclose(trajectory["density"], expected["density"], rtol=2e-2)
+    np.testing.assert_allclose(trajectory["fer_valid"], expected["fer_valid"], atol=1.0)
+    assert trajectory["fer_test"] == pytest.approx(expected["fer_test"], abs=1.0)
+
+
+# The sum of two gradients has the same bits in any order.
+@pytest.mark.parametrize(("method", "ranks"), [("sync-sgd", 2), ("gtc", 4), ("gtc-bmuf", 4)])
+def test_overlap_and_sharded_leaders_change_no_bit(
+    method: str, ranks: int, corpus: Path, tmp_path: Path
+) -> None:
+    more = ["train.epochs=1", "exchange.tau=1", "block_filter.period=10", "model.hidden=[600,400]"]
+    if method == "gtc-bmuf":
+        more.append("topology.group_size=2")
+    plain = train(method, corpus, tmp_path / "plain", *more, ranks=ranks)
+    more += ["exchange.overlap=true", "block_filter.sharded=true"]
+    other = train(method, corpus, tmp_path / "other", *more, ranks=ranks)
+    assert other["weights_sha256"] == plain["weights_sha256"]
+
+
+def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    summary = train("gtc-bmuf", corpus, out, "topology.group_size=2", ranks=4)
+    assert {path.name for path in out.iterdir()} == {
+        ".lock",
+        *("config.toml", "environment.json", "metrics.jsonl", "model.h5"),
+        *("summary.json", "outcome.json"),
+    }
+    facts = ("method", "workers", "group_size", "groups", "seed", "epochs", "frames", "steps")
+    assert [summary[fact] for fact in facts] == ["gtc-bmuf", 4, 2, 2, 0, 3, 3 * 3000, 3 * 47]
+    assert 0 < summary["fer_test"] < 60  # chance is about 92
+    assert 0 < summary["per_test"] < 100
+    assert (
+        summary["fer_valid"]
+        == json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["fer_valid"]
+    )
+    assert 0 < summary["density"] < 1
+    assert summary["bytes_sent_per_step"] > 0
+    assert summary["frames_per_second"] > 0
+    assert summary["wall_seconds"] > 0
+
+    model = load_model(out / "model.h5")
+    assert sha256(model.vector) == summary["weights_sha256"]
+    assert (model.architecture.widths, model.context) == ((5 * 8, 24, 24, 12), 2)
+    targets = open_corpus(corpus).train.targets
+    np.testing.assert_array_equal(model.target_counts, np.bincount(targets, minlength=12))
+
+    environment = json.loads((out / "environment.json").read_text())
+    assert len(environment["host_of_rank"]) == 4
+    assert environment["corpus"] == open_corpus(corpus).digest
+    assert environment["launcher"] != "none"
+    assert {"numpy", "numba", "mpi4py"} <= set(environment["packages"])
+    blas = [pool for pool in environment["threads"] if pool["internal_api"] == "openblas"]
+    assert [pool["num_threads"] for pool in blas] == [1] * len(blas)
+
+    config = tomllib.loads((out / "config.toml").read_text())
+    assert config["block_filter"]["momentum"] == 0.5
+    assert config["topology"]["group_size"] == 2
+
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        parts = json.loads(line)["seconds_by_part"]
+        assert set(parts) == {"read", "compute", "encode", "communicate", "decode", "filter"}
+        assert all(part["min"] <= part["mean"] <= part["max"] for part in parts.values())
+        assert parts["compute"]["min"] > 0
+        assert parts["filter"]["max"] > 0
+
+
+def test_same_config_same_bits_and_the_earlier_run_is_kept(corpus: Path, tmp_path: Path) -> None:
+    more = ("topology.group_size=4", "exchange.tau=0.5")
+    first = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
+    second = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
+    assert first["weights_sha256"] == second["weights_sha256"]
+    kept = json.loads((tmp_path / "run.1/summary.json").read_text())
+    assert kept == first
+    again = train(str(tmp_path / "run/config.toml"), corpus, tmp_path / "again", ranks=8)
+    assert again["weights_sha256"] == first["weights_sha256"]
+    other = train("gtc-bmuf", corpus, tmp_path / "other", *more, "train.seed=1", ranks=8)
+    assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_one_rank_needs_no_launcher(corpus: Path, tmp_path: Path) -> None:
+    alone = train("sgd", corpus, tmp_path / "alone", ranks=0)
+    launched = train("sgd", corpus, tmp_path / "launched", ranks=1)
+    assert alone["weights_sha256"] == launched["weights_sha256"]
+    assert alone["bytes_sent_per_step"] == alone["density"] == 0
+
+
+def test_who_does_not_read_on_ends_a_run_of_one_rank_quietly(corpus: Path, tmp_path: Path) -> None:
+    words = [program("gtcbmuf"), "train", "sgd", "--out", tmp_path / "run", *settings(corpus)]
+    command = shlex.join(map(str, words))
+    done = run("bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}")
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize("method", [name for name in RANKS if name not in ("sgd", "averaging")])
+def test_every_method_runs_on_one_worker(method: str, corpus: Path, tmp_path: Path) -> None:
+    summary = train(method, corpus, tmp_path / "run", "topology.group_size=1", ranks=0)
+    assert (summary["method"], summary["groups"]) == (method, 1)
+    assert summary["bytes_sent_per_step"] == 0
+
+
+def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
+    """Workers without a frame in the only step are ordinary."""
+    path = tmp_path / "tiny.h5"
+    write_corpus(path, train_frames=30)
+    summary = train(
+        *("gtc-bmuf", path, tmp_path / "run"),
+        *("train.minibatch=100", "topology.group_size=2", "train.verify=true"),
+        ranks=4,
+    )
+    assert (summary["steps"], summary["frames"]) == (3, 90)
+
+
+def test_a_hybrid_of_one_group_is_told_of(corpus: Path, tmp_path: Path) -> None:
+    words = [f"corpus.path={corpus}", "train.epochs=1", "model.hidden=[8]", "topology.group_size=2"]
+    pairs = [word for setting in words for word in ("--set", setting)]
+    for ranks, told in ((2, True), (4, False)):
+        done = gtcbmuf("train", "gtc-bmuf", *pairs, "--out", tmp_path / str(ranks), ranks=ranks)
+        assert done.returncode == 0, done.stderr
+        assert ("one group: the block filter has no other" in done.stdout) == told
+
+
+def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> None:
+    path = tmp_path / "pdfs.h5"
+    write_corpus(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["targets"] = np.bytes_("pdf")
+    summary = train("sgd", path, tmp_path / "run", ranks=0)
+    assert summary["per_test"] is None
+    assert 0 < summary["fer_test"] < 60
+    done = gtcbmuf("report", tmp_path / "run")
+    assert done.returncode == 0
+    assert f"| {summary['fer_test']:.2f} " in " ".join(done.stdout.split())
+    scored = gtcbmuf("score", tmp_path / "run/model.h5", path)
+    assert f"FER {summary['fer_test']:.2f} %" in scored.stdout
+
+
+@pytest.mark.parametrize(
+    ("nesterov", "residual", "overlap"),
+    [("true", "flush", "false"), ("false", "flush", "true"), ("false", "clear", "false")],
+)
+def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
+    nesterov: str, residual: str, overlap: str, corpus: Path, tmp_path: Path
+) -> None:
+    more = ("train.momentum=0.5", "train.warmup=0.5", "train.verify=true")
+    summary = train(
+        *("gtc-bmuf", corpus, tmp_path / "run", "topology.group_size=2", *more),
+        *(f"block_filter.nesterov={nesterov}", f"block_filter.residual={residual}"),
+        *(f"exchange.overlap={overlap}", "block_filter.averaged_blocks=3"),
+        *("block_filter.local_momentum=keep", "model.activation=sigmoid", "exchange.tau=0.5"),
+        ranks=4,
+    )
+    assert summary["fer_test"] < 90
+
+
+def refused(
+    *arguments: str | Path, ranks: int, status: int = 2, **options: object
+) -> tuple[str, str]:
+    """Run what must fail; return its one line, and everything that it printed."""
+    begin = time.monotonic()
+    done = gtcbmuf("train", *arguments, ranks=ranks, **options)
+    assert time.monotonic() - begin < 60
+    assert done.returncode == status, done.stdout + done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(ours) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return ours[0], done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "says"),
+    [
+        ("gtc-bmuf", "topology.group_size=3", "group_size = 3 does not divide the 4 workers"),
+        ("sgd", "train.epochs=1", "sgd trains 1 worker, and this job has 4"),
+        ("bmuf", "topology.group_size=2", 'exchange.kind = "none"'),
+        ("gtc", "topology.group_size=2", "leaves 2 groups that never meet"),
+        ("gtc", "exchange.tua=2", "unknown key exchange.tua; did you mean exchange.tau?"),
+        ("gtc", "exchange.tau=-2", "exchange.tau = -2"),
+        ("gtc", "train.epochs=many", "train.epochs = 'many'"),
+        ("no-such-recipe", "train.epochs=1", "neither a file nor a recipe"),
+    ],
+)
+def test_bad_configurations(
+    method: str, more: str, says: str, corpus: Path, tmp_path: Path
+) -> None:
+    line, _ = refused(method, "--out", tmp_path / "run", *settings(corpus, more), ranks=4)
+    assert says in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_corpora(tmp_path: Path) -> None:
+    missing, foreign = tmp_path / "missing.h5", tmp_path / "foreign.h5"
+    foreign.write_bytes(b"not HDF5")
+    for path, says in ((missing, "no such file"), (foreign, "cannot be read as a corpus")):
+        line, _ = refused("gtc", "--out", tmp_path / "run", *settings(path), ranks=2)
+        assert str(path) in line
+        assert says in line
+        assert not (tmp_path / "run").exists()
+
+
+def test_an_out_that_is_no_run_is_left_alone(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    line, _ = refused("gtc", "--out", tmp_path, *settings(corpus), ranks=2)
+    assert "is no run" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_diverging_run_says_so(corpus: Path, tmp_path: Path) -> None:
+    more = ("train.learning_rate=1e6",)
+    line, output = refused(
+        "sync-sgd", "--out", tmp_path / "run", *settings(corpus, *more), ranks=2, status=1
+    )
+    assert "training diverged in epoch 1" in line
+    assert "Warning" not in output
+    assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_a_feature_that_is_no_number_is_found_within_its_step(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    path.write_bytes(corpus.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["train/features"][1234, 3] = np.nan
+    line, _ = refused(
+        *("gtc", "--out", tmp_path / "run"),
+        *settings(path, "train.checkpoint_every=1 steps"),
+        ranks=4,
+        status=1,
+    )
+    assert re.search(r"diverged in epoch 1: the loss of step \d+ is nan on rank [0-3]", line)
+    # No checkpoint has what came of it.
+    for checkpoint in (tmp_path / "run/checkpoints").glob("step-*"):
+        for rank in range(4):
+            with h5py.File(checkpoint / f"rank-{rank:05}.h5") as file:
+                assert all(np.isfinite(array[:]).all() for array in file.values())
+
+
+@pytest.mark.parametrize("method", ["sgd", "sync-sgd", "gtc", "top-k", "bmuf", "gtc-bmuf"])
+def test_a_gradient_that_is_no_number_is_found_where_the_loss_is_finite(
+    method: str, corpus: Path, tmp_path: Path
+) -> None:
+    """Sigmoid units make a finite loss of an infinite feature, but its gradient is NaN."""
+    path = tmp_path / "corpus.h5"
+    path.write_bytes(corpus.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["train/features"][1234, 3] = np.inf
+    out, more = tmp_path / "run", ["train.checkpoint_every=1 steps", "model.activation=sigmoid"]
+    if method == "gtc-bmuf":
+        more.append("topology.group_size=2")
+    line, _ = refused(
+        *(method, "--out", out), *settings(path, *more), ranks=RANKS[method], status=1
+    )
+    found = re.search(
+        r"training diverged in epoch 1: rank (\d): the gradient of step (\d+) is not finite in "
+        r"[\d,]+ of [\d,]+ parameters, between [\d,]+ and [\d,]+; lower train.learning_rate",
+        line,
+    )
+    assert found, line
+    outcome = json.loads((out / "outcome.json").read_text())
+    assert outcome["state"] == "diverged"
+    assert f"gtcbmuf: {outcome['reason']}" == line
+    assert outcome["seconds"] > 0
+    for checkpoint in (out / "checkpoints").glob("step-*"):
+        assert int(checkpoint.name[5:]) < int(found[2])
+        for rank in range(RANKS[method]):
+            with h5py.File(checkpoint / f"rank-{rank:05}.h5") as file:
+                assert all(np.isfinite(array[:]).all() for array in file.values())
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_told_once(corpus: Path, tmp_path: Path) -> None:
+    words = ("--scratch", corpus, "--out", tmp_path / "run")
+    line, _ = refused("gtc", *words, *settings(corpus), ranks=2)
+    assert f"--scratch {corpus}: {corpus} cannot be copied there on " in line
+
+
+def test_bad_arguments_are_told_once() -> None:
+    line, _ = refused("gtc", "--sett", "x", ranks=4)
+    assert "unrecognized arguments" in line
+
+
+def test_bad_arguments_are_told_also_if_rank_0_is_the_last_to_see_them() -> None:
+    # Open MPI's mpirun ends all ranks with the first that fails.
+    late = 'test ${OMPI_COMM_WORLD_RANK:-$PMI_RANK} != 0 || sleep 1; exec "$0" "$@"'
+    done = mpirun(2, "sh", "-c", late, program("gtcbmuf"), "train", "gtc", "--sett", "x")
+    assert done.returncode == 2
+    assert "gtcbmuf: unrecognized arguments: --sett x" in done.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_singletons_are_caught_by_name(rank: int, corpus: Path, tmp_path: Path) -> None:
+    # As if srun without --mpi had started this process: its variables, but a world of 1.
+    claims = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": str(rank)}
+    done = gtcbmuf("train", "gtc", "--out", tmp_path / "run", *settings(corpus), env=claims)
+    assert done.returncode == 2
+    if rank:
+        assert not done.stderr
+    else:
+        assert "srun --mpi=none started 4 processes, but MPI sees a world of 1" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+FAILING = """
+import sys, time
+from mpi4py import MPI
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.mpi.job import job
+with job(MPI.COMM_WORLD):
+    if MPI.COMM_WORLD.rank == 1:
+        print("raised", time.time(), flush=True)
+        raise {error}
+    MPI.COMM_WORLD.Barrier()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [("ValueError('boom')", "rank 1 of 4 failed"), ("UserError('boom')", "gtcbmuf: boom")],
+)
+def test_an_exception_on_one_rank_ends_all_within_seconds(error: str, says: str) -> None:
+    done = mpirun(4, sys.executable, "-c", FAILING.format(error=error), timeout=60)
+    assert done.returncode != 0
+    assert says in done.stderr
+    raised = float(done.stdout.split()[1])
+    while left_over := processes_with("from gtcbmuf.mpi.job import job"):
+        assert time.time() - raised < 5, left_over
+        time.sleep(0.05)
+    assert time.time() - raised < 5
+
+
+def processes_with(words: str) -> list[str]:
+    """Command lines of the processes that run now and have these words in it."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            lines.append(path.read_text(errors="replace"))
+    return [line for line in lines if words in line]
+
+
+def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: Path) -> None:
+    import pty
+
+    done = gtcbmuf("train", "sgd", "--out", tmp_path / "plain", *settings(corpus), ranks=1)
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stdout.count("valid FER") == 3
+
+    command = [program("mpirun"), "-n", "2", program("gtcbmuf"), "train", "gtc"]
+    command += ["--out", str(tmp_path / "terminal"), *settings(corpus)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(command[0], command, clean_environment())
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    assert b"frames/s" in shown
+    assert b"\r" in shown
+    assert b"%|" in shown
