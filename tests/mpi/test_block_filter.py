@@ -5,7 +5,8 @@ import pytest
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf.core.algorithm import BMUF, NoFilter, Verified
+from gtcbmuf.core.algorithm import BMUF, NoFilter
+from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.job import ReplicaError, check_replicas
 from gtcbmuf.mpi.topology import Topology
 

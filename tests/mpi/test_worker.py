@@ -16,9 +16,9 @@ from gtcbmuf.core.algorithm import (
     GTCExchange,
     NoExchange,
     NoFilter,
-    Verified,
     Worker,
 )
+from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
