@@ -252,12 +252,22 @@ def test_a_gradient_that_is_not_finite_is_found_in_its_step(
     assert (caught.value.first, caught.value.last) == (places[0], places[-1])
 
 
-def test_a_residual_that_overflows_is_found() -> None:
-    exchange = gtcbmuf.GTCExchange(SELF, N, tau=1e-30)
-    largest = np.full(N, np.finfo(np.float32).max)
+@pytest.mark.parametrize("kind", ["gtc", "gtc, dense messages", "top-k"])
+def test_a_residual_that_overflows_is_found(kind: str) -> None:
+    exchange, largest = EXCHANGES[kind](), np.full(N, np.finfo(np.float32).max)
     exchange(largest)
-    with pytest.raises(gtcbmuf.NotFiniteError, match="gradient of step 2 is not finite"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(gtcbmuf.NotFiniteError, match="gradient of step 2 is not finite"),
+    ):
         exchange(largest)
+
+
+def test_a_filter_refuses_a_model_that_it_cannot_change() -> None:
+    frozen = vector()
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="expected a vector that can be changed in place"):
+        FILTERS["bmuf"]()(frozen)
 
 
 @pytest.mark.parametrize("make", FILTERS.values(), ids=FILTERS)

@@ -11,7 +11,7 @@ from support.corpora import write_corpus
 from support.launch import ROOT, gtcbmuf, mpirun, program, run
 
 from gtcbmuf.studies.error_table import error_rows, format_error_table
-from gtcbmuf.studies.presets import read_preset
+from gtcbmuf.studies.preset_files import read_preset
 from gtcbmuf.studies.results import read_results
 
 README = (ROOT / "README.md").read_text()
@@ -32,7 +32,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
 
 def test_the_example_with_pytorch_learns(tmp_path: Path) -> None:
     page = (ROOT / "docs/own-model.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [example, _] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     script = tmp_path / "lstm.py"
     script.write_text(example)
     done = mpirun(4, sys.executable, script)

@@ -1,11 +1,11 @@
-"""Types of arrays that many modules share."""
+"""Array types that many modules share."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Parameters, gradients, residuals: (n,).
+#: (n,) parameters, gradient or residual of a model.
 Vector = NDArray[np.float32]
-#: Frames, scores, weights: two dimensions.
+#: Frames, scores or weights, with two dimensions.
 Matrix = NDArray[np.float32]
-#: Messages as they travel.
+#: (w,) words of an encoded message.
 Words = NDArray[np.uint32]

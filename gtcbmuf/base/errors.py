@@ -1,14 +1,20 @@
-"""The error that a user can mend."""
+"""The error class for user errors."""
 
 
 class UserError(Exception):
-    """A fault in what the user gave: one line that names it, its value, and what would be right.
+    """A user error: one line that names the option or file, its value, and the valid values.
 
-    The command line prints it without a traceback and exits with status 2. What a library said in
-    several lines becomes one.
+    The command line prints it without a traceback and exits with status 2.
+
+    Args:
+        message: the text; several lines, such as a library's, are joined to one.
 
     Attributes:
-        status: what the program ends with.
+        status: exit status of the program.
+
+    Example:
+        >>> str(UserError("--rounds 0: expected\\n1 or more"))
+        '--rounds 0: expected 1 or more'
     """
 
     status = 2

@@ -1,9 +1,9 @@
-"""Files that are never half written, and what of HDF5 can be read whoever wrote it.
+"""Atomic writes of files, and a safe subset of HDF5.
 
-All content is numbers, or text of fixed length, in one piece. Text of variable length is a pointer
-in the file, which a flipped bit turns into a crash of the HDF5 library; pieces, filters and links
-to other files are code that nothing here needs. The files are of HDF5's version 1.10, which has
-checksums in its structures (`libver="v110"`).
+A dataset holds numbers, or text of fixed length, and is contiguous. Text of variable length is a
+pointer in the file, and a flipped bit in it crashes the HDF5 library. Chunks, filters and links to
+other files would run code that nothing here needs. The files have the format of HDF5 1.10
+(`libver="v110"`), whose structures have checksums.
 """
 
 import csv
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 
-#: What is raised where a file cannot be written; the latter by h5py, as it closes on a full disk.
+#: Errors of a file that cannot be written. h5py raises RuntimeError as it closes on a full disk.
 WRITE_ERRORS = (OSError, RuntimeError)
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be written, in the system's words; HDF5 has their number in its own."""
-    if isinstance(error, FileExistsError):  # of a folder that was to be made
+    """Format one of `WRITE_ERRORS` as the system's reason; HDF5's messages contain its number."""
+    if isinstance(error, FileExistsError):  # a file has the name of a folder
         return f"{error.filename} is no folder"
     number = re.search(r"errno = (\d+)", str(error))
     return os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
@@ -35,14 +35,14 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
-    """What cannot be written in the block is its user's to mend.
+    """Turn write errors into user errors: a context manager around the writing of a file.
 
     Args:
-        path: of a file, or of a folder whose files are to be written.
-        option: by which the user named it.
+        path: the file, or the folder of several files.
+        option: the option with which the user named the path.
 
     Raises:
-        UserError: there was one of WRITE_ERRORS, or the path has no name.
+        UserError: one of `WRITE_ERRORS` was raised, or the path has no name.
     """
     where = f"{option} {path}".lstrip()
     if not path.name:
@@ -55,51 +55,70 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; at the end of the block it takes the place of `path`.
+    """Write a file atomically: a context manager that gives a temporary path.
 
-    Its folder is made. If the block fails, what was written goes, and an earlier file stays.
+    It makes the folder. At the end it renames the temporary file to `path`. After an error it
+    deletes the temporary file, and an earlier file remains.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The temporary path, in the same folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "a.txt") as path:
+        ...         _ = path.write_text("a")
+        ...     print(os.listdir(folder))
+        ['a.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        os.replace(beside, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write text in UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that people can read, whole or not at all."""
+    """Write JSON with indents, atomically."""
     write_text(path, as_json(content))
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """As JSON that people can read."""
+    """Format as JSON with indents."""
     return json.dumps(content, indent=2) + "\n"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table whose columns are those of its first row, whole or not at all."""
-    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    """Write a table as CSV, atomically.
+
+    Args:
+        path: the file.
+        rows: values of each row by column. The first row sets the columns.
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-#: What is raised of a file that is damaged, or another than expected, by HDF5, NumPy, and readers
-#: that find values of another type.
+#: Errors that HDF5, NumPy and readers raise for a damaged file or a file of another kind.
 READ_ERRORS = (
     *(OSError, RuntimeError, LookupError, AttributeError),
     *(TypeError, ValueError, ArithmeticError),
 )
 
-_PLAIN = "biufS"  # kinds of NumPy's types: numbers, and text of fixed length
+_PLAIN = "biufS"  # kinds of NumPy dtypes: numbers, and text of fixed length
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
@@ -109,10 +128,10 @@ def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
 
 
 def get_attributes(file: h5py.File) -> dict[str, Any]:
-    """A file's attributes as `set_attributes` took them; arrays for tuples.
+    """Read the attributes that `set_attributes` wrote; tuples become arrays.
 
     Raises:
-        One of READ_ERRORS: they cannot be read, or are neither numbers nor text.
+        One of `READ_ERRORS`: an attribute cannot be read, or is neither numbers nor text.
     """
     attributes = {}
     for name in file.attrs:
@@ -124,26 +143,30 @@ def get_attributes(file: h5py.File) -> dict[str, Any]:
 
 
 def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
-    """A dataset of numbers or text, which lies in the file in one piece: so it is no larger.
+    """Find a contiguous dataset of numbers or text, which cannot be larger than the file.
+
+    Args:
+        file: the open file.
+        path: path of the dataset in the file.
 
     Raises:
-        One of READ_ERRORS: there is none, or another one.
+        One of `READ_ERRORS`: there is no such dataset, or it has another form.
     """
-    place = file
+    node = file
     for name in path.split("/"):
-        link = place.get(name, getlink=True) if isinstance(place, h5py.Group) else None
+        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
             raise KeyError(f"{path} is not in it")
-        place = place[name]
-    if not isinstance(place, h5py.Dataset) or place.dtype.kind not in _PLAIN or not place.shape:
+        node = node[name]
+    if not isinstance(node, h5py.Dataset) or node.dtype.kind not in _PLAIN or not node.shape:
         raise TypeError(f"{path} is no array of numbers or of text of fixed length")
-    if place.size and place.id.get_offset() is None:
+    if node.size and node.id.get_offset() is None:
         raise TypeError(f"{path} is not contiguous")
-    return place
+    return node
 
 
 def text_array(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    """Text as a dataset takes it."""
+    """Convert texts to an array of fixed length in UTF-8, for a dataset."""
     encoded = [text.encode() for text in texts]
     length = max(map(len, encoded), default=0)
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))

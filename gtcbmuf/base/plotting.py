@@ -1,4 +1,4 @@
-"""Pictures to files; matplotlib is loaded only when one is drawn."""
+"""Pictures in files. Matplotlib is loaded when the first one is drawn."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,17 @@ from gtcbmuf.base.errors import UserError
 
 @contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Axes to draw on, of that many inches; at the end of the block they are saved.
+    """Draw a picture: a context manager that gives axes, and saves them at the end.
+
+    Args:
+        path: file of the picture. Matplotlib must know its suffix.
+        width, height: size of the picture in inches.
+
+    Yields:
+        Matplotlib's axes.
 
     Raises:
-        UserError: an ending that matplotlib does not know, or a place that cannot be written to.
+        UserError: the suffix is unknown, or the file cannot be written.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, versions, processor, commit."""
+"""Provenance of a result: command, versions, processor, commit."""
 
 import platform
 import shlex
@@ -14,7 +14,11 @@ _PACKAGES = ("gtcbmuf", "numpy", "numba", "h5py", "mpi4py", "mpich", "openmpi", 
 
 
 def environment() -> dict[str, Any]:
-    """What this process sees: command, versions, processor, threads, commit."""
+    """Describe this process: command, start, versions, processor, threads and commit.
+
+    Returns:
+        Values by name, ready for JSON. The commit is None outside a checkout.
+    """
     import threadpoolctl
 
     return {
@@ -33,17 +37,26 @@ def environment() -> dict[str, Any]:
 
 
 def provenance() -> dict[str, str]:
-    """How to make again what is being made: columns command and commit of a table."""
-    told = environment()
-    return {"command": shlex.join(told["command"]), "commit": short_commit(told)}
+    """Describe how to reproduce a table: its columns "command" and "commit"."""
+    facts = environment()
+    return {"command": shlex.join(facts["command"]), "commit": short_commit(facts)}
 
 
-def short_commit(told: Mapping[str, Any]) -> str:
-    """The commit that an `environment` tells of, with a + if there were changes beside it."""
-    return str(told["commit"])[:12] + ("+" if told["dirty"] else "")
+def short_commit(facts: Mapping[str, Any]) -> str:
+    """First digits of a commit, with a + if the source had uncommitted changes.
+
+    Args:
+        facts: a description from `environment`.
+
+    Example:
+        >>> short_commit({"commit": "0123456789abcdef", "dirty": True})
+        '0123456789ab+'
+    """
+    return str(facts["commit"])[:12] + ("+" if facts["dirty"] else "")
 
 
 def command() -> list[str]:
+    """Command line of this process; the program is without its folder."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
@@ -55,7 +68,7 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """The name of this host's kind of processor."""
+    """Name of this host's processor model, or of its architecture if there is no model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -65,19 +78,20 @@ def processor() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit of the checkout that this package runs from, if it does, and whether the package was
-    changed since; results beside it may have been, by the study that asks.
+    """Commit of this package's checkout, and whether the package has uncommitted changes.
+
+    Changes outside the package do not count, as a study may write results there.
     """
     source = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ["git", "-C", str(source), *words], capture_output=True, text=True, timeout=10
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        return process.stdout.strip() if process.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
     tracked = git("ls-files", "--error-unmatch", str(Path(__file__).resolve()))

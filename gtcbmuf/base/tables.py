@@ -4,12 +4,28 @@ from collections.abc import Sequence
 
 
 def signed(percent: float) -> str:
-    """A change in per cent, with its sign; what rounds to nothing is +0.0."""
+    """Format a change in per cent with its sign.
+
+    Example:
+        >>> signed(3.14), signed(-0.01)
+        ('+3.1', '+0.0')
+    """
     return f"{round(percent, 1) + 0.0:+.1f}"
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose columns line up; the first is flush left, the others right."""
+    """Format a Markdown table with aligned columns: the first to the left, the others right.
+
+    Args:
+        headers: header of each column.
+        rows: cells of each row.
+
+    Example:
+        >>> print(markdown(("method", "FER"), [("gtc", "30.1")]))
+        | method |  FER |
+        | ------ | ---: |
+        | gtc    | 30.1 |
+    """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
     def line(cells: Sequence[str], fill: str = " ") -> str:
@@ -22,7 +38,12 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A tabular; the first column is flush left, the others right."""
+    """Format a LaTeX tabular: the first column is aligned to the left, the others right.
+
+    Args:
+        headers: header of each column.
+        rows: cells of each row.
+    """
     lines = [" & ".join(row) + r" \\" for row in (headers, *rows)]
     head, *body = [line.replace("%", r"\%") for line in lines]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}"

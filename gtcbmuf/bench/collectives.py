@@ -1,9 +1,9 @@
-"""Communication, on the ranks that it is started with: each of our ways against a plainer one.
+"""Benchmark of communication: each of our collectives against a simpler one, on all ranks of a job.
 
     mpirun -n 4 gtcbmuf bench collectives
     scripts/hosts 2 1gbit 1 gtcbmuf bench collectives       # on emulated hosts with thin links
 
-A time is that of the slowest rank.
+Each time is that of the slowest rank.
 """
 
 import os
@@ -15,7 +15,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
-from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
 from gtcbmuf.core import wire
 from gtcbmuf.core.algorithm import BMUF
 from gtcbmuf.core.overlap import Overlapped, cut
@@ -26,44 +26,49 @@ from gtcbmuf.mpi.topology import Topology
 SHAPE = Architecture((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
 FRAMES = 256
 DENSITY = 1e-3
-#: Share of the communication that could be hidden, which is not.
+#: Share of the communication that could hide behind the backward pass, but does not.
 GOAL_UNHIDDEN = 0.2
 
 Times = dict[str, NDArray[np.float64]]
 
 
-def figures(world: MPI.Comm, rounds: int) -> list[Figure]:
-    """All of them; collective. The list of rank 0 counts."""
+def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
+    """Measure all collectives; collective.
+
+    Args:
+        world: all ranks.
+        rounds: rounds of each measurement.
+
+    Returns:
+        The figures; those of rank 0 count.
+    """
     names = world.allgather(os.uname().nodename)
     hosts = list(dict.fromkeys(names))
     per_host = len(names) // len(hosts)
     whole_hosts = names == [host for host in hosts for _ in range(per_host)]
     topology = Topology(world, per_host if whole_hosts else 1)
     where = f"{world.size} ranks on {len(hosts)} hosts"
-    found = [_sums(world, rounds, where), _messages(world, rounds, where)]
+    figures = [_measure_sum(world, rounds, where), _measure_messages(world, rounds, where)]
     if len(hosts) > 1 and topology.group.size > 1:
-        found.append(_leaders(topology, rounds, where))
+        figures.append(_measure_leaders(topology, rounds, where))
     if world.size > 1:
         for kind in (
             kind for kind, spec in EXCHANGES.items() if "overlap" in spec.__struct_fields__
         ):
-            found += _overlap(world, rounds, where, kind)
+            figures += _measure_overlap(world, rounds, where, kind)
     topology.free()
-    return found
+    return figures
 
 
 def _seconds(world: MPI.Comm, candidates: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds (rounds,) of each candidate on the slowest rank, in turns; one round is for nothing.
-
-    Collective.
-    """
+    """Seconds (rounds,) of each candidate on the slowest rank; collective."""
     times = time_in_turns(candidates, rounds=rounds, prepare=world.Barrier)
-    for taken in times.values():
-        world.Allreduce(MPI.IN_PLACE, taken, MPI.MAX)
+    for seconds in times.values():
+        world.Allreduce(MPI.IN_PLACE, seconds, MPI.MAX)
     return times
 
 
-def _sums(world: MPI.Comm, rounds: int, where: str) -> Figure:
+def _measure_sum(world: MPI.Comm, rounds: int, where: str) -> Figure:
     n = SHAPE.parameters
     vector, total = np.ones(n, np.float32), np.empty(n, np.float32)
     parts = RankOrderSum(world, n)
@@ -75,47 +80,62 @@ def _sums(world: MPI.Comm, rounds: int, where: str) -> Figure:
         },
         rounds,
     )
-    return figure(f"sum in rank order, {where}", times["ours"] / times["plain"], "x MPI_Allreduce")
+    ratio = times["ours"] / times["plain"]
+    return summarise(f"sum in rank order, {where}", ratio, "x MPI_Allreduce")
 
 
-def _messages(world: MPI.Comm, rounds: int, where: str) -> Figure:
+def _measure_messages(world: MPI.Comm, rounds: int, where: str) -> Figure:
     longest = wire.max_words(SHAPE.parameters)
     gather = MessageGather(world, longest)
     words = np.arange(int(SHAPE.parameters * DENSITY * 12.4 / 32), dtype=np.uint32)
     sizes = np.empty(world.size, np.int32)
-    received = np.empty(words.size * world.size, np.uint32)
+    messages = np.empty(words.size * world.size, np.uint32)
 
-    def in_two() -> None:
+    def gather_sizes_first() -> None:
         world.Allgather(np.array([words.size], np.int32), sizes)
-        world.Allgatherv(words, [received, sizes])
+        world.Allgatherv(words, [messages, sizes])
 
-    def calls(call: Callable[[], object]) -> Callable[[], None]:
-        def several() -> None:
+    def repeat(call: Callable[[], object]) -> Callable[[], None]:
+        def ten_calls() -> None:
             for _ in range(10):
                 call()
 
-        return several
+        return ten_calls
 
-    times = _seconds(world, {"ours": calls(lambda: gather(words)), "plain": calls(in_two)}, rounds)
-    what = f"gather messages of {4 * words.size / 1000:.0f} kB, {where}"
-    return figure(what, times["ours"] / times["plain"], "x sizes first, then messages")
-
-
-def _leaders(topology: Topology, rounds: int, where: str) -> Figure:
-    model = np.zeros(SHAPE.parameters, np.float32)
-    one, sharded = (BMUF(topology, model, sharded=sharded) for sharded in (False, True))
     times = _seconds(
-        topology.world, {"ours": lambda: sharded(model), "plain": lambda: one(model)}, rounds
+        world,
+        {"ours": repeat(lambda: gather(words)), "plain": repeat(gather_sizes_first)},
+        rounds,
+    )
+    what = f"gather messages of {4 * words.size / 1000:.0f} kB, {where}"
+    return summarise(what, times["ours"] / times["plain"], "x sizes first, then messages")
+
+
+def _measure_leaders(topology: Topology, rounds: int, where: str) -> Figure:
+    model = np.zeros(SHAPE.parameters, np.float32)
+    plain, sharded = (BMUF(topology, model, sharded=sharded) for sharded in (False, True))
+    times = _seconds(
+        topology.world, {"ours": lambda: sharded(model), "plain": lambda: plain(model)}, rounds
     )
     what = f"block filter with sharded leaders, {where}"
-    return figure(what, times["ours"] / times["plain"], "x one leader a group")
+    return summarise(what, times["ours"] / times["plain"], "x one leader a group")
 
 
-def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure]:
-    """The step with overlap, and the share of the communication that could hide but does not.
+def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure]:
+    """Measure the step with overlap, and how much of its communication hides.
 
-    What could hide follows from when each slice is ready and how long its exchange takes by
-    itself: one exchange after the other, none before its slice is ready.
+    The ideal is a schedule of the exchanges, each timed alone. They run one after the other, and
+    none starts before its slice's gradient is ready.
+
+    Args:
+        world: all ranks, one group.
+        rounds: rounds of each measurement.
+        where: ranks and hosts, for the figures' names.
+        kind: kind of exchange.
+
+    Returns:
+        The step's time over that without overlap, and the share of the communication that could
+        hide but does not.
     """
     mlp, stream = MLP(SHAPE, FRAMES), np.random.default_rng(world.rank)
     model = initial_parameters(SHAPE, np.random.default_rng(0))
@@ -130,11 +150,11 @@ def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure
     blocking = plain.build(world, SHAPE.shapes, None)
     patient = PatientComm(world)
     overlapped = Overlapped(slices, lambda part, meter: sliced.build(patient, part.shapes, meter))
-    alone = [sliced.build(patient, part.shapes, None) for part in slices]
+    slice_exchanges = [sliced.build(patient, part.shapes, None) for part in slices]
     ready_at = np.zeros(len(slices))
     begin = 0.0
 
-    def note(first: int) -> None:
+    def record_ready(first: int) -> None:
         ready_at[[number for number, part in enumerate(slices) if part.first == first]] = (
             time.perf_counter() - begin
         )
@@ -142,29 +162,34 @@ def _overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure
     def compute() -> None:
         nonlocal begin
         begin = time.perf_counter()
-        mlp.backward(model, inputs, targets, note)
+        mlp.backward(model, inputs, targets, record_ready)
 
-    def one_after_the_other() -> None:
+    def blocking_step() -> None:
         mlp.backward(model, inputs, targets)
         blocking(mlp.gradient)
 
-    def at_once() -> None:
+    def overlapped_step() -> None:
         mlp.backward(model, inputs, targets, lambda first: overlapped.ready(mlp.gradient, first))
         overlapped(mlp.gradient)
 
     def exchange(number: int) -> Callable[[], object]:
-        return lambda: alone[number](mlp.gradient[slices[number].first : slices[number].end])
+        return lambda: slice_exchanges[number](
+            mlp.gradient[slices[number].first : slices[number].end]
+        )
 
-    steps = {"compute": compute, "plain": one_after_the_other, "ours": at_once}
+    steps = {"compute": compute, "plain": blocking_step, "ours": overlapped_step}
     exchanges = {f"{number}": exchange(number) for number in range(len(slices))}
     times = _seconds(world, {**steps, **exchanges}, rounds)
     world.Allreduce(MPI.IN_PLACE, ready_at, MPI.MAX)
-    done = np.zeros(rounds)
+    ideal = np.zeros(rounds)
     for number in reversed(range(len(slices))):
-        done = np.maximum(done, ready_at[number]) + times[f"{number}"]
-    apart = times["compute"] + sum(times[number] for number in exchanges)
-    hidden = (times["plain"] - times["ours"]) / (apart - done)
+        ideal = np.maximum(ideal, ready_at[number]) + times[f"{number}"]
+    sequential = times["compute"] + sum(times[number] for number in exchanges)
+    unhidden = 1 - (times["plain"] - times["ours"]) / (sequential - ideal)
+    ratio = times["ours"] / times["plain"]
     return [
-        figure(f"step with overlap, {kind}, {where}", times["ours"] / times["plain"], "x blocking"),
-        figure(f"not hidden of what could be, {kind}, {where}", 1 - hidden, "of it", GOAL_UNHIDDEN),
+        summarise(f"step with overlap, {kind}, {where}", ratio, "x blocking"),
+        summarise(
+            f"not hidden of what could be, {kind}, {where}", unhidden, "of it", GOAL_UNHIDDEN
+        ),
     ]

@@ -1,8 +1,8 @@
-"""How near each part of a step is to what the machine can do.
+"""Figures of a benchmark: how near a part of a step is to the limit of the machine.
 
-Figures are ratios of times that were measured in one run, turn by turn, so that whatever else the
-machine does falls on both sides alike. Each module but this one is a subcommand of
-`gtcbmuf bench`.
+Most figures are ratios of times. One run measures both times in turns, so that other load on the
+machine affects both alike. Every other module of this package is a part of `gtcbmuf bench`: its
+function `measure` returns the figures.
 """
 
 import json
@@ -26,12 +26,12 @@ class Figure:
     """One measured figure.
 
     Attributes:
-        what: was measured.
-        value: the median over the rounds.
-        low, high: quartiles of the rounds.
-        unit: of the value, such as "x residual += gradient".
-        goal: the value that was aimed at, if there is one; less is better.
-        facts: what it was measured of, for programs.
+        what: name of the quantity.
+        value: median over the rounds.
+        low, high: quartiles over the rounds.
+        unit: unit of the value, such as "x residual += gradient".
+        goal: upper limit that the value should stay below; None without a goal.
+        facts: settings of the measurement, for programs.
     """
 
     what: str
@@ -49,65 +49,96 @@ def time_in_turns(
     rounds: int,
     prepare: Callable[[], object] = lambda: None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Seconds (rounds,) of each candidate, taken in turns, after a round that does not count.
+    """Time calls of several candidates in turns, after one round that does not count.
 
     Args:
-        candidates: what to call.
-        rounds: how many calls of each.
-        prepare: called before each, and not timed.
+        candidates: functions to call, by name.
+        rounds: calls of each candidate.
+        prepare: function to call before each candidate, outside the measured time.
+
+    Returns:
+        Seconds (rounds,) float64 of each candidate, by name.
+
+    Example:
+        >>> time_in_turns({"sleep": lambda: time.sleep(1e-3)}, rounds=3)["sleep"].shape
+        (3,)
     """
-    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds + 1):
         for name, call in candidates.items():
             prepare()
             begin = time.perf_counter()
             call()
-            taken[name].append(time.perf_counter() - begin)
-    return {name: np.array(times[1:]) for name, times in taken.items()}
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: np.array(times[1:]) for name, times in seconds.items()}
 
 
-def figure(
+def summarise(
     what: str,
     values: NDArray[np.float64],
     unit: str,
     goal: float | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """A figure from its value in each round."""
+    """Summarise the values of all rounds as a figure.
+
+    Args:
+        what: name of the quantity.
+        values: (rounds,) value of each round.
+        unit: unit of the values.
+        goal: as in `Figure`.
+        facts: as in `Figure`.
+
+    Example:
+        >>> summarise("step", np.array([1.0, 2.0, 4.0]), "s").value
+        2.0
+    """
     low, value, high = np.percentile(values, [25, 50, 75])
     return Figure(what, float(value), float(low), float(high), unit, goal, facts)
 
 
 def format_figures(figures: Sequence[Figure]) -> str:
-    """A Markdown table of figures, with a row each."""
+    """Format figures as a Markdown table, one row for each."""
     rows = [
         (
-            one.what,
-            f"{one.value:.3g} {one.unit}",
-            f"{one.low:.3g} to {one.high:.3g}",
-            "-" if one.goal is None else f"{one.goal:g}",
+            figure.what,
+            f"{figure.value:.3g} {figure.unit}",
+            f"{figure.low:.3g} to {figure.high:.3g}",
+            "-" if figure.goal is None else f"{figure.goal:g}",
         )
-        for one in figures
+        for figure in figures
     ]
     return markdown(("what", "median", "quartiles", "goal"), rows)
 
 
 def write_figures(path: Path, figures: Sequence[Figure]) -> None:
-    """Write figures, and the environment they were measured in, as JSON.
+    """Write figures, and the environment of their measurement, as JSON.
+
+    Args:
+        path: the JSON file.
+        figures: the figures.
 
     Raises:
-        UserError: the place cannot be written to.
+        UserError: the file cannot be written.
     """
-    whole = {"environment": environment(), "figures": [asdict(one) for one in figures]}
+    content = {
+        "environment": environment(),
+        "figures": [asdict(figure) for figure in figures],
+    }
     with writing(path, "--json"):
-        write_json(path, whole)
+        write_json(path, content)
 
 
 def insert_table(page: Path, part: str, figures: Sequence[Figure]) -> None:
-    """Put the table of a part into a Markdown page, between its two marks, for the one before.
+    """Replace the table between the two marks of a part in a Markdown page.
+
+    Args:
+        page: the Markdown file.
+        part: name of the benchmark's part.
+        figures: figures of the new table.
 
     Raises:
-        UserError: the page cannot be read or written, or has no such marks.
+        UserError: the page cannot be read or written, or lacks the marks.
     """
     first, last = f"<!-- bench {part} -->", f"<!-- end of bench {part} -->"
     with writing(page, "--page"):
@@ -119,12 +150,12 @@ def insert_table(page: Path, part: str, figures: Sequence[Figure]) -> None:
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """Read figures that `write` wrote.
+    """Read the figures that `write_figures` wrote.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the file cannot be read, or has no figures.
     """
     try:
-        return [Figure(**one) for one in json.loads(path.read_text())["figures"]]
+        return [Figure(**fields) for fields in json.loads(path.read_text())["figures"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no figures of gtcbmuf bench: {error}") from None

@@ -1,10 +1,10 @@
-"""Work of an exchange on a gradient before it sends, against plainer work on the same vector."""
+"""Benchmark of the kernels that select updates, against simpler work on the same vector."""
 
 import numpy as np
 from mpi4py import MPI
 
 from gtcbmuf.base.arrays import Vector
-from gtcbmuf.bench.figures import Figure, figure, time_in_turns
+from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
 from gtcbmuf.core import kernels
 from gtcbmuf.methods.top_k import TopKExchange
 
@@ -12,10 +12,15 @@ PARAMETERS = 8_000_000
 GOALS = {1e-4: None, 1e-3: 1.25, 1e-2: 2.5}
 
 
-def figures(rounds: int) -> list[Figure]:
-    """Thresholding for each density of crossings in GOALS, and the selection of as many.
+def measure(rounds: int) -> list[Figure]:
+    """Time the threshold and the top-k selection for each density in GOALS.
 
-    Crossings are at places drawn at random.
+    Args:
+        rounds: rounds of each measurement.
+
+    Returns:
+        Figures of the threshold, then figures of the selection. The indices of the updates are
+        random.
     """
     stream = np.random.default_rng(0)
     updates = np.empty(PARAMETERS // 16 + kernels.MASK_BITS, np.uint32)
@@ -43,10 +48,10 @@ def figures(rounds: int) -> list[Figure]:
 
         candidates = {"add": add, "take": take, "select": select}
         times = time_in_turns(candidates, rounds=rounds, prepare=prepare)
-        of = f"{PARAMETERS / 1e6:g} M parameters, density {density:g}"
+        size = f"{PARAMETERS / 1e6:g} M parameters, density {density:g}"
         ratio = times["take"] / times["add"]
-        what = f"threshold and compact {of}"
-        thresholds.append(figure(what, ratio, "x residual += gradient", goal))
+        what = f"threshold and compact {size}"
+        thresholds.append(summarise(what, ratio, "x residual += gradient", goal))
         ratio = times["select"] / times["take"]
-        selections.append(figure(f"top-k of {of}", ratio, "x threshold"))
+        selections.append(summarise(f"top-k of {size}", ratio, "x threshold"))
     return thresholds + selections

@@ -1,9 +1,10 @@
-"""Whole steps of every method, on the ranks that it is started with: what the cost model predicts.
+"""Benchmark of whole steps of every method, on all ranks of a job: what the cost model predicts.
 
     scripts/hosts 4 1gbit 2 gtcbmuf bench methods
 
-Workers are those of a training run, but for their frames, which are noise. tau follows a density,
-and residuals start spread evenly below it. A time is that of the slowest rank, of a block's steps.
+Workers are those of a training run, but train on noise. tau follows a density, and the residuals
+start uniformly distributed below it. Each time is that of a block on the slowest rank, divided by
+the block's steps.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import numpy as np
 from mpi4py import MPI
 
 from gtcbmuf.acoustic.mlp import Architecture, initial_parameters
-from gtcbmuf.bench.figures import Figure, figure, time_in_turns
-from gtcbmuf.cluster.calibrate import gradients
+from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
+from gtcbmuf.cluster.calibrate import make_gradient_source
 from gtcbmuf.cluster.costs import Method
 from gtcbmuf.core.algorithm import Worker
 from gtcbmuf.core.meter import Meter
@@ -27,17 +28,24 @@ SHAPES = (
     Architecture((440, 1024, 1024, 147), "relu"),
 )
 MINIBATCH, DENSITY, PERIOD = 64, 0.01, 4
-_LEARNING_RATE = 1e-6  # so low that the model stays what it is
+_LEARNING_RATE = 1e-6  # too low to change the model
 
 
-def figures(world: MPI.Comm, rounds: int) -> list[Figure]:
-    """Seconds of a step of each method and shape; collective. The list of rank 0 counts."""
-    names = host_of_rank(world)
-    hosts = len(set(names))
-    measured = []
+def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
+    """Measure a step of each method and shape; collective.
+
+    Args:
+        world: all ranks.
+        rounds: blocks of each method.
+
+    Returns:
+        Seconds of a step, with the settings as facts. The figures of rank 0 count.
+    """
+    hosts = len(set(host_of_rank(world)))
+    figures = []
     for shape in SHAPES:
         for method in _methods(world.size, hosts):
-            times, density = _measure(world, shape, method, rounds)
+            times, density = _time_steps(world, shape, method, rounds)
             facts = {
                 "method": method.name,
                 "workers": world.size,
@@ -50,12 +58,12 @@ def figures(world: MPI.Comm, rounds: int) -> list[Figure]:
             }
             where = f"{world.size} workers on {hosts} hosts"
             what = f"step of {method.name}, {shape.parameters / 1e6:.2g} M parameters, {where}"
-            measured.append(figure(what, times, "s", facts=facts))
-    return measured
+            figures.append(summarise(what, times, "s", facts=facts))
+    return figures
 
 
 def _methods(workers: int, hosts: int) -> Iterator[Method]:
-    """Every exchange and every block filter by itself, and the paper's hybrid."""
+    """Every exchange and every block filter alone, and the hybrid of the paper."""
     exchanges = [spec().with_keys(density=DENSITY) for spec in EXCHANGES.values()]
     filters = [spec().with_keys(period=PERIOD) for spec in FILTERS.values()]
     if workers == 1:
@@ -67,7 +75,7 @@ def _methods(workers: int, hosts: int) -> Iterator[Method]:
     for block_filter in filters:
         if block_filter.connects:
             yield Method(workers, 1, block_filter=block_filter)
-    # Groups are hosts, or where each has one worker, halves of the world.
+    # A host is a group. Where every host has one worker, half of the world is a group.
     size = workers // hosts if workers > hosts else workers // 2
     if size > 1 and workers % size == 0:
         gtc: ExchangeSpec = EXCHANGES["gtc"]().with_keys(density=DENSITY)
@@ -75,17 +83,17 @@ def _methods(workers: int, hosts: int) -> Iterator[Method]:
         yield Method(workers, size, gtc, bmuf)
 
 
-def _measure(
+def _time_steps(
     world: MPI.Comm, shape: Architecture, method: Method, rounds: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float]:
-    """Seconds (rounds,) of a step, and the share of the parameters that was sent."""
+    """Seconds (rounds,) of a step, and the density of its updates; collective."""
     topology, meter = Topology(world, method.group_size), Meter()
     n, stream = shape.parameters, np.random.default_rng(world.rank)
     model = initial_parameters(shape, np.random.default_rng(0))
-    gradient = gradients(shape, model, MINIBATCH, stream)
+    gradient = make_gradient_source(shape, model, MINIBATCH, stream)
     spec, residual = method.exchange, None
     if isinstance(spec, GTCSpec):
-        # A random walk of this size a step reaches tau once in 1 / density steps.
+        # A random walk with steps of this size reaches tau about once in 1 / density steps.
         tau = world.bcast(float(np.std(gradient(0)) / np.sqrt(DENSITY)))
         spec = spec.with_keys(tau=tau)
         residual = stream.uniform(-tau, tau, n).astype(np.float32)
@@ -96,14 +104,14 @@ def _measure(
     block_filter = method.block_filter.build(topology, model, meter)
     worker = Worker(model, exchange, block_filter, period, meter=meter)
 
-    def block() -> None:
+    def train_block() -> None:
         worker.run(period, gradient, lambda step: _LEARNING_RATE)
 
-    for _ in range(6 if spec.compresses else 0):  # until tau is what the density wants
-        block()
+    for _ in range(6 if spec.compresses else 0):  # until tau has reached the target density
+        train_block()
     meter.reset()
-    times = time_in_turns({"block": block}, rounds=rounds, prepare=world.Barrier)["block"]
+    times = time_in_turns({"block": train_block}, rounds=rounds, prepare=world.Barrier)["block"]
     world.Allreduce(MPI.IN_PLACE, times, MPI.MAX)
-    sent = world.allreduce(meter.updates_sent) / (world.size * (rounds + 1) * period * n)
+    density = world.allreduce(meter.updates_sent) / (world.size * (rounds + 1) * period * n)
     topology.free()
-    return times / period, sent
+    return times / period, density

@@ -1,16 +1,16 @@
-"""Many ranks on few cores: the step against its ideal, the start, and what a rank takes.
+"""Benchmark of many ranks on few cores: step against ideal, start, memory and threads of a rank.
 
-A worker as `gtcbmuf train` makes it, GTC in groups and BMUF across them, trains on noise, so that
-there is no file and no frame to wait for.
+Each rank runs a worker of `gtcbmuf train`, with GTC in groups and BMUF across them. It trains on
+noise, so it never waits for a file. The time of a step is that of a block on the slowest rank,
+divided by the block's 20 steps. It includes the block filter.
 
-The ideal step is the one in which no core waits for a message, or works for one: the processor time
-of the same step of the same worker in a group of its own (forward and backward pass, thresholding,
-coding, descent), summed over the ranks on a host, over its cores. The ranks take turns for it, as
-many at a time as there are cores, while the others sleep; in a turn a rank takes one step, so that
-it finds its data where an ideal step would: in the caches as far as the ranks before it have left
-them. All else is overhead: messages, the waiting for them, the decoding of those of others, and the
-block filter. The time of a step is a block's, of 20 steps and its filter, over its steps, on the
-slowest rank.
+In the ideal step no core waits for a message or handles one. Its time is the processor time of a
+step of the same worker in a group of its own: forward and backward pass, threshold, coding,
+descent. That is summed over the ranks of a host and divided by the host's cores.
+
+The ranks take turns at the ideal step, as many at a time as there are cores, while the others
+sleep. A rank takes one step per turn, so the caches hold what the ranks before it have left there.
+The overhead is the rest: messages, waiting, decoding of other ranks' messages, block filter.
 """
 
 import math
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
 from gtcbmuf.acoustic.posteriors import BATCH
-from gtcbmuf.bench.figures import Figure, figure
+from gtcbmuf.bench.figures import Figure, summarise
 from gtcbmuf.config.schema import Config, TrainConfig
 from gtcbmuf.methods.bmuf import BMUFSpec
 from gtcbmuf.methods.gtc import GTCSpec
@@ -45,62 +45,66 @@ CONFIG = Config(
 )
 LEARNING_RATE = 1e-4
 LAPS = 3  # turns of each rank
-WAKING = 0.005  # seconds of a turn, for a rank to wake up and the one before it to end
+WAKING = 0.005  # seconds of a turn in which a rank wakes up and the rank before it finishes
 
 GOAL_STEP, GOAL_START, GOAL_MEMORY, GOAL_THREADS = 1.3, 60, 70, 1
 
 
-def figures(world: Any, rounds: int) -> list[Figure]:
-    """Step, start, memory and threads; collective.
+def measure(world: Any, rounds: int) -> list[Figure]:
+    """Measure step, start, memory and threads; collective.
 
     Args:
-        world: the workers, as `gtcbmuf.mpi.launcher.start` gives it.
-        rounds: how many blocks.
+        world: the workers, from `gtcbmuf.mpi.launcher.start`.
+        rounds: number of blocks.
 
     Returns:
         The figures of all ranks, on every rank.
     """
     training = _Training(world)
-    training.block(1)
-    started = [age for age in world.allgather(launcher.age()) if age is not None]
+    training.train_block(1)
+    ages = [age for age in world.allgather(launcher.age()) if age is not None]
 
     steps = CONFIG.block_filter.period
-    training.block(steps)
+    training.train_block(steps)
     memory = np.array(world.allgather(_proportional_set() - 6 * training.model.nbytes)) / 1e6
     threads = world.allgather(_threads())
 
-    alone = _Alone(training)
-    ideal, taken = [], []
+    ideal = _IdealStep(training)
+    ideal_times, step_times = [], []
     for _ in range(rounds):
-        ideal.append(alone.step())
-        taken.append(training.block(steps) / steps)
-    alone.topology.free()
+        ideal_times.append(ideal.measure())
+        step_times.append(training.train_block(steps) / steps)
+    ideal.topology.free()
     training.topology.free()
 
-    step, best = np.array(taken), np.array(ideal)
-    of = (
+    step, best = np.array(step_times), np.array(ideal_times)
+    setting = (
         f"{world.size} ranks on {training.cores} cores, groups of {training.group_size}, "
         f"{training.model.size / 1e6:.2g} M parameters"
     )
-    less = "proportional set of a rank less 6 parameter vectors"
-    found = [
-        figure(f"step of {of}", step / best, "x ideal", GOAL_STEP),
-        figure("ideal step", 1e3 * best, "ms"),
+    figures = [
+        summarise(f"step of {setting}", step / best, "x ideal", GOAL_STEP),
+        summarise("ideal step", 1e3 * best, "ms"),
     ]
-    if started:
-        found.append(
-            figure("start of mpirun to end of step 1", np.array([max(started)]), "s", GOAL_START)
-        )
-    found += [
-        figure(f"{less}, over ranks", memory, "MB", GOAL_MEMORY),
-        figure(f"{less}, largest", np.array([memory.max()]), "MB", GOAL_MEMORY),
-        figure("threads of BLAS or Numba, most of a rank", np.array([max(threads)]), "threads", 1),
+    if ages:
+        start = np.array([max(ages)])
+        figures.append(summarise("start of mpirun to end of step 1", start, "s", GOAL_START))
+    memory_name = "proportional set of a rank less 6 parameter vectors"
+    figures += [
+        summarise(f"{memory_name}, over ranks", memory, "MB", GOAL_MEMORY),
+        summarise(f"{memory_name}, largest", np.array([memory.max()]), "MB", GOAL_MEMORY),
+        summarise(
+            "threads of BLAS or Numba, most of a rank",
+            np.array([max(threads)]),
+            "threads",
+            GOAL_THREADS,
+        ),
     ]
-    return found
+    return figures
 
 
 class _Training:
-    """One rank's worker, and its share of noise; collective."""
+    """The worker of a rank, and its noise; collective."""
 
     def __init__(self, world: Any) -> None:
         self.world = world
@@ -116,19 +120,19 @@ class _Training:
         self._targets = stream.integers(0, SHAPE.widths[-1], minibatch, np.uint16)
 
     def gradient(self, step: int) -> NDArray[np.float32]:
-        """Of the same minibatch in every step."""
+        """Gradient (n,) float32 of the same minibatch in every step."""
         self._mlp.backward(self.model, self._inputs, self._targets)
         return self._mlp.gradient
 
-    def block(self, steps: int) -> float:
-        """Seconds of a block on the slowest rank; collective."""
+    def train_block(self, steps: int) -> float:
+        """Train for a block, and return its seconds on the slowest rank; collective."""
         self.world.Barrier()
         begin = time.perf_counter()
         self._worker.run(steps, self.gradient, lambda step: LEARNING_RATE)
         return float(max(self.world.allgather(time.perf_counter() - begin)))
 
 
-class _Alone:
+class _IdealStep:
     """The same worker in a group of its own, without a filter; collective."""
 
     def __init__(self, training: _Training) -> None:
@@ -138,29 +142,31 @@ class _Alone:
         self._worker = build_worker(config, self.topology, training.model, SHAPE.shapes)
         self._host = os.uname().nodename
         hosts = self._world.allgather(self._host)
-        self._place = hosts[: self._world.rank].count(self._host)  # of this rank on its host
-        self._busy = min(training.cores, hosts.count(self._host))
-        self._turns = -(-hosts.count(self._host) // self._busy)
+        self._host_rank = hosts[: self._world.rank].count(self._host)
+        self._busy_cores = min(training.cores, hosts.count(self._host))
+        self._turns = -(-hosts.count(self._host) // self._busy_cores)
 
-    def step(self) -> float:
+    def measure(self) -> float:
         """Seconds of an ideal step on the slowest host; collective.
 
-        By the clock, not by messages: a rank that waits for one takes processor time.
+        The clock starts the turns. Messages would not do, because a rank that waits for a message
+        takes processor time.
         """
         turn = 2 * max(self._world.allgather(self._processor_seconds())) + WAKING
-        taken = []
+        times = []
         begin = time.monotonic()
         for lap in range(LAPS):
-            _sleep_until(begin + (lap * self._turns + self._place // self._busy) * turn)
-            taken.append(self._processor_seconds())
+            _sleep_until(begin + (lap * self._turns + self._host_rank // self._busy_cores) * turn)
+            times.append(self._processor_seconds())
         _sleep_until(begin + LAPS * self._turns * turn)
-        seconds: dict[str, float] = {}
-        for host, own in self._world.allgather((self._host, float(np.median(taken)) / self._busy)):
-            seconds[host] = seconds.get(host, 0) + own
-        return max(seconds.values())
+        share = float(np.median(times)) / self._busy_cores
+        seconds_of_host: dict[str, float] = {}
+        for host, seconds in self._world.allgather((self._host, share)):
+            seconds_of_host[host] = seconds_of_host.get(host, 0) + seconds
+        return max(seconds_of_host.values())
 
     def _processor_seconds(self) -> float:
-        """Of a step that leaves the model as it is, so that the replicas stay equal."""
+        """Processor time of a step at learning rate 0, which keeps the replicas equal."""
         begin = time.process_time()
         self._worker.run(1, self._training.gradient, lambda step: 0)
         return time.process_time() - begin
@@ -171,15 +177,15 @@ def _sleep_until(moment: float) -> None:
 
 
 def _proportional_set() -> int:
-    """Bytes of this process's memory, of what it shares its part."""
+    """Bytes of this process's memory; shared pages count in proportion."""
     text = Path("/proc/self/smaps_rollup").read_text()
-    found = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return 1024 * int(found[1])
+    match = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
+    assert match is not None
+    return 1024 * int(match[1])
 
 
 def _threads() -> int:
-    """The most that BLAS or Numba would use."""
+    """The most threads that BLAS or Numba would use."""
     import threadpoolctl
 
     pools = [int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]

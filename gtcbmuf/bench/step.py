@@ -1,7 +1,7 @@
-"""A training step, against its matrix products alone and against PyTorch; BLAS has one thread.
+"""Benchmark of a training step, against its matrix products alone and against PyTorch.
 
-The products are the same calls of NumPy in the same order, on arrays of their own with the same
-shapes and layouts. PyTorch runs an `nn.Sequential` of the same layers on the CPU, with one thread.
+The products are the same NumPy calls in the same order, on other arrays of the same shapes and
+layouts. PyTorch runs an `nn.Sequential` of the same layers on the CPU. Both use one thread.
 """
 
 import importlib
@@ -13,59 +13,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.acoustic.mlp import MLP, Architecture, initial_parameters
-from gtcbmuf.bench.figures import Figure, figure, time_in_turns
-from gtcbmuf.cluster.calibrate import gradients
+from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
+from gtcbmuf.cluster.calibrate import make_gradient_source
 from gtcbmuf.core.meter import Meter
 
 FRAMES = 256
-#: By their parameters in millions: from a small acoustic model to a large one.
+#: Shapes from a small acoustic model to a large one, by millions of parameters.
 SHAPES = {
     0.8: Architecture((440, 512, 512, 512, 147), "relu"),
     5.6: Architecture((440, 1024, 1024, 1024, 1024, 2000), "relu"),
     20: Architecture((440, 2048, 2048, 2048, 2048, 3000), "relu"),
 }
-#: The one that the whole step of a worker is measured with, and the density of its updates.
+#: Shape of the benchmark of a worker's whole step, in millions, and density of its updates.
 WHOLE, DENSITY = 5.6, 1e-3
-LEARNING_RATE = 1e-6  # so low that the model stays what it is
+LEARNING_RATE = 1e-6  # too low to change the model
 GOAL_PASSES, GOAL_TORCH, GOAL_WHOLE = 1.06, 1, 1.12
 
 Step = Callable[[], object]
 
 
-def figures(rounds: int) -> list[Figure]:
-    """Of every shape; `rounds` are of the largest, and smaller ones take as long in more rounds."""
+def measure(rounds: int) -> list[Figure]:
+    """Measure forward and backward pass of every shape, and a worker's whole step of one.
+
+    Args:
+        rounds: rounds of the largest shape. Smaller shapes have more rounds, which take as long.
+    """
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
         torch = None
         print("PyTorch is not installed: there are no figures against it", file=sys.stderr)
-    found = []
+    figures = []
     for millions, shape in SHAPES.items():
-        candidates: dict[str, Step] = {"products": products(shape), "passes": _passes(shape)}
+        candidates: dict[str, Step] = {
+            "products": make_products(shape),
+            "passes": _make_passes(shape),
+        }
         if torch:
-            candidates |= {"torch": _torch(torch, shape, True), "kept": _torch(torch, shape, False)}
+            candidates |= {
+                "torch": _make_torch_step(torch, shape, set_to_none=True),
+                "torch, zeroed": _make_torch_step(torch, shape, set_to_none=False),
+            }
         if millions == WHOLE:
             worker = _Worker(shape)
             candidates["worker"] = worker
         times = time_in_turns(candidates, rounds=round(rounds * max(SHAPES) / millions))
 
-        alone, passes = times["products"], times["passes"]
-        of = f"forward and backward of {FRAMES} frames, {millions:g} M parameters"
-        found.append(figure(of, passes / alone, "x products", GOAL_PASSES))
+        products, passes = times["products"], times["passes"]
+        what = f"forward and backward of {FRAMES} frames, {millions:g} M parameters"
+        figures.append(summarise(what, passes / products, "x products", GOAL_PASSES))
         if torch:
-            best = min(times["torch"], times["kept"], key=lambda times: float(np.median(times)))
-            found += [
-                figure(of, passes / best, "x PyTorch", GOAL_TORCH),
-                figure(f"products alone, {millions:g} M parameters", alone / best, "x PyTorch"),
+            best = min(
+                (times["torch"], times["torch, zeroed"]),
+                key=lambda seconds: float(np.median(seconds)),
+            )
+            figures += [
+                summarise(what, passes / best, "x PyTorch", GOAL_TORCH),
+                summarise(
+                    f"products alone, {millions:g} M parameters", products / best, "x PyTorch"
+                ),
             ]
         if millions == WHOLE:
-            of = f"step of a gtc worker, {millions:g} M parameters, density {worker.density:.2g}"
-            found.append(figure(of, times["worker"] / alone, "x products", GOAL_WHOLE))
-    return found
+            what = f"step of a gtc worker, {millions:g} M parameters, density {worker.density:.2g}"
+            figures.append(summarise(what, times["worker"] / products, "x products", GOAL_WHOLE))
+    return figures
 
 
-def products(shape: Architecture) -> Step:
-    """The matrix products of `MLP.backward`, and nothing else."""
+def make_products(shape: Architecture) -> Step:
+    """Make a function that computes the matrix products of `MLP.backward`, and nothing else."""
     stream = np.random.default_rng(0)
     weights = shape.views(initial_parameters(shape, stream))
     gradients = shape.views(np.zeros(shape.parameters, np.float32))
@@ -89,15 +104,22 @@ def _minibatch(shape: Architecture) -> tuple[NDArray[np.float32], NDArray[np.uin
     return inputs, stream.integers(0, shape.widths[-1], FRAMES, np.uint16)
 
 
-def _passes(shape: Architecture) -> Step:
-    """`MLP.backward`, which does the forward pass too."""
+def _make_passes(shape: Architecture) -> Step:
+    """Make a function that calls `MLP.backward`, which includes the forward pass."""
     mlp, parameters = MLP(shape, FRAMES), initial_parameters(shape, np.random.default_rng(0))
     inputs, targets = _minibatch(shape)
     return lambda: mlp.backward(parameters, inputs, targets)
 
 
-def _torch(torch: Any, shape: Architecture, anew: bool) -> Step:
-    """The same by PyTorch, gradients in memory that is `anew` or added to zeros that are kept."""
+def _make_torch_step(torch: Any, shape: Architecture, *, set_to_none: bool) -> Step:
+    """Make a function that runs both passes in PyTorch.
+
+    Args:
+        torch: the module.
+        shape: shape of the model.
+        set_to_none: whether gradients are allocated in each step, as `zero_grad` has it, or added
+            to zeros.
+    """
     torch.set_num_threads(1)
     layers = []
     for inputs, outputs in shape.layers:
@@ -107,7 +129,7 @@ def _torch(torch: Any, shape: Architecture, anew: bool) -> Step:
     targets = targets.long()
 
     def step() -> float:
-        model.zero_grad(set_to_none=anew)
+        model.zero_grad(set_to_none=set_to_none)
         loss = torch.nn.functional.cross_entropy(model(inputs), targets, reduction="sum")
         loss.backward()
         return float(loss.item())
@@ -116,7 +138,7 @@ def _torch(torch: Any, shape: Architecture, anew: bool) -> Step:
 
 
 class _Worker:
-    """The whole step of a worker that is a group of its own: gather, gradient, exchange, update."""
+    """The whole step of a worker in a group of its own: gather, gradient, exchange, update."""
 
     def __init__(self, shape: Architecture) -> None:
         from mpi4py import MPI
@@ -125,9 +147,9 @@ class _Worker:
 
         stream = np.random.default_rng(2)
         self._model = initial_parameters(shape, stream)
-        self._gradients = gradients(shape, self._model, FRAMES, stream)
-        # With the same minibatch in every step residuals rise evenly, and so many reach tau.
-        gradient = self._gradients(0)
+        self._gradient_source = make_gradient_source(shape, self._model, FRAMES, stream)
+        # Each step has the same minibatch, so residuals rise evenly, and DENSITY of them reach tau.
+        gradient = self._gradient_source(0)
         tau = float(np.abs(gradient).mean()) / DENSITY
         exchange = GTCExchange(MPI.COMM_SELF, shape.parameters, tau, meter := Meter())
         residual = stream.random(shape.parameters, np.float32) * np.float32(tau)
@@ -136,10 +158,10 @@ class _Worker:
         self._steps = 0
 
     def __call__(self) -> None:
-        self._worker.run(1, self._gradients, lambda step: LEARNING_RATE)  # its step is always 0
+        self._worker.run(1, self._gradient_source, lambda step: LEARNING_RATE)  # always step 0
         self._steps += 1
 
     @property
     def density(self) -> float:
-        """Updates sent, of the parameters that there are, in the steps so far."""
+        """Density of the updates, over all steps so far."""
         return self._worker.meter.updates_sent / (self._steps * self._model.size)

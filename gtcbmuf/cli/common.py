@@ -1,4 +1,4 @@
-"""What several commands share: the parser, refusals, groups of options, a job's world."""
+"""Parts that several commands share: the parser, user errors, options, the world of a job."""
 
 import argparse
 import sys
@@ -11,43 +11,55 @@ from typing import Any, NoReturn
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.mpi import launcher
 
-#: What `add_parser` is called on.
+#: The object that `argparse` returns from `add_subparsers`.
 Commands = Any
 
-#: Seconds that rank 0 has to report an error before another rank ends.
-_LATER = 5.0
+#: Seconds that another rank leaves rank 0 to report an error.
+_REPORT_TIME = 5.0
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, from one rank; an unknown option gets the known ones."""
+    """A parser that reports an error in one line, on one rank.
+
+    For an unknown option, the line lists the valid options.
+    """
 
     def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
-        parsed, unknown = super().parse_known_args(*arguments)
+        namespace, unknown = super().parse_known_args(*arguments)
         if unknown:
             known = ", ".join(
                 option for option in self._option_string_actions if option.startswith("--")
             )
             self.error(f"unrecognized arguments: {' '.join(unknown)}; the options are {known}")
-        return parsed, unknown
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         refuse(f"{message}; see {self.prog} --help", UserError.status)
 
 
 def refuse(message: str, status: int) -> NoReturn:
-    """End every rank with that status, before there is an MPI; rank 0 prints the message."""
+    """Exit on every rank, before MPI starts; rank 0 prints the message.
+
+    Args:
+        message: the user error.
+        status: exit status.
+    """
     if launcher.rank() == 0:
         print(f"gtcbmuf: {message}", file=sys.stderr, flush=True)
     elif launcher.name() == "Open MPI's mpirun":
-        # It ends all ranks with the first that fails. Others wait for all, or, as srun may, give
-        # the job the status of what they kill.
-        time.sleep(_LATER)
+        # Open MPI's mpirun kills all ranks when the first one fails. Other launchers wait for all
+        # ranks, or, like srun, may give the job the status of a killed rank.
+        time.sleep(_REPORT_TIME)
     raise SystemExit(status) from None
 
 
 @contextmanager
 def job() -> Iterator[Any]:
-    """The world, for a body that ends on all ranks, whatever happens on one."""
+    """Start MPI and run a job that ends on all ranks if one rank fails: a context manager.
+
+    Yields:
+        MPI's world.
+    """
     world = launcher.start()
 
     from gtcbmuf.mpi.job import job
@@ -57,7 +69,7 @@ def job() -> Iterator[Any]:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the options that configure a run."""
+    """Add the options of a configuration."""
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
     parser.add_argument(
         "--set",
@@ -69,18 +81,18 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the options that say which run it is.
+    """Add the options of a run: configuration and run directory.
 
     Args:
-        parser: of the command.
-        name: of the default run directory under runs/.
+        parser: parser of the command.
+        name: default name of the run directory under runs/.
     """
     add_config(parser)
     parser.add_argument("--out", type=Path, help=f"run directory (default: runs/{name})")
 
 
 def add_cluster(parser: argparse._ActionsContainer) -> None:
-    """Add the options that say which cluster a plan is for."""
+    """Add the options of a cluster's profile."""
     parser.add_argument(
         "--cluster", type=Path, metavar="FILE.toml", help="what `gtcbmuf calibrate` measured"
     )
@@ -93,10 +105,10 @@ def add_cluster(parser: argparse._ActionsContainer) -> None:
 
 
 def check_rounds(rounds: int) -> None:
-    """Refuse a number of rounds below 1.
+    """Check a number of rounds.
 
     Raises:
-        UserError: it is.
+        UserError: it is below 1.
     """
     if rounds < 1:
         raise UserError(f"--rounds {rounds}: expected 1 or more")

@@ -16,10 +16,10 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Print what there is to find."""
+    """Print the findings."""
     with job() as world:
-        from gtcbmuf.cluster import doctor
+        from gtcbmuf.cluster.doctor import diagnose, format_findings
 
-        findings = doctor.findings(world, arguments.corpus)
+        findings = diagnose(world, arguments.corpus)
         if world.rank == 0:
-            print(doctor.report(findings))
+            print(format_findings(findings))

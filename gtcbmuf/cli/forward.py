@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Write the archive."""
+    """Write the archive of log-posteriors."""
     from gtcbmuf.acoustic.kaldi_export import export_posteriors
 
     print(

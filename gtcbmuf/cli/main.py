@@ -1,4 +1,4 @@
-"""`gtcbmuf COMMAND`: finds the command and runs it; every user error is one line and a status."""
+"""The program `gtcbmuf`: parses the command line and runs a command. User errors print one line."""
 
 import gc
 import os
@@ -34,32 +34,38 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def parser() -> Parser:
-    """The parser of the whole command line."""
-    whole = Parser(prog="gtcbmuf", description="Two-tiered distributed training: GTC and BMUF.")
-    whole.add_argument("--version", action="version", version=__version__)
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    """Make the parser of the whole command line."""
+    main_parser = Parser(
+        prog="gtcbmuf", description="Two-tiered distributed training: GTC and BMUF."
+    )
+    main_parser.add_argument("--version", action="version", version=__version__)
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    return whole
+    return main_parser
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; a user error prints one line and exits with status 2."""
-    # One BLAS thread a rank unless told otherwise: more are several times slower where ranks
-    # share cores. Read when NumPy is loaded, so set before that.
+    """Run a command. A user error prints one line and exits with status 2.
+
+    Args:
+        arguments: words of the command line; those of this process by default.
+    """
+    # One BLAS thread per rank by default: more threads are several times slower where ranks share
+    # cores. NumPy reads the variables when it is loaded, so they must be set before that.
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
     for variable in _THREADS:
         os.environ.setdefault(variable, threads)
-    # Looking for garbage among all that imports make takes a tenth of the start.
+    # At the default threshold, garbage collection takes a tenth of the start, during imports.
     gc.set_threshold(100_000)
-    parsed = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        options.run(options)
         sys.stdout.flush()
     except UserError as error:
         refuse(str(error), error.status)
-    except KeyboardInterrupt:  # not under MPI, whose commands run in `common.job`
+    except KeyboardInterrupt:  # without MPI; commands under MPI run in `common.job`
         refuse("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of this output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of this output, such as head, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None

@@ -32,18 +32,24 @@ def add(commands: Commands) -> None:
 
 def run(arguments: Any) -> None:
     """Print the plan."""
-    from gtcbmuf.cluster import plan
+    from gtcbmuf.cluster.plan import Plan, check_plan, parse_parameters, read_cluster
+    from gtcbmuf.cluster.plan_report import (
+        format_caveats,
+        format_methods,
+        format_speed_ups,
+        plot_speed_ups,
+    )
 
-    compute, network = plan.read_cluster(
+    compute, network = read_cluster(
         arguments.cluster,
         arguments.network,
         elsewhere=arguments.elsewhere,
         workers_per_host=arguments.workers_per_host,
     )
-    made = plan.Plan(
+    plan = Plan(
         compute,
         network,
-        parameters=plan.parse_parameters(arguments.parameters),
+        parameters=parse_parameters(arguments.parameters),
         minibatch=arguments.minibatch,
         density=arguments.density,
         period=arguments.period,
@@ -51,11 +57,11 @@ def run(arguments: Any) -> None:
         sharded=arguments.sharded,
         overlap=arguments.overlap,
     )
-    wanted = {name: getattr(arguments, name) for name in ("most", "hours", "epochs")}
-    plan.check_plan(made, arguments.workers, **wanted)
-    numbers = made.counts(arguments.workers, arguments.most)
+    workers, most = arguments.workers, arguments.most
+    check_plan(plan, workers, most=most, hours=arguments.hours, epochs=arguments.epochs)
+    numbers = plan.worker_counts(workers, most)
     if arguments.plot:
-        plan.plot_speed_ups(made, numbers, arguments.plot)
-    print(plan.format_methods(made, arguments.workers, arguments.hours * arguments.epochs))
-    print(f"\n{plan.format_speed_ups(made, numbers)}")
-    print(f"\n{plan.format_caveats(made, arguments.workers)}")
+        plot_speed_ups(plan, numbers, arguments.plot)
+    print(format_methods(plan, workers, arguments.hours * arguments.epochs))
+    print(f"\n{format_speed_ups(plan, numbers)}")
+    print(f"\n{format_caveats(plan, workers)}")

@@ -8,18 +8,20 @@ from gtcbmuf.cli.common import Commands, add_cluster
 
 #: Studies that consist of runs.
 _RUNS = ("tuning", "choices", "error-table")
-#: Options that not all studies have.
+#: Studies that model a cluster.
+_MODELS = ("speedup-table", "trade-off")
+#: The studies that take an option, for options that not all of them take.
 _OPTIONS = {
     "seeds": ("error-table",),
     **dict.fromkeys(("slurm", "dry-run"), _RUNS),
-    **dict.fromkeys(("cluster", "network", "elsewhere"), ("speedup-table", "trade-off")),
+    **dict.fromkeys(("cluster", "network", "elsewhere"), _MODELS),
 }
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    parser.add_argument("study", choices=(*_RUNS, "speedup-table", "trade-off"))
+    parser.add_argument("study", choices=(*_RUNS, *_MODELS))
     parser.add_argument(
         "--preset",
         default="quick",
@@ -38,34 +40,25 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Do what is left of a study."""
+    """Check the options, and reproduce the study."""
     for option, studies in _OPTIONS.items():
         if arguments.study not in studies and getattr(arguments, option.replace("-", "_")):
             raise UserError(f"--{option}: only with {', '.join(studies)}, not {arguments.study}")
-    if arguments.study not in _RUNS:
-        from gtcbmuf.cluster.plan import read_cluster
-        from gtcbmuf.studies.presets import read_preset
-        from gtcbmuf.studies.speedup_table import reproduce_speedup_table
-        from gtcbmuf.studies.trade_off import reproduce_trade_off
-
-        preset = read_preset(arguments.preset)
-        files = (arguments.cluster, arguments.network)
-        compute, network = read_cluster(*files, elsewhere=arguments.elsewhere)
-        cluster = " with the network of ".join(str(file) for file in files if file)
-        folder = arguments.results / preset.name
-        if arguments.study == "speedup-table":
-            reproduce_speedup_table(compute, network, cluster, folder)
-        else:
-            reproduce_trade_off(preset, compute, network, cluster, folder)
-        return
-    from gtcbmuf.studies.runner import reproduce
-
     if arguments.dry_run and not arguments.slurm:
         raise UserError("--dry-run: only with --slurm")
-    reproduce(
-        arguments.study,
-        arguments.preset,
-        arguments.seeds,
-        arguments.results,
-        by="nobody" if arguments.dry_run else "slurm" if arguments.slurm else "mpirun",
-    )
+    from gtcbmuf.studies.reproduce import reproduce_model, reproduce_runs
+
+    study = arguments.study, arguments.preset, arguments.results
+    if arguments.study in _MODELS:
+        reproduce_model(
+            *study,
+            cluster=arguments.cluster,
+            network=arguments.network,
+            elsewhere=arguments.elsewhere,
+        )
+    else:
+        reproduce_runs(
+            *study,
+            seeds=arguments.seeds,
+            launch="dry-run" if arguments.dry_run else "slurm" if arguments.slurm else "mpirun",
+        )

@@ -20,14 +20,14 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Submit a job, or show it."""
-    from gtcbmuf.cluster import slurm
+    """Submit a job, or print it."""
+    from gtcbmuf.cluster.slurm import check, make_job, submit
 
-    given = ((name, getattr(arguments, name.replace("-", "_"))) for name in OPTIONS)
-    options = {name: value for name, value in given if value is not None}
-    job = slurm.job(arguments.config, arguments.set, arguments.out, options)
+    values = ((name, getattr(arguments, name.replace("-", "_"))) for name in OPTIONS)
+    options = {name: value for name, value in values if value is not None}
+    job = make_job(arguments.config, arguments.set, arguments.out, options)
     if arguments.dry_run:
         print(job.text, flush=True)
-        print(f"# {slurm.check(job)}")
+        print(f"# {check(job)}")
     else:
-        print(slurm.submit(job))
+        print(submit(job))

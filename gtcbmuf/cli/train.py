@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Train."""
+    """Train a model."""
     with job() as world:
         from gtcbmuf.training.run import train
 

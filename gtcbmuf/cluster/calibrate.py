@@ -1,10 +1,11 @@
-"""Measures what `gtcbmuf.cluster.costs` wants to know of a machine and its network.
+"""Measures the profile of a machine and its network for `gtcbmuf.cluster.costs`.
 
     mpirun -n 1 gtcbmuf calibrate --out cluster.toml
     srun --nodes=2 --ntasks-per-node=2 --exclusive gtcbmuf calibrate --out cluster.toml
 
-Compute is measured on rank 0 while the others wait, so the ranks should have cores of their own.
-Two ranks a host are enough, and disturb each other least; a plan is told how many there will be.
+Rank 0 measures compute while the other ranks wait, so each rank should have a core of its own.
+Two ranks per host are enough and disturb each other least. A plan takes the number of workers per
+host as an option.
 """
 
 import math
@@ -25,10 +26,10 @@ from gtcbmuf.cluster.profile import VERSION, ClusterProfile, Compute, Network
 from gtcbmuf.core import kernels, wire
 from gtcbmuf.data.corpus import Frames
 from gtcbmuf.data.minibatches import FrameReader
-from gtcbmuf.mpi.probes import both_ways, one_way, partners
+from gtcbmuf.mpi.probes import find_partners, time_both_ways, time_one_way
 from gtcbmuf.mpi.topology import cores_of_hosts, host_of_rank
 
-#: Shapes and minibatches that compute is fitted to.
+#: Shapes and minibatches whose steps determine the costs of compute.
 SHAPES = (
     Architecture((440, 256, 256, 147), "relu"),
     Architecture((440, 512, 512, 512, 147), "relu"),
@@ -36,46 +37,53 @@ SHAPES = (
 )
 MINIBATCHES = (32, 128, 256)
 _CONTEXT, _DIM = 5, 40
-#: Parameters of the vectors that the kernels are timed with, and densities of their updates.
+#: Size of the vectors that time the kernels, and densities of their updates.
 _PARAMETERS = 4_000_000
 _DENSITIES = (1e-4, 1e-3, 1e-2)
-#: Messages that are decoded together.
+#: Messages of a group, which a worker decodes together.
 _GROUP = 8
-#: Bytes of messages that tell latency and bandwidth.
+#: Bytes of the messages that measure latency and bandwidth.
 _SMALL, _LARGE = 8, 4 << 20
 
 
 def calibrate(world: MPI.Comm, rounds: int) -> ClusterProfile:
-    """Measure; collective. The result of rank 0 counts.
+    """Measure a cluster's profile; collective.
 
     Args:
-        world: two hosts with two ranks each give all of it; one rank gives compute alone.
-        rounds: of each measurement, of which the median counts.
+        world: all ranks. Two hosts with two ranks each measure everything; one host measures
+            compute alone.
+        rounds: rounds of each measurement, whose median counts.
+
+    Returns:
+        The profile, complete on rank 0.
     """
     compute = _compute(rounds) if world.rank == 0 else None
     world.Barrier()
     network = _network(world, rounds)
-    told = environment()
-    measured = f"measured {told['started']} by {shlex.join(told['command'])}"
+    facts = environment()
+    origin = f"measured {facts['started']} by {shlex.join(facts['command'])}"
     return ClusterProfile(
         version=VERSION,
-        source=f"{measured}, commit {short_commit(told)}",
-        processor=told["processor"],
+        source=f"{origin}, commit {short_commit(facts)}",
+        processor=facts["processor"],
         compute=compute,
         network=network,
     )
 
 
-def gradients(
+def make_gradient_source(
     shape: Architecture, model: NDArray[np.float32], minibatch: int, stream: np.random.Generator
 ) -> Callable[[int], NDArray[np.float32]]:
-    """What gives a worker a gradient at each step: frames at random, of noise.
+    """Make a function that computes a worker's gradient of random frames of noise.
 
     Args:
-        shape: of the model.
-        model: its parameters (n,) float32, as they are at each step.
+        shape: shape of the model.
+        model: (n,) float32 parameters; the function reads their values at each call.
         minibatch: frames of a step.
-        stream: of all that is random.
+        stream: source of all random numbers.
+
+    Returns:
+        A function from the number of a step to its gradient (n,) float32.
     """
     rows = 2**16
     features = stream.standard_normal((rows, _DIM), np.float32).astype(np.float16)
@@ -93,120 +101,141 @@ def gradients(
 
 
 def _seconds(call: Callable[[], object], rounds: int) -> NDArray[np.float64]:
-    """Of each of so many calls, after two that do not count; each round is at least 1 ms long."""
+    """Seconds of a call in each round, after two calls that do not count.
+
+    A round repeats the call until it takes about 1 ms or longer.
+    """
     call()
     begin = time.perf_counter()
     call()
     repeats = max(1, math.ceil(1e-3 / (time.perf_counter() - begin)))
-    taken = np.empty(rounds)
+    seconds = np.empty(rounds)
     for number in range(rounds):
         begin = time.perf_counter()
         for _ in range(repeats):
             call()
-        taken[number] = (time.perf_counter() - begin) / repeats
-    return taken
+        seconds[number] = (time.perf_counter() - begin) / repeats
+    return seconds
 
 
-def _median(call: Callable[[], object], rounds: int) -> float:
+def _median_seconds(call: Callable[[], object], rounds: int) -> float:
     return float(np.median(_seconds(call, rounds)))
 
 
 def _compute(rounds: int) -> Compute:
-    terms, measured, deviations = [], [], []
+    terms, medians, deviations = [], [], []
     for shape in SHAPES:
         for minibatch in MINIBATCHES:
             stream = np.random.default_rng(1)
-            gradient = gradients(shape, initial_parameters(shape, stream), minibatch, stream)
-            taken = _seconds(partial(gradient, 0), rounds)
+            model = initial_parameters(shape, stream)
+            gradient = make_gradient_source(shape, model, minibatch, stream)
+            seconds = _seconds(partial(gradient, 0), rounds)
             n = shape.parameters
             terms.append((1, minibatch, minibatch * n, n))
-            measured.append(float(np.median(taken)))
-            # From quartiles, so that what else the machine did now and then is no deviation.
-            low, high = np.percentile(taken, [25, 75])
-            deviations.append(float((high - low) / 1.349 / measured[-1]))
-    step, frame, frame_parameter, parameter = fit(terms, measured).tolist()
+            medians.append(float(np.median(seconds)))
+            # Quartiles ignore the few rounds in which other processes disturbed the machine. The
+            # quartiles of a normal distribution are 1.349 standard deviations apart.
+            low, high = np.percentile(seconds, [25, 75])
+            deviations.append(float((high - low) / 1.349 / medians[-1]))
+    step, frame, frame_parameter, parameter = fit(terms, medians).tolist()
     return Compute(
         step=step,
         frame=frame,
         frame_parameter=frame_parameter,
         parameter=parameter,
         deviation=statistics.median(deviations),
-        **_kernels(rounds),
+        **_kernel_costs(rounds),
     )
 
 
-def _kernels(rounds: int) -> dict[str, float]:
+def _kernel_costs(rounds: int) -> dict[str, float]:
+    """Seconds of the kernels, by the names of `Compute`."""
     n, stream = _PARAMETERS, np.random.default_rng(2)
-    sizes, encode, decode = [], [], []
+    sizes, encode_times, decode_times = [], [], []
     for density in (*_DENSITIES, 0.2):
-        sent = np.flatnonzero(stream.random(n) < density)
-        encoding, decoding = _message(n, sent, rounds)
-        sizes.append(sent.size)
-        encode.append(encoding)
-        decode.append(decoding)
-    bits = decode.pop() / n
-    _, each = _message(1000, np.empty(0, np.int64), rounds)
-    encode_parameter, encode_update = fit([(n, size) for size in sizes[:-1]], encode[:-1])
-    [decode_update] = fit([(size,) for size in sizes[:-1]], [time - each for time in decode])
+        updates = np.flatnonzero(stream.random(n) < density)
+        encode_time, decode_time = _message_seconds(n, updates, rounds)
+        sizes.append(updates.size)
+        encode_times.append(encode_time)
+        decode_times.append(decode_time)
+    # A message of the last density is so dense that it has two bits for each parameter.
+    decode_bits = decode_times.pop() / n
+    _, decode_message = _message_seconds(1000, np.empty(0, np.int64), rounds)
+    encode_parameter, encode_update = fit([(n, size) for size in sizes[:-1]], encode_times[:-1])
+    [decode_update] = fit(
+        [(size,) for size in sizes[:-1]], [seconds - decode_message for seconds in decode_times]
+    )
     model, delta, change = (np.ones(n, np.float32) for _ in range(3))
     half = np.float32(0.5)
 
-    def filter_block() -> None:  # as BMUF does, with NBM
-        for operation, other in ((np.multiply, half), (np.subtract, model), (np.multiply, half)):
-            operation(change, other, out=change)
+    def filter_block() -> None:  # the same operations as BMUF with NBM
+        for operation, operand in ((np.multiply, half), (np.subtract, model), (np.multiply, half)):
+            operation(change, operand, out=change)
         np.multiply(delta, half, out=delta)
         np.add(delta, change, out=delta)
         np.add(model, delta, out=model)
 
     return {
-        "dense_parameter": _median(lambda: kernels.add_scaled(change, half, model), rounds) / n,
+        "dense_parameter": _median_seconds(lambda: kernels.add_scaled(change, half, model), rounds)
+        / n,
         "encode_parameter": float(encode_parameter),
         "encode_update": float(encode_update),
-        "decode_message": each,
+        "decode_message": decode_message,
         "decode_update": float(decode_update),
-        "decode_bits": bits,
-        "filter_parameter": _median(filter_block, rounds) / n,
-        "sum_parameter": _median(lambda: np.add(delta, change, out=delta), rounds) / n,
+        "decode_bits": decode_bits,
+        "filter_parameter": _median_seconds(filter_block, rounds) / n,
+        "sum_parameter": _median_seconds(lambda: np.add(delta, change, out=delta), rounds) / n,
     }
 
 
-def _message(n: int, sent: NDArray[np.int64], rounds: int) -> tuple[float, float]:
-    """Seconds to encode and to decode a message of n parameters, of which some are sent.
+def _message_seconds(n: int, updates: NDArray[np.int64], rounds: int) -> tuple[float, float]:
+    """Seconds to encode and to decode a message.
 
-    To decode it among others: those of a group are decoded together.
+    The decoding time is a message's share: a worker decodes the messages of its group together.
+
+    Args:
+        n: parameters of the model.
+        updates: indices of the parameters with an update.
+        rounds: rounds of each measurement, whose median counts.
     """
     residual, gradient, model = (np.zeros(n, np.float32) for _ in range(3))
     encoder, decoder, times = wire.Encoder(n), wire.Decoder(n), []
     for _ in range(rounds + 1):
-        residual[sent] = 1.5
+        residual[updates] = 1.5
         begin = time.perf_counter()
         message = encoder.encode(residual, gradient, 1.0)
         times.append(time.perf_counter() - begin)
     rows = np.tile(np.concatenate([np.array([message.size], np.uint32), message]), (_GROUP, 1))
-    decoding = _median(lambda: decoder.add_all(rows, 1.0, model), rounds)
-    return statistics.median(times[1:]), decoding / _GROUP
+    decode_time = _median_seconds(lambda: decoder.add_all(rows, 1.0, model), rounds)
+    return statistics.median(times[1:]), decode_time / _GROUP
 
 
 def _network(world: MPI.Comm, rounds: int) -> Network | None:
-    """From rank 0 to its neighbour, and to the slowest other host; None unless there are both.
+    """Measure from rank 0 to a rank of its host, and to the slowest other host; collective.
 
-    Bandwidths are of messages both ways at once, as in collectives. Workers and cores are those of
-    this job: its ranks a host, and what they together may run on, on the host that has least.
+    Messages travel in both directions at once for the bandwidth, as in collectives. The workers of
+    a host are this job's ranks per host. The cores are those that the job may use on the host with
+    the fewest.
+
+    Returns:
+        The network; None without a second rank on rank 0's host or without a second host.
     """
     hosts = host_of_rank(world)
-    near, far = partners(hosts)
+    near, far = find_partners(hosts)
     if not (near and far):
         return None
 
-    def slowest(of: Callable[..., float], others: Sequence[int], size: int, number: int) -> float:
-        return max(of(world, other, size, number) for other in others)
+    def slowest(
+        probe: Callable[..., float], partners: Sequence[int], size: int, rounds: int
+    ) -> float:
+        return max(probe(world, partner, size, rounds) for partner in partners)
 
     cores = min(cores_of_hosts(world, hosts).values())
     return Network(
-        latency_within=slowest(one_way, near, _SMALL, 20 * rounds),
-        latency_across=slowest(one_way, far, _SMALL, 20 * rounds),
-        bandwidth_within=_LARGE / slowest(both_ways, near, _LARGE, rounds),
-        bandwidth_across=_LARGE / slowest(both_ways, far, _LARGE, rounds),
+        latency_within=slowest(time_one_way, near, _SMALL, 20 * rounds),
+        latency_across=slowest(time_one_way, far, _SMALL, 20 * rounds),
+        bandwidth_within=_LARGE / slowest(time_both_ways, near, _LARGE, rounds),
+        bandwidth_across=_LARGE / slowest(time_both_ways, far, _LARGE, rounds),
         workers_per_host=world.size // (1 + len(far)),
         cores_per_host=float(cores),
     )

@@ -1,4 +1,4 @@
-"""Costs from measurements: least squares, with no cost below zero."""
+"""Costs from measurements: least squares without negative costs."""
 
 import math
 from collections.abc import Sequence
@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 
 
 def fit(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> NDArray[np.float64]:
-    """Costs >= 0 of terms, such that their sums are near what was measured, in proportion.
+    """Fit the costs of terms to measured times, by least squares of the relative errors.
+
+    It fits every subset of the terms, and takes the best fit without a negative cost.
 
     Args:
-        terms: (measurements, terms) how much of each there was.
-        seconds: (measurements,) that it took.
+        terms: (measurements, terms) amount of each term in each measurement.
+        seconds: (measurements,) measured times.
 
     Returns:
-        (terms,) least squares of the relative errors over costs that are not negative: of all
-        subsets of the terms the one that fits best with none below 0.
+        (terms,) float64 costs, in seconds per unit of each term, none below 0.
+
+    Example:
+        >>> fit([(1, 0), (1, 1), (1, 2)], [3, 5, 7]).round(6).tolist()
+        [3.0, 2.0]
     """
     relative = np.array(terms, np.float64) / np.array(seconds)[:, None]
     count, best, least = relative.shape[1], np.zeros(relative.shape[1]), math.inf
     for subset in range(1, 2**count):
-        chosen = [term for term in range(count) if subset >> term & 1]
+        columns = [term for term in range(count) if subset >> term & 1]
         costs = np.zeros(count)
-        costs[chosen] = np.linalg.lstsq(relative[:, chosen], np.ones(len(relative)))[0]
+        costs[columns] = np.linalg.lstsq(relative[:, columns], np.ones(len(relative)))[0]
         error = float(np.sum((relative @ costs - 1) ** 2))
         if costs.min() >= 0 and error < least:
             best, least = costs, error

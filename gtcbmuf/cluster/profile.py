@@ -1,4 +1,7 @@
-"""What a cluster can do: a TOML file that `gtcbmuf calibrate` measures, or that somebody writes."""
+"""The profile of a cluster: a TOML file from `gtcbmuf calibrate`, or written by hand.
+
+All times are in seconds, bandwidths in bytes per second.
+"""
 
 import tomllib
 from pathlib import Path
@@ -12,39 +15,41 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_text, writing
 from gtcbmuf.base.toml import explain
 
-#: Of the file's format: what its keys mean.
+#: Version of the file's format.
 VERSION = 1
 
-#: Workers that a host may have.
+#: The most workers that a host can have.
 MOST_PER_HOST = 10_000
 
-# Far beyond what there is, but so that no sum of them is infinite, and no step takes no time.
+# The bounds are far beyond any real cluster. They keep sums finite and the time of a step above 0.
 Seconds = Annotated[float, Meta(ge=0, le=1e3)]
-SomeSeconds = Annotated[float, Meta(ge=1e-18, le=1e3)]
+PositiveSeconds = Annotated[float, Meta(ge=1e-18, le=1e3)]
 Bandwidth = Annotated[float, Meta(ge=1, le=1e18)]
 
 
 class Compute(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a worker needs on a core of its own.
+    """Seconds of work of a worker on a core of its own.
 
     Attributes:
-        step: of every step, whatever its size.
-        frame: of a frame, whatever the model's size.
-        frame_parameter: of a frame, for each parameter.
-        parameter: of a step, for each parameter: read the weights, write the gradient.
-        dense_parameter: add a whole gradient to the model, for each parameter.
-        encode_parameter, encode_update: look at a parameter; put an update into the message.
-        decode_message, decode_update: of each message; of each update in it.
-        decode_bits: of each parameter of a message that has two bits for each.
-        filter_parameter: of a block's end, for each parameter that a leader filters.
-        sum_parameter: add one float of another leader to a sum.
-        deviation: of the time of a step from the mean, as a share of the mean; the standard
-            deviation, with every step and worker by itself.
+        step: each step, of any size.
+        frame: each frame, for a model of any size.
+        frame_parameter: each frame and parameter.
+        parameter: each step and parameter: read the weight, write the gradient.
+        dense_parameter: each parameter of a dense gradient that is added to the model.
+        encode_parameter: each parameter that the threshold tests.
+        encode_update: each update that is written into a message.
+        decode_message: each message.
+        decode_update: each update in a message.
+        decode_bits: each parameter of a message with two bits for each parameter.
+        filter_parameter: each parameter that a leader filters at a block's end.
+        sum_parameter: each float that is added to a sum.
+        deviation: standard deviation of a step's time, as a share of the mean. Steps and workers
+            vary independently.
     """
 
     step: Seconds
     frame: Seconds
-    frame_parameter: SomeSeconds
+    frame_parameter: PositiveSeconds
     parameter: Seconds
     dense_parameter: Seconds
     encode_parameter: Seconds
@@ -58,14 +63,16 @@ class Compute(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """What carries the messages.
+    """Latencies, bandwidths and hosts.
 
     Attributes:
-        latency_within, latency_across: of a message within a host, and between two.
-        bandwidth_within: of a copy from one rank to another within a host.
-        bandwidth_across: of a host's link, each way.
-        workers_per_host: of a full host.
-        cores_per_host: workers beyond that share them; 0.5 is a core for two hosts (emulated ones).
+        latency_within: seconds of a short message within a host.
+        latency_across: seconds of a short message between two hosts.
+        bandwidth_within: bytes per second of a copy from one rank to another within a host.
+        bandwidth_across: bytes per second of a host's link, in each direction.
+        workers_per_host: workers of a full host.
+        cores_per_host: cores that the workers of a host share; 0.5 for two emulated hosts on one
+            core.
     """
 
     latency_within: Seconds
@@ -77,13 +84,14 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClusterProfile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A file's content.
+    """The content of a profile's file.
 
     Attributes:
-        version: of the format.
-        source: where the figures come from: "measured ..." with command and commit, or "given".
-        processor: that `compute` was measured on, or is given for.
-        compute, network: its parts; a file may have one of them.
+        version: version of the format.
+        source: origin of the figures: "measured ..." with command and commit, or "given".
+        processor: kind of processor that `compute` describes.
+        compute: what a worker needs; None if the file has no such part.
+        network: the network; None if the file has no such part.
     """
 
     version: int
@@ -94,10 +102,13 @@ class ClusterProfile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_profile(path: Path) -> ClusterProfile:
-    """Read what a cluster can do.
+    """Read a profile.
+
+    Args:
+        path: the TOML file.
 
     Raises:
-        UserError: the file cannot be read, or a value cannot be; names the file and the key.
+        UserError: the file cannot be read, or a value is invalid; names the file and the key.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -117,12 +128,16 @@ def read_profile(path: Path) -> ClusterProfile:
 
 
 def write_profile(path: Path, cluster: ClusterProfile) -> None:
-    """Write what a cluster can do, whole or not at all.
+    """Write a profile, whole or not at all.
+
+    Args:
+        path: the TOML file.
+        cluster: the profile.
 
     Raises:
-        UserError: the place cannot be written to.
+        UserError: the file cannot be written.
     """
-    plain = msgspec.to_builtins(cluster).items()
-    content = {key: value for key, value in plain if value is not None}
+    items = msgspec.to_builtins(cluster).items()
+    content = {key: value for key, value in items if value is not None}
     with writing(path):
         write_text(path, tomli_w.dumps(content))

@@ -1,4 +1,4 @@
-"""The text of a Slurm job: jobs/train.sbatch, filled in. Pure text: nothing here needs a Slurm."""
+"""The text of a Slurm job: jobs/train.sbatch with options and arguments. No Slurm here."""
 
 import re
 import shlex
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
 
-#: What is filled in. It is the user's own, with the modules and the environment of the site.
+#: The script of a training job. Users adapt it to the modules and the environment of their site.
 TEMPLATE = Path("jobs/train.sbatch")
-#: Makes a corpus.
+#: The script of a job that makes a corpus.
 CORPUS = Path("jobs/corpus.sbatch")
-#: Options of sbatch that a job's text may be given.
+#: Options of sbatch that `gtcbmuf submit` takes.
 OPTIONS = (
     "account",
     "partition",
@@ -47,10 +47,10 @@ _TRAIN = 'gtcbmuf train "$@"'
 
 
 def read_template(path: Path = TEMPLATE) -> str:
-    """The text of a job of this checkout.
+    """Read a job's script from this checkout.
 
     Raises:
-        UserError: it is not there.
+        UserError: the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -59,19 +59,20 @@ def read_template(path: Path = TEMPLATE) -> str:
 
 
 def fill_array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[str]]) -> str:
-    """The text of an array of runs with the same number of workers.
+    """Make the text of an array job, whose runs have the same number of workers.
 
     Args:
-        template: as jobs/train.sbatch. Its nodes have place for as many workers as it says.
-        name: of the job.
+        template: text such as jobs/train.sbatch, whose --ntasks-per-node is the most workers that
+            a node takes.
+        name: name of the job.
         workers: N.
-        runs: the log of each run, and what `gtcbmuf train` gets.
+        runs: arguments of `gtcbmuf train` for each run, by the run's log file.
 
     Raises:
-        UserError: the template cannot be filled in.
+        UserError: the template has an invalid layout.
     """
-    _, most = layout(template)
-    nodes = -(-workers // most)
+    _, per_node = layout(template)
+    nodes = -(-workers // per_node)
     options = {
         "array": f"0-{len(runs) - 1}",
         "nodes": str(nodes),
@@ -84,22 +85,27 @@ def fill_array(template: str, name: str, workers: int, runs: Mapping[Path, Seque
         f"    {number}) exec >>{shlex.quote(str(log))} 2>&1; set -- {shlex.join(arguments)} ;;"
         for number, (log, arguments) in enumerate(runs.items())
     ]
-    begin = _begin(lines)
-    choice = [f"GTCBMUF_WORKERS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
-    return "\n".join([*lines[:begin], *choice, *lines[begin:]]) + "\n"
+    begin = _first_command(lines)
+    dispatch = [f"GTCBMUF_WORKERS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
+    return "\n".join([*lines[:begin], *dispatch, *lines[begin:]]) + "\n"
 
 
 def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) -> str:
-    """The text of a job: a template with other options, and with what `gtcbmuf train` gets.
+    """Make the text of a job from a template, options of sbatch and arguments.
 
     Args:
-        template: as jobs/train.sbatch.
-        options: of sbatch, among `OPTIONS`; in place of the template's, also of those that ##
-            keeps from Slurm.
-        arguments: of `gtcbmuf train`, in place of "$@".
+        template: text such as jobs/train.sbatch.
+        options: options of sbatch, among `OPTIONS`. They replace those of the template, including
+            those that ## comments out.
+        arguments: arguments of `gtcbmuf train`, which replace "$@".
 
     Raises:
-        UserError: a value that a line of the text cannot hold, or a template without "$@".
+        UserError: an option's value is no single word, or the template has no "$@".
+
+    Example:
+        >>> print(fill('#SBATCH --nodes=1\\ngtcbmuf train "$@"', {"nodes": "4"}, ["gtc"]), end="")
+        #SBATCH --nodes=4
+        gtcbmuf train gtc
     """
     if _TRAIN not in template:
         raise UserError(f"{TEMPLATE}: has no {_TRAIN!r} to be filled in")
@@ -108,68 +114,73 @@ def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) ->
 
 
 def _with_options(template: str, options: Mapping[str, str]) -> list[str]:
-    """The lines of a job's text with other options; as `fill` has them.
+    """Lines of a template with other options, as in `fill`.
 
     Raises:
-        UserError: a value that a line of the text cannot hold.
+        UserError: an option's value is no single word.
     """
     for name, value in options.items():
         if not re.fullmatch(r"[^\s\"'\\#]+", value):
             raise UserError(f"--{name} {value!r}: expected a word without blanks, quotes, \\ and #")
-    lines, left = [], dict(options)
+    lines, pending = [], dict(options)
     for line in template.splitlines():
-        stated = _options_of(line)
-        if len(stated) == 1 and stated[0][0] in options:
-            name, _ = stated[0]
-            if name in left:
-                lines.append(f"#SBATCH --{name}={left.pop(name)}")
+        line_options = _parse_options(line)
+        if len(line_options) == 1 and line_options[0][0] in options:
+            name, _ = line_options[0]
+            if name in pending:
+                lines.append(f"#SBATCH --{name}={pending.pop(name)}")
         else:
             lines.append(line)
-    # sbatch reads no option behind the first command, and of one that is there twice the last.
-    head = lines[: _begin(lines)]
+    # sbatch reads no option after the first command. The last of several equal options counts.
+    head = lines[: _first_command(lines)]
     end = max((n for n, line in enumerate(head, 1) if line.startswith("#SBATCH")), default=1)
-    lines[end:end] = [f"#SBATCH --{name}={value}" for name, value in left.items()]
+    lines[end:end] = [f"#SBATCH --{name}={value}" for name, value in pending.items()]
     return lines
 
 
-def _begin(lines: Sequence[str]) -> int:
-    """Where a job's commands begin."""
+def _first_command(lines: Sequence[str]) -> int:
+    """Index of a job's first command."""
     commands = (n for n, line in enumerate(lines) if line and not line.startswith("#"))
     return next(commands, len(lines))
 
 
-def _options_of(line: str) -> list[tuple[str, str | None]]:
-    """The options, by their long names, and values of a line for sbatch, or one that ## keeps."""
+def _parse_options(line: str) -> list[tuple[str, str | None]]:
+    """Long names and values of the options in a line for sbatch, or in one that ## comments out."""
     match = re.match(r"##?SBATCH\s+(.*)", line)
     try:
         words = shlex.split(match[1], comments=True) if match else []
-    except ValueError:  # quotes that do not end: sbatch will say so
+    except ValueError:  # an unclosed quote, which sbatch reports
         words = []
-    stated: list[tuple[str, str | None]] = []
+    options: list[tuple[str, str | None]] = []
     for word in words:
         if long := re.fullmatch(r"--([a-z-]+)(?:=(.*))?", word):
-            stated.append((long[1], long[2]))
+            options.append((long[1], long[2]))
         elif (short := re.fullmatch(r"-([A-Za-z])(.*)", word)) and short[1] in _SHORT:
-            stated.append((_SHORT[short[1]], short[2].removeprefix("=") or None))
-        elif stated and stated[-1][1] is None:
-            stated[-1] = stated[-1][0], word
-    return stated
+            options.append((_SHORT[short[1]], short[2].removeprefix("=") or None))
+        elif options and options[-1][1] is None:
+            options[-1] = options[-1][0], word
+    return options
 
 
 def option(text: str, name: str) -> str | None:
-    """What a job's text says of an option."""
-    said = None
+    """Value of an option of sbatch in a job's text; None if the text does not set it.
+
+    Example:
+        >>> option("#SBATCH --nodes=2\\n#SBATCH -N 3", "nodes")
+        '3'
+    """
+    value = None
     for line in text.splitlines():
         if line.startswith("#SBATCH"):
-            said = next((value for key, value in _options_of(line) if key == name), said)
-    return said
+            value = next((text for key, text in _parse_options(line) if key == name), value)
+    return value
 
 
 def layout(text: str) -> tuple[int, int]:
-    """Nodes, and workers of each, that a job's text asks for.
+    """Nodes, and workers per node, of a job's text.
 
     Raises:
-        UserError: one of them is no number.
+        UserError: one of them is missing, or no number.
     """
     numbers = []
     for name in ("nodes", "ntasks-per-node"):
@@ -183,6 +194,11 @@ def layout(text: str) -> tuple[int, int]:
 
 
 def log_path(text: str, number: str) -> str:
-    """The file that the job with that number and text writes to."""
+    """Path of the file that a job writes its output to.
+
+    Args:
+        text: text of the job.
+        number: number of the job.
+    """
     pattern = option(text, "output") or "slurm-%j.out"
     return pattern.replace("%x", option(text, "job-name") or "sbatch").replace("%j", number)

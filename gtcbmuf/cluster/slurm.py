@@ -1,4 +1,4 @@
-"""Training runs as Slurm jobs: a filled-in jobs/train.sbatch, handed to sbatch."""
+"""Training runs as Slurm jobs: what `gtcbmuf.cluster.sbatch` writes is submitted here."""
 
 import re
 import shlex
@@ -16,48 +16,51 @@ from gtcbmuf.config.schema import fingerprint, resolve_group_size, run_name
 
 @dataclass(frozen=True)
 class Job:
-    """A training run that can be submitted.
+    """A training run as a Slurm job.
 
     Attributes:
-        text: as sbatch takes it.
-        out: the run directory.
+        text: script for sbatch.
+        out: run directory.
     """
 
     text: str
     out: Path
 
 
-def job(
+def make_job(
     source: str, assignments: Sequence[str], out: Path | None, options: Mapping[str, str]
 ) -> Job:
-    """Make a job of jobs/train.sbatch in this folder.
+    """Make a job from the jobs/train.sbatch of this folder.
 
     Args:
-        source, assignments: the configuration, as `gtcbmuf.config.load` takes them.
-        out: the run directory; by default one under runs/ that names method, workers, seed,
-            corpus, and with a few digits all else.
-        options: of sbatch, among `OPTIONS`.
+        source, assignments: the configuration, as `gtcbmuf.config.loading.load_config` takes it.
+        out: run directory. The default is a directory under runs/, named after method, workers,
+            seed, corpus, and the first digits of the configuration's fingerprint.
+        options: options of sbatch, among `gtcbmuf.cluster.sbatch.OPTIONS`.
 
     Raises:
-        UserError: the configuration, an option or the number of workers cannot be, or the file is
-            not there.
+        UserError: the configuration, an option or the number of workers is invalid, or the template
+            cannot be read.
     """
-    chosen = load_config(source, assignments)
+    config = load_config(source, assignments)
     template = read_template()
     nodes, per_node = layout(fill(template, options, []))
-    resolve_group_size(chosen, nodes * per_node, [per_node] * nodes)
-    # Jobs with other settings get directories of their own; the same command goes on with its own.
-    kind = f"{Path(chosen.corpus.path).stem}-{fingerprint(chosen)[:6]}"
-    out = out or Path("runs") / f"{run_name(chosen, nodes * per_node)}-{kind}"
-    assigned = [word for assignment in assignments for word in ("--set", assignment)]
-    return Job(fill(template, options, [source, *assigned, "--out", str(out)]), out)
+    resolve_group_size(config, nodes * per_node, [per_node] * nodes)
+    # Jobs with other settings have other directories. The same command resumes in its own one.
+    suffix = f"{Path(config.corpus.path).stem}-{fingerprint(config)[:6]}"
+    out = out or Path("runs") / f"{run_name(config, nodes * per_node)}-{suffix}"
+    settings = [word for assignment in assignments for word in ("--set", assignment)]
+    return Job(fill(template, options, [source, *settings, "--out", str(out)]), out)
 
 
 def check(job: Job) -> str:
-    """What `sbatch --test-only` says of a job, where there is a Slurm.
+    """Check a job with `sbatch --test-only`, where Slurm is installed.
+
+    Returns:
+        The answer of sbatch, or a line that says that there is no sbatch.
 
     Raises:
-        UserError: Slurm would not take it.
+        UserError: Slurm would refuse the job.
     """
     if shutil.which("sbatch") is None:
         return "there is no sbatch here that could be asked about this job"
@@ -65,19 +68,25 @@ def check(job: Job) -> str:
 
 
 def would_take(text: str) -> str:
-    """What `sbatch --test-only` says of a job's text.
+    """Check the text of a job with `sbatch --test-only`.
+
+    Returns:
+        The answer of sbatch.
 
     Raises:
-        UserError: there is no Slurm, or it would not take it.
+        UserError: Slurm is not installed, or would refuse the job.
     """
     return _sbatch(text, "--test-only").stderr.strip()
 
 
 def submit(job: Job) -> str:
-    """Submit a job; tell its number and how to follow it.
+    """Submit a job.
+
+    Returns:
+        Lines with the job's number, and with commands to follow and to stop it.
 
     Raises:
-        UserError: there is no Slurm, or it does not take the job.
+        UserError: Slurm is not installed, or refuses the job.
     """
     check(job)
     number = enqueue(job.text)
@@ -90,53 +99,71 @@ def submit(job: Job) -> str:
 
 
 def enqueue(text: str, after: str | None = None) -> str:
-    """Hand a job to sbatch; return its number.
+    """Submit the text of a job with sbatch.
 
     Args:
-        text: of the job.
-        after: the number of a job that must have succeeded before.
+        text: text of the job.
+        after: number of a job that must succeed first.
+
+    Returns:
+        The number of the job.
 
     Raises:
-        UserError: there is no Slurm, or it does not take the job.
+        UserError: Slurm is not installed, or refuses the job.
     """
-    waits = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
-    return _number(_sbatch(text, *waits, "--parsable"))
+    dependency = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
+    return _number(_sbatch(text, *dependency, "--parsable"))
 
 
 def enqueue_corpus(arguments: Sequence[str]) -> str:
-    """Hand jobs/corpus.sbatch to sbatch, with what `gtcbmuf corpus` gets; return its number.
+    """Submit jobs/corpus.sbatch.
+
+    Args:
+        arguments: arguments of `gtcbmuf corpus`.
+
+    Returns:
+        The number of the job.
 
     Raises:
-        UserError: there is no Slurm, or it does not take the job.
+        UserError: Slurm is not installed, or refuses the job.
     """
     read_template(CORPUS)
     return _number(_sbatch("", "--parsable", str(CORPUS), *arguments))
 
 
 def queued(name: str) -> list[str]:
-    """The numbers of the user's jobs of that name that are waiting or running.
+    """Numbers of the user's waiting and running jobs of that name.
 
     Raises:
         UserError: Slurm does not answer.
     """
     words = ["squeue", "--me", "--noheader", f"--name={name}", "--format=%i"]
-    return _ask(words, "", "Slurm does not answer").stdout.split()
+    return _call(words, "", "Slurm does not answer").stdout.split()
 
 
-def _number(done: subprocess.CompletedProcess[str]) -> str:
-    return done.stdout.strip().partition(";")[0]
+def _number(process: subprocess.CompletedProcess[str]) -> str:
+    return process.stdout.strip().partition(";")[0]
 
 
 def _sbatch(text: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return _ask(["sbatch", *options], text, "Slurm does not take this job")
+    return _call(["sbatch", *options], text, "Slurm does not take this job")
 
 
-def _ask(words: list[str], text: str, refused: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Slurm's programs; what it says against it becomes one line."""
+def _call(words: list[str], text: str, refusal: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's programs.
+
+    Args:
+        words: the command line.
+        text: the program's input.
+        refusal: start of the message if the program fails.
+
+    Raises:
+        UserError: the program is not installed, or fails; its errors become one line.
+    """
     if shutil.which(words[0]) is None:
         raise UserError(f"there is no {words[0]} on PATH; --dry-run shows the jobs")
-    done = subprocess.run(words, input=text, capture_output=True, text=True)
-    if done.returncode:
-        reasons = re.findall(r"^(?:\w+: (?:error|fatal): )?(.+)", done.stderr, re.MULTILINE)
-        raise UserError(f"{refused}: {'; '.join(reasons)}")
-    return done
+    process = subprocess.run(words, input=text, capture_output=True, text=True)
+    if process.returncode:
+        reasons = re.findall(r"^(?:\w+: (?:error|fatal): )?(.+)", process.stderr, re.MULTILINE)
+        raise UserError(f"{refusal}: {'; '.join(reasons)}")
+    return process

@@ -219,14 +219,13 @@ class DenseExchange(NoExchange):
 
 @dataclass(frozen=True)
 class GTCUpdate:
-    """The messages of a group's workers, in rank order, and what decodes them."""
+    """The messages of a group's workers, in rank order, and their decoder."""
 
     messages: NDArray[np.uint32]
     decoder: wire.Decoder
 
     def add_to(self, vector: Vector, scale: float) -> None:
-        """vector += scale * (sum of the messages): on all workers in the same order, so the same
-        bits.
+        """vector += scale * (sum of the messages), with the same bits on all workers.
 
         Raises:
             MessageError: a message cannot be read; names who sent it.
@@ -244,7 +243,7 @@ GAIN = 0.5
 
 
 class MessageError(UserError):
-    """A worker's message cannot be what it sent: memory or a network is at fault."""
+    """A message is not the one that its worker sent: memory or a network is at fault."""
 
     status = 1
 
@@ -256,16 +255,16 @@ class GTCExchange(ErrorFeedback):
     """Gradient threshold compression (Strom 2015, section 2).
 
     residual += gradient; where |residual| >= tau: send sign(residual) * tau and take that off the
-    residual. At most one tau per parameter and step; what was sent and the new residual together
-    are the old residual and the gradient.
+    residual. At most one tau is sent per parameter and step. The sum of what was sent and of the
+    new residual is the old residual plus the gradient.
 
     Tau is fixed, or it follows a density (not in the paper): after each step
 
-        tau *= clip(group's density / density asked for, 1/4, 4) ^ (GAIN * sqrt(density asked for))
+        tau *= clip(group's density / target density, 1/4, 4) ^ (GAIN * sqrt(target density))
 
-    which the workers of a group compute alike, from each other's messages. The root is about what a
-    residual moves in a step, over tau (a random walk reaches tau after (tau / move)^2 steps): if
-    tau moved further, nothing would reach it in one step, and too much in the next.
+    All workers of a group compute the same tau, from the same messages. The root is about the share
+    of tau by which a residual moves in a step: a random walk reaches tau after (tau / move)^2
+    steps. If tau moved further, nothing would reach it in one step, and too much in the next.
 
     Args:
         group: this worker's group.
@@ -273,7 +272,7 @@ class GTCExchange(ErrorFeedback):
         tau: the threshold, in the unit of a summed gradient; with a density, that of the first
             step.
         meter: counts.
-        density: share of the parameters that are to be sent in a step, above 0 and below 1.
+        density: target share of the parameters sent in a step, above 0 and below 1.
 
     Raises:
         ValueError: n, tau or the density is out of its range.
@@ -366,8 +365,7 @@ class NoFilter:
         self._check = VectorCheck("model", "block", parameters)
 
     def __call__(self, model: Vector) -> None:
-        self._check(model)
-        self._check.require_finite(model)
+        self._check.require_finite(self._check(model))
 
     def anchor(self, model: Vector) -> Vector:
         """A copy of the model."""
@@ -439,7 +437,7 @@ class BMUF:
         meter: Meter | None = None,
     ) -> None:
         check_target("model", model)
-        self._check = VectorCheck("model", "block", model.size)
+        self._check, self._size = VectorCheck("model", "block", model.size), model.size
         eta = 1 - 1 / topology.groups if momentum is None else check_share("momentum", momentum)
         self._eta = np.float32(eta)
         self._zeta = np.float32(check_above_zero("learning_rate", learning_rate))
@@ -447,7 +445,7 @@ class BMUF:
         self._nesterov = nesterov
         check_replicas(topology.world, model, "start of the first block")
         self._group, self._groups = topology.group, topology.groups
-        self._blocks = np.zeros(1, np.int64)  # so many are done
+        self._blocks = np.zeros(1, np.int64)  # done so far
         self._meter = meter or Meter()
         # Slices of the model that have a leader of their own in the group: (first, end).
         leaders = self._group.size if sharded else 1
@@ -462,7 +460,9 @@ class BMUF:
             self._delta = np.zeros_like(self._anchor)
 
     def __call__(self, model: Vector) -> None:
-        self._check.require_finite(self._check(model))
+        check_target("model", model, self._size)
+        self._check.number = int(self._blocks[0]) + 1
+        self._check.require_finite(model)
         with self._meter.time("filter"):
             if self._leads:
                 self._filter(model[self._led])

@@ -52,9 +52,9 @@ class TopKExchange(ErrorFeedback):
         self._k = max(1, round(check_share("density", density, above_zero=True) * parameters))
 
     def __call__(self, gradient: "Vector") -> TopKUpdate:
-        self._check.require_finite(gradient := self._check(gradient))
         with self._meter.time("encode"):
-            self._residual += gradient
+            self._residual += self._check(gradient)
+            self._check.require_finite(self._residual)
             places = np.argpartition(np.abs(self._residual), -self._k)[-self._k :].astype(np.int32)
             message = np.stack([places, self._residual[places].view(np.int32)])
             self._residual[places] = 0

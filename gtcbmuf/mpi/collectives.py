@@ -1,6 +1,6 @@
-"""What MPI has no single collective for: messages of any size, and sums whose bits are the same.
+"""Collectives that MPI lacks: gathers of messages of any size, and sums with reproducible bits.
 
-Collective means here: called by all ranks of the communicator, in the same order.
+"Collective" means that all ranks of the communicator call the function, in the same order.
 """
 
 import time
@@ -13,35 +13,35 @@ from numpy.typing import NDArray
 from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.base.partition import share
 
-#: Seconds between two looks at what is under way: nothing moves on unless MPI is called.
+#: Seconds between two polls of pending requests. MPI makes no progress between its calls.
 PAUSE = 0.0003
 _TAG = 1
 
 
 class PatientComm(MPI.Intracomm):
-    """A communicator whose collectives leave the core to others while they wait.
+    """A communicator whose collectives sleep while they wait.
 
-    The blocking ones of most MPI libraries wait in a busy loop, which would take half of a core
-    from the thread that computes there.
+    Most MPI libraries wait in a busy loop, which takes half of the core from a thread that computes
+    there.
 
     Args:
-        comm: the communicator, of which this is another handle.
+        comm: the communicator. The new object is another handle of it.
     """
 
     def __new__(cls, comm: MPI.Comm) -> "PatientComm":
         return super().__new__(cls, comm)
 
     def Allgather(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
-        """As that of MPI."""
+        """MPI_Allgather, without a busy loop."""
         complete(self, [self.Iallgather(sendbuf, recvbuf)])
 
     def Allgatherv(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
-        """As that of MPI."""
+        """MPI_Allgatherv, without a busy loop."""
         complete(self, [self.Iallgatherv(sendbuf, recvbuf)])
 
 
 def complete(comm: MPI.Comm, requests: list[MPI.Request]) -> None:
-    """Wait until all of a communicator's requests are through."""
+    """Wait until all of a communicator's requests have completed."""
     if not isinstance(comm, PatientComm):
         MPI.Request.Waitall(requests)
     while not MPI.Request.Testall(requests):
@@ -49,42 +49,53 @@ def complete(comm: MPI.Comm, requests: list[MPI.Request]) -> None:
 
 
 class MessageGather:
-    """Gives every rank the messages of all, in rank order, with one collective in the usual case.
+    """Gathers messages of different sizes in rank order, usually with one collective.
 
-    All ranks send a slot of the same size, an eighth larger than the largest message of the call
-    before, that tells the size of its message first. What did not fit into a slot follows in a
-    second collective.
+    Every rank sends a slot of the same size: the size of its message, then the message. A slot is
+    an eighth larger than the largest message of the previous call. If a message exceeds its slot, a
+    second collective sends the rest.
 
     Args:
         comm: the ranks.
-        longest: words that a message may have.
+        longest: the most words of a message.
+
+    Attributes:
+        slot: (1,) words of a slot in the next call.
+
+    Example:
+        >>> gather = MessageGather(MPI.COMM_SELF, longest=100)
+        >>> rows, sent = gather(np.array([7, 8], np.uint32))
+        >>> rows[0, :3].tolist()
+        [2, 7, 8]
     """
 
     def __init__(self, comm: MPI.Comm, longest: int) -> None:
         self._comm, self._longest = comm, longest
-        #: (1,) words of a slot: what the next call depends on.
         self.slot = np.array([16])
-        self._mine = np.zeros(max(longest + 1, 16), np.uint32)
-        self._all = np.zeros(0, np.uint32)
+        self._outgoing = np.zeros(max(longest + 1, 16), np.uint32)
+        self._incoming = np.zeros(0, np.uint32)
 
     def __call__(self, message: Words) -> tuple[NDArray[np.uint32], int]:
-        """The messages of all, and the words that this rank sent; collective.
+        """Gather the messages of all ranks; collective.
+
+        Args:
+            message: (w,) uint32 message of this rank.
 
         Returns:
-            (ranks, w) uint32, valid until the next call: of each rank the number of its words, and
-            the words.
+            The messages (ranks, 1 + w) uint32, valid until the next call: a row has the number of
+            words of a rank's message, then the words. And the number of words that this rank sent.
 
         Raises:
-            ValueError: a rank says that its message is longer than one may be.
+            ValueError: a rank announces a message of more than `longest` words.
         """
         comm, slot = self._comm, int(self.slot[0])
-        if self._all.size < slot * comm.size:
-            self._all = np.empty(2 * slot * comm.size, np.uint32)
-        self._mine[0] = message.size
+        if self._incoming.size < slot * comm.size:
+            self._incoming = np.empty(2 * slot * comm.size, np.uint32)
+        self._outgoing[0] = message.size
         head, rest = message[: slot - 1], message[slot - 1 :]
-        self._mine[1 : 1 + head.size] = head
-        rows = self._all[: slot * comm.size].reshape(comm.size, slot)
-        comm.Allgather(self._mine[:slot], rows)
+        self._outgoing[1 : 1 + head.size] = head
+        rows = self._incoming[: slot * comm.size].reshape(comm.size, slot)
+        comm.Allgather(self._outgoing[:slot], rows)
         sizes = rows[:, 0].tolist()
         largest = max(sizes)
         if largest > self._longest:
@@ -93,51 +104,60 @@ class MessageGather:
                 f"{self._longest} at most"
             )
         if largest >= slot:
-            rests = np.maximum(np.array(sizes) - (slot - 1), 0)
-            received = np.empty(rests.sum(), np.uint32)
-            comm.Allgatherv(rest, [received, rests])
+            rest_sizes = np.maximum(np.array(sizes) - (slot - 1), 0)
+            rests = np.empty(rest_sizes.sum(), np.uint32)
+            comm.Allgatherv(rest, [rests, rest_sizes])
             slots, rows = rows, np.zeros((comm.size, 1 + largest), np.uint32)
             rows[:, :slot] = slots
-            for row, part in zip(rows, np.split(received, np.cumsum(rests)[:-1]), strict=True):
+            for row, part in zip(rows, np.split(rests, np.cumsum(rest_sizes)[:-1]), strict=True):
                 row[slot : slot + part.size] = part
         self.slot[0] = min(1 + largest + largest // 8, self._longest + 1)
         return rows, slot + rest.size
 
 
 class RankOrderSum:
-    """Sums vectors over ranks, each rank a part, adding in rank order.
+    """Sums vectors over ranks, in rank order: each rank sums one part of the vector.
 
-    So the bits depend neither on the MPI library, nor on the vector's length or place in a longer
-    one. As many bytes travel as in the best allreduce (Rabenseifner 2004): this is its first half,
-    and `gather` the second.
+    So the bits depend neither on the MPI library nor on the vector's length or its place in a
+    longer vector. It sends as many bytes as the best allreduce (Rabenseifner 2004): `scatter` is
+    the first half of that, `gather` the second.
 
     Args:
         comm: the ranks.
-        length: of the vectors.
+        length: length of the vectors.
 
     Attributes:
         mine: the part that this rank sums, as a slice of the vector.
+
+    Example:
+        >>> sums, total = RankOrderSum(MPI.COMM_SELF, 2), np.empty(2, np.float32)
+        >>> sums.gather(sums.scatter(np.array([1, 2], np.float32)), total)
+        >>> total.tolist()
+        [1.0, 2.0]
     """
 
     def __init__(self, comm: MPI.Comm, length: int) -> None:
         self._comm = comm
         bounds = [share(length, comm.size, rank) for rank in range(comm.size)]
-        self._all = [slice(*ends) for ends in bounds]
+        self._slices = [slice(*ends) for ends in bounds]
         self._counts = [end - first for first, end in bounds]
-        self.mine = self._all[comm.rank]
+        self.mine = self._slices[comm.rank]
         self._parts = np.empty((comm.size, self._counts[comm.rank]), np.float32)
 
     def scatter(self, vector: Vector) -> Vector:
-        """The sum of this rank's part, valid until the next call; collective.
+        """Sum this rank's part over all ranks; collective.
 
         Args:
             vector: (length,) float32.
+
+        Returns:
+            The sum of the part `mine`, float32, valid until the next call.
         """
         comm = self._comm
-        # Not MPI_Ialltoallv: MPICH's takes six times as long while nobody waits busily for it.
+        # MPICH's MPI_Ialltoallv takes six times as long as this unless a rank waits in a busy loop.
         others = [(comm.rank + i) % comm.size for i in range(1, comm.size)]
         requests = [comm.Irecv(self._parts[rank], rank, _TAG) for rank in reversed(others)]
-        requests += [comm.Isend(vector[self._all[rank]], rank, _TAG) for rank in others]
+        requests += [comm.Isend(vector[self._slices[rank]], rank, _TAG) for rank in others]
         self._parts[comm.rank] = vector[self.mine]
         complete(comm, requests)
         total: Vector = self._parts[0]
@@ -146,5 +166,10 @@ class RankOrderSum:
         return total
 
     def gather(self, part: Vector, vector: Vector) -> None:
-        """Fill `vector` (length,) on all ranks with the parts of each; collective."""
+        """Gather the parts of all ranks; collective.
+
+        Args:
+            part: float32 sum of this rank's part.
+            vector: (length,) float32 output, on every rank.
+        """
         self._comm.Allgatherv(part, [vector, self._counts])

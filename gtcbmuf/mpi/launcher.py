@@ -1,6 +1,6 @@
-"""Starting under a launcher (mpirun, srun): what it says of this process, and whether MPI agrees.
+"""The launcher of a job (mpirun, srun): start of MPI, rank and size, settings of the environment.
 
-All but `start` only looks at the environment, /proc and the pipe to it, and needs no MPI.
+Only `start` loads MPI. The other functions read the environment, /proc and the launcher's pipe.
 """
 
 import fcntl
@@ -21,8 +21,8 @@ from gtcbmuf.base.errors import UserError
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-#: Of each launcher: the variables that hold the world's size, this process's rank in it, and the
-#: number of processes on this host. The innermost launcher comes first: mpirun in a Slurm job.
+#: Variables in which each launcher sets the world's size, this process's rank, and the number of
+#: processes on this host. The innermost launcher comes first, such as mpirun in a Slurm job.
 _LAUNCHERS = {
     "Open MPI's mpirun": (
         "OMPI_COMM_WORLD_SIZE",
@@ -32,96 +32,110 @@ _LAUNCHERS = {
     "a PMI launcher (MPICH's mpirun, srun)": ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
 }
+#: Indices of these variables.
+_SIZE, _RANK, _HOST_SIZE = range(3)
 
-
-#: Nanoseconds of timer slack for every rank that shares a core.
+#: Nanoseconds of timer slack for each rank that shares a core.
 SLACK_PER_RANK = 32_000
-#: Ranks a core above which a collective of few rounds is faster than one of few bytes.
+#: Ranks per core above which a collective with few rounds beats one with few bytes.
 CROWD = 16
 
 
-def _value(kind: int) -> int | None:
+def _read_number(index: int) -> int | None:
+    """Value of the innermost launcher's variable; None without a launcher or a number."""
     for variables in _LAUNCHERS.values():
-        if variables[0] in os.environ:
-            return _number(variables[kind])
+        if variables[_SIZE] in os.environ:
+            return _parse_number(variables[index])
     return None
 
 
-def _number(variable: str) -> int | None:
-    number = re.match(r"\d+", os.environ.get(variable, ""))  # Slurm: "4(x2)"
-    return int(number[0]) if number else None
+def _parse_number(variable: str) -> int | None:
+    match = re.match(r"\d+", os.environ.get(variable, ""))  # Slurm: "4(x2)"
+    return int(match[0]) if match else None
 
 
-def _on_host() -> int | None:
-    """Processes on this host; srun is asked last, as with --mpi=pmi2 PMI does not tell."""
-    told = (_number(variables[2]) for variables in _LAUNCHERS.values())
-    return next((number for number in told if number is not None), None)
+def _processes_on_host() -> int | None:
+    """Number of processes on this host. With --mpi=pmi2 only srun's own variable has it."""
+    numbers = (_parse_number(variables[_HOST_SIZE]) for variables in _LAUNCHERS.values())
+    return next((number for number in numbers if number is not None), None)
 
 
 def name() -> str:
-    """What started this process."""
-    found = (name for name, variables in _LAUNCHERS.items() if variables[0] in os.environ)
-    launcher = next(found, "none")
-    inner = any(variable in os.environ for variable in ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"))
-    if inner or "SLURM_STEP_NUM_TASKS" not in os.environ:
+    """Name of the launcher that started this process, such as "srun --mpi=pmi2"; or "none"."""
+    names = (name for name, variables in _LAUNCHERS.items() if variables[_SIZE] in os.environ)
+    launcher = next(names, "none")
+    is_mpirun = any(
+        variable in os.environ for variable in ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+    )
+    if is_mpirun or "SLURM_STEP_NUM_TASKS" not in os.environ:
         return launcher
-    told = {"PMI_SIZE": "pmi2", "PMIX_RANK": "pmix"}  # where srun was given no --mpi
-    default = next((kind for variable, kind in told.items() if variable in os.environ), "none")
+    # Without the option --mpi, srun uses the default of the site. Its variables identify it.
+    kinds = {"PMI_SIZE": "pmi2", "PMIX_RANK": "pmix"}
+    default = next((kind for variable, kind in kinds.items() if variable in os.environ), "none")
     return f"srun --mpi={os.environ.get('SLURM_MPI_TYPE', default)}"
 
 
 def rank() -> int:
-    """This process's rank according to the launcher; 0 without one."""
-    return _value(1) or 0
+    """Rank of this process according to the launcher; 0 without a launcher."""
+    return _read_number(_RANK) or 0
 
 
 def mpirun(workers: int) -> list[str]:
-    """What starts so many workers on this machine, or in this Slurm allocation.
+    """Command line that starts workers on this machine, or in this Slurm allocation.
+
+    Args:
+        workers: number of workers.
+
+    Returns:
+        The words before the program.
 
     Raises:
         UserError: there is no mpirun.
     """
-    beside = Path(sys.executable).with_name("mpirun")
-    found = str(beside) if beside.exists() else shutil.which("mpirun")
-    if found is None:
+    beside_python = Path(sys.executable).with_name("mpirun")
+    path = str(beside_python) if beside_python.exists() else shutil.which("mpirun")
+    if path is None:
         raise UserError(
             "there is no mpirun beside this Python nor on PATH; install one with scripts/setup, or "
             "load your site's module"
         )
-    return [found, "-n", str(workers)]
+    return [path, "-n", str(workers)]
 
 
 def program() -> str:
-    """The `gtcbmuf` of this Python."""
+    """Path of this Python's `gtcbmuf` command."""
     return str(Path(sys.executable).with_name("gtcbmuf"))
 
 
 def settings() -> dict[str, str]:
-    """What Open MPI 5 and 4 need in their environment for more ranks than cores, and for root."""
+    """Environment variables that let Open MPI 4 and 5 oversubscribe cores and run as root."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     # In a Slurm job this would put all ranks on the first node.
-    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    oversubscription = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     return {
-        **({} if "SLURM_JOB_ID" in os.environ else crowded),
+        **({} if "SLURM_JOB_ID" in os.environ else oversubscription),
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
         **({} if os.getuid() else root),
     }
 
 
 def prepare() -> None:
-    """Before MPI is loaded: set what suits this number of ranks; nothing once it is loaded."""
+    """Set MPI's environment variables for this number of ranks, unless MPI is already loaded."""
     if "mpi4py.MPI" not in sys.modules:
         _ease_oversubscription()
 
 
 def start() -> "MPI.Comm":
-    """Start MPI; return its world.
+    """Start MPI.
+
+    Returns:
+        MPI's world.
 
     Raises:
-        UserError: there is no MPI library, or it is another one than the launcher's.
+        UserError: there is no MPI library, or it does not belong to the launcher.
     """
     prepare()
-    # mpi4py would suspect on every rank what is reported once here.
+    # mpi4py would warn on every rank of what is reported once here.
     warnings.filterwarnings("ignore", "suspicious MPI execution environment")
     try:
         import mpi4py
@@ -148,13 +162,13 @@ _ADVICE = (
 
 
 def check_library(version: str) -> None:
-    """Before MPI starts: make sure that the library can work under the launcher.
+    """Check, before MPI starts, that the MPI library works under the launcher.
 
     Args:
-        version: what MPI_Get_library_version says.
+        version: result of MPI_Get_library_version.
 
     Raises:
-        UserError: a library that Open MPI's mpirun cannot start.
+        UserError: Open MPI's mpirun cannot start this library.
     """
     family = " ".join(version.partition("\n")[0].split())
     foreign = any(name in version for name in ("MPICH", "Intel(R) MPI", "MVAPICH"))
@@ -163,40 +177,44 @@ def check_library(version: str) -> None:
 
 
 def check_size(world_size: int) -> None:
-    """Make sure that MPI's world is the launcher's.
+    """Check that MPI's world is the launcher's.
+
+    Args:
+        world_size: size of MPI's world.
 
     Raises:
-        UserError: MPI knows of fewer ranks, because its library is another one than the
-            launcher's: N jobs of one worker would run instead of one job of N.
+        UserError: the sizes differ, because the MPI library does not belong to the launcher. N jobs
+            of one worker would run instead of one job of N workers.
     """
-    started = _value(0)
-    if started is not None and started != world_size:
+    processes = _read_number(_SIZE)
+    if processes is not None and processes != world_size:
         raise UserError(
-            f"{name()} started {started} processes, but MPI sees a world of {world_size}: the "
+            f"{name()} started {processes} processes, but MPI sees a world of {world_size}: the "
             f"launcher and the MPI library do not belong together; {_ADVICE}"
         )
 
 
 def _ease_oversubscription() -> None:
-    """Before MPI starts: if ranks exceed cores, have those that wait leave the cores to others.
+    """Let ranks that wait leave their core to others, if a host has more ranks than cores.
 
-    MPICH looks for messages once, then sleeps for a nanosecond, which Linux lengthens by the
-    process's timer slack. By default that is 50 us: 64 ranks a core that wait leave little of it
-    to those that compute. So the slack grows with their number. Open MPI yields by itself where its
-    mpirun knows that it oversubscribes; but its collectives for long messages have about as many
-    rounds as there are ranks, and in every round each rank waits for its turn on the core. Those of
-    its component "basic" go by way of one rank. All ranks must choose alike, so only those do that
-    know of all: on a single host.
+    MPICH polls once, then sleeps for a nanosecond, which Linux extends by the process's timer
+    slack. The default slack is 50 us. With 64 ranks per core, the polls then leave little time for
+    computation. So the slack grows with the number of ranks.
 
-    MPICH also takes 5 MB a rank for messages under way. 4 of them are UCX's for messages within a
-    host, which MPICH does not need (Open MPI may). Not all of them are turned off: without posix
-    too, MPI_Init with 128 ranks took 28 s instead of 8 (one run each), perhaps because UCX then
-    connects them by TCP.
+    Open MPI yields by itself where its mpirun knows that it oversubscribes. But its collectives for
+    long messages have about as many rounds as ranks. In every round each rank waits for its turn on
+    the core. The collectives of the component "basic" pass through one rank instead. All ranks must
+    take the same component. They do so on a single host, where each rank knows the number of ranks.
+
+    MPICH also takes 5 MB per rank for message buffers. UCX's buffers for messages within a host
+    take 4 of them. MPICH does not need these (Open MPI may). The transport posix stays on: without
+    it, MPI_Init with 128 ranks took 28 s instead of 8 s (one run each), perhaps because UCX then
+    connects the ranks by TCP.
     """
-    on_host, cores = _on_host(), os.cpu_count()
+    on_host, cores = _processes_on_host(), os.cpu_count()
     if on_host is None or cores is None or on_host <= cores:
         return
-    if on_host == _value(0) and on_host > CROWD * cores:
+    if on_host == _read_number(_SIZE) and on_host > CROWD * cores:
         os.environ.setdefault("OMPI_MCA_coll_basic_priority", "90")
     os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
     os.environ.setdefault("MPIR_CVAR_POSIX_POLL_FREQUENCY", "1")
@@ -212,9 +230,9 @@ def _ease_oversubscription() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether what this process writes to stderr reaches a terminal, also by way of mpirun.
+    """Whether this process's stderr reaches a terminal, directly or through mpirun.
 
-    A rank's stderr is a pipe to its launcher, so the launcher's own is looked at.
+    A rank's stderr is a pipe to its launcher, so the launcher's stderr decides.
     """
     if name() == "none":
         return os.isatty(2)
@@ -226,13 +244,13 @@ def on_terminal() -> bool:
 
 
 def wait_until_read() -> None:
-    """Wait until the launcher has read what this process wrote to stderr; a second at most.
+    """Wait until the launcher has read this process's stderr, for one second at most.
 
-    MPICH's mpirun ends a job that aborts without looking, and what was not read is lost.
+    When a job aborts, MPICH's mpirun ends it without reading the rest of the pipe.
     """
-    end = time.monotonic() + 1
+    deadline = time.monotonic() + 1
     with suppress(OSError):
-        while stat.S_ISFIFO(os.fstat(2).st_mode) and time.monotonic() < end:
+        while stat.S_ISFIFO(os.fstat(2).st_mode) and time.monotonic() < deadline:
             unread = fcntl.ioctl(2, termios.FIONREAD, bytes(4))
             if not int.from_bytes(unread, sys.byteorder):
                 return
@@ -240,21 +258,25 @@ def wait_until_read() -> None:
 
 
 def age() -> float | None:
-    """Seconds since the launcher started, or this process without one; None if it is elsewhere."""
+    """Seconds since the launcher started, or without a launcher since this process started.
+
+    Returns:
+        None if the launcher runs on another host.
+    """
     process = os.getpid() if name() == "none" else _launcher_process()
     try:
-        ticks = int(_state(process)[19])  # since the machine started, as CLOCK_BOOTTIME
+        ticks = int(_stat_fields(process)[19])  # since boot, as CLOCK_BOOTTIME
     except (OSError, ValueError, IndexError):
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _launcher_process() -> int | None:
-    """The mpirun that this process descends from, if it runs on this host."""
+    """Process id of the mpirun that started this process; None if it is not on this host."""
     process = os.getpid()
     try:
         for _ in range(4):  # rank, proxy or daemon, mpirun
-            process = int(_state(process)[1])
+            process = int(_stat_fields(process)[1])
             command = Path(f"/proc/{process}/comm").read_text().strip()
             if command in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "orterun"):
                 return process
@@ -263,6 +285,6 @@ def _launcher_process() -> int | None:
     return None
 
 
-def _state(process: int | None) -> list[str]:
-    """The fields of /proc/PROCESS/stat after the command's name: state, parent, ..."""
+def _stat_fields(process: int | None) -> list[str]:
+    """Fields of /proc/PROCESS/stat after the command's name: state, parent, ..."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Measures messages between ranks: latency and bandwidth."""
+"""Probes of the network: the time of messages between two ranks."""
 
 import statistics
 import time
@@ -8,28 +8,38 @@ import numpy as np
 from mpi4py import MPI
 
 
-def partners(hosts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Whom rank 0 can measure with: a neighbour on its host, if any, and a rank of each other host.
+def find_partners(hosts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Find the ranks that rank 0 can exchange messages with.
 
     Args:
-        hosts: of every rank.
+        hosts: host of each rank.
+
+    Returns:
+        Another rank of rank 0's host, if there is one; and the first rank of each other host.
+
+    Example:
+        >>> find_partners(["a", "a", "a", "b", "c"])
+        ([1], [3, 4])
     """
     firsts = [hosts.index(host) for host in dict.fromkeys(hosts)]
     return [rank for rank in range(1, len(hosts)) if hosts[rank] == hosts[0]][:1], firsts[1:]
 
 
-def one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
-    """Seconds that a message takes from rank 0 to another, the median; collective.
+def time_one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
+    """Time a message from rank 0 to another rank; collective.
 
     Args:
         world: all ranks.
-        other: rank that the message goes to, and comes back from.
-        size: bytes.
-        rounds: there and back.
+        other: rank that receives the message and sends it back.
+        size: bytes of the message.
+        rounds: round trips, whose median counts.
+
+    Returns:
+        Seconds of one direction, on every rank.
     """
     message = np.zeros(size, np.uint8)
 
-    def there_and_back() -> None:
+    def round_trip() -> None:
         if world.rank == 0:
             world.Send(message, other)
             world.Recv(message, other)
@@ -37,17 +47,24 @@ def one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
             world.Recv(message, 0)
             world.Send(message, 0)
 
-    return _median_seconds(world, there_and_back, rounds) / 2
+    return _median_seconds(world, round_trip, rounds) / 2
 
 
-def both_ways(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
-    """Seconds in which rank 0 and another send each other a message at once; as `one_way`."""
-    sent, received = np.zeros(size, np.uint8), np.empty(size, np.uint8)
+def time_both_ways(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
+    """Time two messages between rank 0 and another rank, sent at the same time; collective.
+
+    Args:
+        world, other, size, rounds: as in `time_one_way`.
+
+    Returns:
+        Seconds until both messages have arrived, on every rank.
+    """
+    outgoing, incoming = np.zeros(size, np.uint8), np.empty(size, np.uint8)
 
     def exchange() -> None:
         if world.rank in (0, other):
             partner = other - world.rank
-            world.Sendrecv(sent, partner, recvbuf=received, source=partner)
+            world.Sendrecv(outgoing, partner, recvbuf=incoming, source=partner)
 
     return _median_seconds(world, exchange, rounds)
 

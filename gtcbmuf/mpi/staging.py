@@ -1,4 +1,4 @@
-"""A copy of a file on a disk of each host, so that reading it does not burden a shared one."""
+"""Copies of a file on the disks of all hosts, which relieve a shared file system."""
 
 import shutil
 from pathlib import Path
@@ -12,25 +12,33 @@ from gtcbmuf.mpi.topology import is_first_of_host
 
 
 def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
-    """Copy a file into a folder of each host; return the path of the copy; collective.
+    """Copy a file into a folder of each host; collective.
+
+    Args:
+        world: all ranks.
+        source: the file.
+        folder: folder on a disk of each host.
+
+    Returns:
+        The path of the copy.
 
     Raises:
-        CollectiveError: on all ranks alike: it cannot be copied on some host.
+        CollectiveError: on all ranks, if a host cannot make the copy.
     """
-    first = is_first_of_host(world)
+    is_first = is_first_of_host(world)
     copy = folder / source.name
 
-    def make() -> None:
-        if not first:
+    def copy_file() -> None:
+        if not is_first:
             return
         try:
-            with replacing(copy) as beside:
-                shutil.copyfile(source, beside)
+            with replacing(copy) as temporary:
+                shutil.copyfile(source, temporary)
         except OSError as error:
             raise UserError(
                 f"--scratch {folder}: {source} cannot be copied there on "
                 f"{MPI.Get_processor_name()}: {error.strerror}"
             ) from None
 
-    agree(world, make)
+    agree(world, copy_file)
     return copy

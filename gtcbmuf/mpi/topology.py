@@ -1,6 +1,6 @@
-"""The world of workers: who is in which group, who leads, and what they agree on.
+"""The topology of the workers: groups, peers, leaders and hosts.
 
-The only module that splits communicators. It needs `mpi4py` and whatever MPI it was started with.
+This is the only module that splits communicators.
 """
 
 import os
@@ -51,60 +51,86 @@ class Topology:
         self.peers = self.world.Split(self.group.rank, self.world.rank)
 
     def broadcast(self, vector: Vector) -> None:
-        """Give every worker the bits of world rank 0, and make sure that they arrived; collective.
+        """Copy the vector of world rank 0 to every worker, and compare the copies; collective.
+
+        Args:
+            vector: (n,) float32, overwritten on all ranks but 0.
 
         Raises:
-            ReplicaError: they did not.
+            ReplicaError: on all workers, if a copy differs.
         """
         self.world.Bcast(vector)
         check_replicas(self.world, vector, "initial model")
 
     def free(self) -> None:
-        """Give the communicators back; collective."""
+        """Free the communicators; collective."""
         for comm in (self.peers, self.group, self.world):
             comm.Free()
 
 
 def host_of_rank(world: MPI.Comm) -> list[str]:
-    """The name of each rank's host; collective."""
+    """Names of the hosts of all ranks, in rank order; collective."""
     return world.allgather(MPI.Get_processor_name())
 
 
 def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
-    """Of each host, how many cores its ranks together may run on; collective.
+    """Count the cores that the ranks of each host may run on together; collective.
 
-    Each rank by itself may be bound to one of them. `hosts` are those of each rank.
+    A launcher may bind each rank to one core, so the sets of all ranks of a host are joined.
+
+    Args:
+        world: all ranks.
+        hosts: host of each rank.
+
+    Returns:
+        The number of cores of each host.
     """
-    cores: dict[str, set[int]] = {}
-    for host, allowed in zip(hosts, world.allgather(os.sched_getaffinity(0)), strict=True):
-        cores.setdefault(host, set()).update(allowed)
-    return {host: len(its) for host, its in cores.items()}
+    cores_of_host: dict[str, set[int]] = {}
+    for host, affinity in zip(hosts, world.allgather(os.sched_getaffinity(0)), strict=True):
+        cores_of_host.setdefault(host, set()).update(affinity)
+    return {host: len(cores) for host, cores in cores_of_host.items()}
 
 
 def by_host(world: MPI.Comm, hosts: Sequence[str]) -> MPI.Comm:
-    """The same workers, numbered so that those of a host follow each other; collective.
+    """Renumber the workers so that those of a host have consecutive ranks; collective.
 
-    Rank 0 stays so, and so does the order of a host's ranks. `hosts` are those of each rank.
+    Rank 0 remains rank 0. The ranks of a host keep their order.
+
+    Args:
+        world: all workers.
+        hosts: host of each rank.
+
+    Returns:
+        A new communicator of the same workers.
     """
     order = sorted(range(world.size), key=lambda rank: (hosts.index(hosts[rank]), rank))
     return world.Split(0, order.index(world.rank))
 
 
 def describe_groups(hosts: Sequence[str], group_size: int) -> str:
-    """Which workers form which group, on which hosts: a table.
+    """Format a table of the groups with their leaders, workers and hosts.
 
     Args:
-        hosts: of each rank.
+        hosts: host of each rank.
         group_size: M.
+
+    Example:
+        >>> print(describe_groups(["a", "a", "b", "b"], group_size=2))
+        workers: 4; hosts: 2; groups: 2 of 2
+        <BLANKLINE>
+        | group | leader | workers |
+        | ----- | -----: | ------: |
+        | 0     |      0 |  a: 0-1 |
+        | 1     |      2 |  b: 2-3 |
     """
     rows: list[list[str]] = []
     spanning = 0
     for first in range(0, len(hosts), group_size):
-        ranks: dict[str, list[int]] = {}
+        ranks_of_host: dict[str, list[int]] = {}
         for rank in range(first, first + group_size):
-            ranks.setdefault(hosts[rank], []).append(rank)
-        spanning += len(ranks) > 1
-        cells = (f"{host}: {_numbers(some)}" for host, some in ranks.items())
+            ranks_of_host.setdefault(hosts[rank], []).append(rank)
+        spanning += len(ranks_of_host) > 1
+        cells = (f"{host}: {_format_ranks(ranks)}" for host, ranks in ranks_of_host.items())
         rows.append([str(len(rows)), str(first), ", ".join(cells)])
     text = (
         f"workers: {len(hosts)}; hosts: {len(set(hosts))}; groups: {len(rows)} of {group_size}\n\n"
@@ -118,36 +144,40 @@ def describe_groups(hosts: Sequence[str], group_size: int) -> str:
     return text
 
 
-def _numbers(ranks: Sequence[int]) -> str:
-    """In few characters: 0-7, or 0 2 4 6."""
+def _format_ranks(ranks: Sequence[int]) -> str:
+    """A short list of ranks, such as "0-7" or "0 2 4 6"."""
     if len(ranks) > 1 and ranks[-1] - ranks[0] == len(ranks) - 1:
         return f"{ranks[0]}-{ranks[-1]}"
     return " ".join(map(str, ranks))
 
 
 def is_first_of_host(world: MPI.Comm) -> bool:
-    """Whether no lower rank shares this one's host; collective."""
+    """Whether this rank is the lowest on its host; collective."""
     host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
-    first: bool = host.rank == 0
+    is_first: bool = host.rank == 0
     host.Free()
-    return first
+    return is_first
 
 
 def compile_in_turn(world: MPI.Comm) -> None:
-    """Compile the kernels of the modules that are imported; collective."""
+    """Compile the kernels of all imported modules, or load them from the cache; collective."""
     if world.allreduce(jit.has_pending(), MPI.LOR):
         in_turn(world, jit.compile_kernels)
 
 
 def in_turn(world: MPI.Comm, do: Callable[[], None]) -> None:
-    """Do something on rank 0, then on one rank of every host, then on all the others.
+    """Call a function on rank 0, then on one rank of every other host, then elsewhere; collective.
 
-    For what fills a cache that is not safe for several writers: whether hosts share its folder
-    or not, each host's processors have one writer.
+    This fills a cache that is not safe for several writers. It has one writer per host, whether the
+    hosts share its folder or not.
+
+    Args:
+        world: all ranks.
+        do: the function.
     """
-    first = is_first_of_host(world)
-    turns = 0 if world.rank == 0 else 1 if first else 2
+    is_first = is_first_of_host(world)
+    own_turn = 0 if world.rank == 0 else 1 if is_first else 2
     for turn in range(3):
-        if turn == turns:
+        if turn == own_turn:
             do()
         world.Barrier()

@@ -1,1 +1,1 @@
-"""Studies of many runs: presets, the runner, result files, the paper's tables and pictures."""
+"""Studies of many runs: presets, processes, results, the paper's tables and pictures."""

@@ -1,4 +1,4 @@
-"""The paper's error table from finished runs: CSV, Markdown, LaTeX and a plot."""
+"""The paper's error table from results: CSV, Markdown, LaTeX and a picture."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,16 +18,20 @@ _HEADERS = ("method", "workers", "groups", "seeds", "FER %", "PER %", "vs sgd %"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A cell of the table: a method at a number of workers, over its seeds.
+class ErrorRow:
+    """A row of the table: a method at a number of workers, over its seeds.
 
     Attributes:
-        fer, per: means over the seeds, on test, in per cent.
-        increase: of the mean FER over that of sgd, relative, in per cent; 0 for sgd itself, and not
-            a number if sgd diverged or made no error.
-        deviation: standard deviation of `increase` as a difference of single runs, from the
-            samples of both; None with one seed of either, or one that diverged.
-        paper: what the paper has.
+        method: its name.
+        workers: N.
+        groups: G.
+        seeds: number of runs.
+        fer, per: means over the seeds on the test set, in per cent; NaN if a run diverged.
+        increase: of the mean FER, relative to that of sgd, in per cent. It is 0 for sgd, and NaN
+            if sgd diverged or has no errors.
+        deviation: standard deviation of `increase` between single runs, from the samples of the
+            method and of sgd. None if either has a single seed or a diverged run.
+        paper: the paper's increase as text; empty if the paper has none.
     """
 
     method: str
@@ -41,8 +45,8 @@ class Row:
     paper: str
 
 
-def error_rows(results: Sequence[Result]) -> list[Row]:
-    """The table's rows, in the order in which methods come, and by workers; none without sgd."""
+def error_rows(results: Sequence[Result]) -> list[ErrorRow]:
+    """Return the rows by first occurrence of the method, then by workers; none without sgd."""
     cells: dict[tuple[str, int], list[Result]] = {}
     for result in results:
         cells.setdefault((result.method, result.workers), []).append(result)
@@ -56,21 +60,22 @@ def error_rows(results: Sequence[Result]) -> list[Row]:
     ]
 
 
-def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
-    first, fers = runs[0], [run.fer_test for run in runs]
-    of_sgd = mean(reference) or math.nan  # over no errors there is no increase
-    ratio, deviation = mean(fers) / of_sgd, None
-    ours, its = deviation_of(fers), deviation_of(reference)
-    if ours is not None and its is not None and first.method != "sgd":
-        deviation = 100 * math.hypot(ours / of_sgd, ratio * its / of_sgd)
+def _row(results: Sequence[Result], reference: Sequence[float]) -> ErrorRow:
+    """The row of a cell's results; `reference` has the FERs of sgd."""
+    first, fers = results[0], [result.fer_test for result in results]
+    fer_sgd = mean(reference) or math.nan  # no increase relative to an FER of 0
+    ratio, deviation = mean(fers) / fer_sgd, None
+    fer_deviation, sgd_deviation = deviation_of(fers), deviation_of(reference)
+    if fer_deviation is not None and sgd_deviation is not None and first.method != "sgd":
+        deviation = 100 * math.hypot(fer_deviation / fer_sgd, ratio * sgd_deviation / fer_sgd)
     cell = first.method, first.workers
-    return Row(
+    return ErrorRow(
         method=first.method,
         workers=first.workers,
         groups=first.groups,
-        seeds=len(runs),
+        seeds=len(results),
         fer=mean(fers),
-        per=mean(run.per_test for run in runs),
+        per=mean(result.per_test for result in results),
         increase=100 * (ratio - 1),
         deviation=deviation,
         paper="fell"
@@ -82,21 +87,21 @@ def _row(runs: Sequence[Result], reference: Sequence[float]) -> Row:
 
 
 def deviation_of(rates: Sequence[float]) -> float | None:
-    """Sample standard deviation of error rates; None of a single one, or if a run diverged."""
+    """Return the sample standard deviation; None for a single rate, or if a run diverged."""
     return stdev(rates) if len(rates) > 1 and not any(map(math.isnan, rates)) else None
 
 
-def format_error_table(table_rows: Iterable[Row]) -> str:
-    """As Markdown."""
-    return tables.markdown(_HEADERS, [_cells(row, "±") for row in table_rows])
+def format_error_table(rows: Iterable[ErrorRow]) -> str:
+    """Return the table as Markdown."""
+    return tables.markdown(_HEADERS, [_table_cells(row, "±") for row in rows])
 
 
-def format_latex(table_rows: Iterable[Row]) -> str:
-    """As a LaTeX tabular."""
-    return tables.latex(_HEADERS, [_cells(row, r"$\pm$") for row in table_rows])
+def format_error_latex(rows: Iterable[ErrorRow]) -> str:
+    """Return the table as a LaTeX tabular."""
+    return tables.latex(_HEADERS, [_table_cells(row, r"$\pm$") for row in rows])
 
 
-def _cells(row: Row, plus_minus: str) -> list[str]:
+def _table_cells(row: ErrorRow, plus_minus: str) -> list[str]:
     increase = tables.signed(row.increase)
     if row.deviation is not None:
         increase += f" {plus_minus} {row.deviation:.1f}"
@@ -105,37 +110,37 @@ def _cells(row: Row, plus_minus: str) -> list[str]:
     elif row.method == "sgd" or math.isnan(row.increase):
         increase = ""
     numbers = [str(number) for number in (row.workers, row.groups, row.seeds)]
-    per = "-" if math.isnan(row.per) else f"{row.per:.2f}"  # no phones are known of pdf-ids
+    per = "-" if math.isnan(row.per) else f"{row.per:.2f}"  # a corpus of pdf-ids has no phones
     return [row.method, *numbers, f"{row.fer:.2f}", per, increase, row.paper]
 
 
-def plot_error_table(table_rows: Sequence[Row], path: Path) -> None:
-    """Relative error increase over workers, a line a method, the paper's points beside them.
+def plot_error_table(rows: Sequence[ErrorRow], path: Path) -> None:
+    """Plot the error increase over workers, with one line per method and the paper's points.
 
     Raises:
-        UserError: it cannot be drawn to that place.
+        UserError: the picture cannot be written.
     """
     with picture(path, 7, 4.5) as axes:
-        methods = [m for m in dict.fromkeys(row.method for row in table_rows) if m != "sgd"]
+        methods = [m for m in dict.fromkeys(row.method for row in rows) if m != "sgd"]
         for number, (method, marker) in enumerate(zip(methods, "osD^vP", strict=False)):
-            ours = [row for row in table_rows if row.method == method]
+            of_method = [row for row in rows if row.method == method]
             axes.errorbar(
-                [row.workers for row in ours],
-                [row.increase for row in ours],
-                [row.deviation or 0 for row in ours],
+                [row.workers for row in of_method],
+                [row.increase for row in of_method],
+                [row.deviation or 0 for row in of_method],
                 color=f"C{number}",
                 marker=marker,
                 capsize=3,
                 label=method,
             )
-            theirs = [
-                (workers, value)
-                for (name, workers), value in ERROR_INCREASES.items()
+            paper_points = [
+                (workers, increase)
+                for (name, workers), increase in ERROR_INCREASES.items()
                 if name == method
             ]
-            if theirs:
+            if paper_points:
                 axes.plot(
-                    *zip(*theirs, strict=True),
+                    *zip(*paper_points, strict=True),
                     color=f"C{number}",
                     marker=marker,
                     markerfacecolor="none",
@@ -145,14 +150,14 @@ def plot_error_table(table_rows: Sequence[Row], path: Path) -> None:
         axes.axhline(0, color="gray", linewidth=0.8)
         axes.set(xscale="log", xlabel="workers", ylabel="increase of the error over one worker (%)")
         axes.minorticks_off()
-        workers = sorted({row.workers for row in table_rows if row.method != "sgd"} | {32, 64, 128})
+        workers = sorted({row.workers for row in rows if row.method != "sgd"} | {32, 64, 128})
         axes.set_xticks(workers, map(str, workers))
         axes.grid(alpha=0.3)
         axes.legend()
 
 
 def write_error_table(results: Sequence[Result], folder: Path) -> str:
-    """Write error_table.csv (a row a run), .md, .tex and .png; nothing without a run of sgd.
+    """Write error_table.csv (one row per run), .md, .tex and .png; no file without sgd.
 
     Rows of other runs stay in the CSV file.
 
@@ -160,33 +165,33 @@ def write_error_table(results: Sequence[Result], folder: Path) -> str:
         The table as Markdown.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be read or written.
     """
-    table_rows = error_rows(results)
-    if not table_rows:
-        return format_error_table(table_rows)
-    by_cell = {(row.method, row.workers): row for row in table_rows}
+    rows = error_rows(results)
+    if not rows:
+        return format_error_table(rows)
+    by_cell = {(row.method, row.workers): row for row in rows}
     lines = []
     for result in results:
         row = by_cell[result.method, result.workers]
-        added = {
+        columns = {
             "increase_mean": round(row.increase, 3),
             "increase_sd": "" if row.deviation is None else round(row.deviation, 3),
             "increase_paper": row.paper,
         }
-        lines.append({**msgspec.structs.asdict(result), **added})
-    shown = {result.run for result in results}
-    nothing = dict.fromkeys(("increase_mean", "increase_sd", "increase_paper"), "")
+        lines.append({**msgspec.structs.asdict(result), **columns})
+    runs = {result.run for result in results}
+    empty = dict.fromkeys(("increase_mean", "increase_sd", "increase_paper"), "")
     for result in read_results(folder / "error_table.csv"):
-        if result.run not in shown:
-            lines.append({**msgspec.structs.asdict(result), **nothing})
+        if result.run not in runs:
+            lines.append({**msgspec.structs.asdict(result), **empty})
     with writing(folder):
         write_csv(folder / "error_table.csv", lines)
         for name, text in (
-            ("md", format_error_table(table_rows)),
-            ("tex", format_latex(table_rows)),
+            ("md", format_error_table(rows)),
+            ("tex", format_error_latex(rows)),
         ):
             write_text(folder / f"error_table.{name}", text + "\n")
-    if any(row.method != "sgd" for row in table_rows):
-        plot_error_table(table_rows, folder / "error_table.png")
-    return format_error_table(table_rows)
+    if any(row.method != "sgd" for row in rows):
+        plot_error_table(rows, folder / "error_table.png")
+    return format_error_table(rows)

@@ -1,63 +1,50 @@
-"""What a study consists of: a corpus, cells, and the settings that are tried for each.
+"""A preset: the corpus, the cells and the settings of a study, and the runs of each study.
 
-A preset is a TOML file, one that ships with the package (gtcbmuf/presets/NAME.toml) or one's own
-(docs/studies.md). From it come the runs that a study wants:
+`gtcbmuf.studies.preset_files` reads a preset from a TOML file. A preset has the runs of three
+studies:
 
-    tuning        every cell with each of its settings, with seed 0; the valid set decides
-    choices       what the paper leaves open: one cell with one thing or another
-    error-table   every cell with those that were chosen, once for each seed
+    tuning        every cell with each of its settings, with seed 0
+    choices       every choice with each of its settings, with seed 0 and more
+    error-table   every tuned cell with its best setting, with seed 1 and more
 """
 
 import hashlib
-import re
 import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated
 
-import msgspec
 import tomli_w
 from msgspec import Meta, Struct
 
-from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.toml import explain
-from gtcbmuf.config.loading import load_config, recipe_names
-from gtcbmuf.config.schema import Config, fingerprint, resolve_group_size
-from gtcbmuf.data.corpus import open_corpus
+from gtcbmuf.base.toml import shipped_names
+from gtcbmuf.config.loading import load_config
+from gtcbmuf.config.schema import Config, fingerprint
 from gtcbmuf.studies.results import Result
-
-S = TypeVar("S", bound=Struct)
-#: Characters of the longest preset that is read.
-_LONGEST = 1_000_000
+from gtcbmuf.studies.synthesis import Synthesis
 
 
-class Synthesis(Struct, frozen=True, forbid_unknown_fields=True):
-    """A corpus that is synthesised, as `gtcbmuf corpus synth` does it."""
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship with the package.
 
-    preset: Literal["tiny", "small", "medium", "large"]
-    hours: Annotated[float, Meta(gt=0, le=1e5)]
-    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
-
-    def words(self, out: Path) -> list[str]:
-        """What `gtcbmuf corpus` is to be given."""
-        hours = repr(self.hours).removesuffix(".0")
-        chosen = ("--preset", self.preset, "--hours", hours, "--seed", str(self.seed))
-        return ["synth", *chosen, "--out", str(out)]
+    >>> preset_names()
+    ['full', 'quick']
+    """
+    return shipped_names("gtcbmuf.studies", "presets")
 
 
 class Cell(Struct, frozen=True, forbid_unknown_fields=True):
-    """A method at a number of workers.
+    """A method at a number of workers: a table [[cells]] or [[choices]] of a preset's file.
 
     Attributes:
-        method: a recipe.
+        method: name of a recipe.
         workers: N.
-        tried: lists of `section.key=value`, over what all cells have in common.
-        chosen: the number of the one that was best on the valid set; none before they were tried.
-        seeds: how many the study takes.
+        tried: the settings to try. Each is a list of `section.key=value`.
+        chosen: index of the setting with the lowest valid FER; None before the tuning.
+        seeds: number of seeds.
     """
 
     method: str
@@ -68,36 +55,33 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """For people: method and workers."""
+        """Method and workers, for tables and messages."""
         return f"{self.method} {self.workers}"
-
-
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    """A preset as it is written, but for its cells."""
-
-    corpus: str | dict[str, Any]
-    common: list[str] = []
-    tuning: list[str] = []
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run that a study wants; one that is to be published also looks at the test set.
+    """The specification of one run.
 
     Attributes:
-        corpus: which one; nothing if all runs of that name are on the same.
+        method: name of a recipe.
+        workers: N.
+        seed: of the run.
+        assignments: `section.key=value`, over the recipe.
+        test: evaluate the test set, too.
+        corpus: identity of the corpus; empty if all runs of the preset use the same.
     """
 
     method: str
     workers: int
     seed: int
     assignments: tuple[str, ...]
-    tests: bool = False
+    test: bool = False
     corpus: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its configuration, and of its corpus."""
+        """Fingerprint of the configuration and the corpus."""
         configured = fingerprint(self.config)
         if not self.corpus:
             return configured
@@ -110,76 +94,80 @@ class RunSpec:
 
     @property
     def name(self) -> str:
-        """Of its run directory."""
+        """Name of the run directory."""
         return f"{self.method}-{self.workers}-{self.fingerprint[:6]}-seed{self.seed}"
 
-    def made(self, result: Result) -> bool:
-        """Whether a result is of this cell, whatever its seed."""
+    def matches(self, result: Result) -> bool:
+        """Return whether a result has this method, workers and fingerprint, with any seed."""
         return (result.method, result.workers, result.config) == (
             self.method,
             self.workers,
             self.fingerprint,
         )
 
-    def words(self, corpus: Path, out: Path) -> list[str]:
-        """What `gtcbmuf` is to be given."""
+    def arguments(self, corpus: Path, out: Path) -> list[str]:
+        """Return the arguments of `gtcbmuf` that start this run.
+
+        Args:
+            corpus: path of the corpus.
+            out: the run directory.
+
+        Example:
+            >>> run = RunSpec("sgd", 1, 3, ("train.epochs=2",))
+            >>> print(*run.arguments(Path("a.h5"), Path("out"))[:6])
+            train sgd --set corpus.path=a.h5 --set train.seed=3
+        """
         settings = [
-            f"corpus.path={_as_value(corpus)}",
+            f"corpus.path={_toml_value(corpus)}",
             f"train.seed={self.seed}",
             *self.assignments,
         ]
-        pairs = [word for setting in settings for word in ("--set", setting)]
-        return [
-            "train",
-            self.method,
-            *pairs,
-            "--out",
-            str(out),
-            *([] if self.tests else ["--no-test"]),
-        ]
+        options = [word for setting in settings for word in ("--set", setting)]
+        no_test = [] if self.test else ["--no-test"]
+        return ["train", self.method, *options, "--out", str(out), *no_test]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """All studies of one size.
+    """The corpus, the cells and the settings of a study.
 
     Attributes:
         name: of its folders.
-        corpus: of all runs.
-        source: what the corpus is made from, if it is not there.
-        digest: of a corpus that was given, and not made from a source.
-        common: assignments of all runs.
-        tuning: those of the tuning beyond that, such as fewer epochs.
-        cells: of the error table.
-        choices: cells whose settings are compared with the first of them.
+        corpus: path of the corpus.
+        synthesis: of the corpus; None if the preset names a corpus file.
+        digest: of the corpus file that the preset names; empty for a synthetic corpus.
+        common: settings of all runs.
+        tuning: more settings of the tuning runs, such as fewer epochs.
+        cells: of the tuning and the error table.
+        choices: cells whose settings are compared with their first one.
     """
 
     name: str
     corpus: Path
-    source: Synthesis | None
+    synthesis: Synthesis | None
     digest: str
     common: list[str]
     tuning: list[str]
     cells: list[Cell]
     choices: list[Cell]
 
-    def job(
-        self, cell: Cell, settings: Sequence[str], seed: int = 0, *, tests: bool = False
+    def run_spec(
+        self, cell: Cell, settings: Sequence[str], seed: int = 0, *, test: bool = False
     ) -> RunSpec:
-        """A run of a cell, with settings over what all have in common."""
+        """Return the run of a cell with these settings over the common ones."""
         assignments = (*self.common, *settings)
-        return RunSpec(cell.method, cell.workers, seed, assignments, tests, self._which_corpus)
+        return RunSpec(cell.method, cell.workers, seed, assignments, test, self._corpus_identity)
 
     @cached_property
-    def _which_corpus(self) -> str:
-        """On another corpus, runs are others. What ships with the package has only one."""
-        if self.source is None or self.name in preset_names():
+    def _corpus_identity(self) -> str:
+        """What tells the runs on this corpus from others; the package's presets have only one."""
+        if self.synthesis is None or self.name in preset_names():
             return self.digest
-        return shlex.join(self.source.words(Path()))
+        return shlex.join(self.synthesis.arguments(Path()))
 
 
-def _as_value(path: Path) -> str:
-    """A path as `--set` takes it: as it is, or in quotes where it would be read as other TOML."""
+def _toml_value(path: Path) -> str:
+    """A path for `--set`: in quotes where TOML would read it as another value."""
     bare, quoted = f"value = {path}", tomli_w.dumps({"value": str(path)})
     try:
         tomllib.loads(bare)
@@ -189,155 +177,40 @@ def _as_value(path: Path) -> str:
     return quoted.partition("= ")[2].rstrip("\n")
 
 
-def preset_names() -> list[str]:
-    """The presets that ship with the package."""
-    files = resources.files("gtcbmuf.studies").joinpath("presets").iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+def tuning_runs(preset: Preset) -> list[RunSpec]:
+    """Return the runs of the study "tuning": each cell with each of its settings."""
+    return [run for cell in preset.cells for run in tuning_runs_of(preset, cell)]
 
 
-def read_preset(which: str) -> Preset:
-    """Read a preset, and make sure that what it asks for can be run.
-
-    Args:
-        which: the name of one that ships with the package, or the path of a TOML file.
-
-    Raises:
-        UserError: there is none, or something in it is at fault; the corpus, if the file names
-            one, cannot be read.
-    """
-    name = Path(which).stem
-    tree = _tree(which)
-    cells, choices = (_cells(which, key, tree.pop(key, [])) for key in ("cells", "choices"))
-    text = _converted(tree, _File, which)
-    if isinstance(text.corpus, str):
-        path, source = Path(text.corpus), None
-        digest = open_corpus(path).digest
-    else:
-        path = Path("corpus") / f"{name}.h5"
-        source, digest = _converted(text.corpus, Synthesis, f"{which}: corpus"), ""
-    made = Preset(name, path, source, digest, text.common, text.tuning, cells, choices)
-    if "sgd 1" not in (cell.name for cell in cells):
-        raise UserError(f'{which}: has no cell of method = "sgd", workers = 1: errors are over its')
-    for cell in (*cells, *choices):
-        tried = [made.job(cell, settings) for settings in cell.tried]
-        for job in (*tried, *tuning_runs_of(made, cell)):
-            _check(f"{which}: {cell.name}", job)
-        if len({job.fingerprint for job in tried}) < len(tried):
-            raise UserError(f"{which}: {cell.name}: two of its settings are the same")
-    return made
+def tuning_runs_of(preset: Preset, cell: Cell) -> list[RunSpec]:
+    """Return the tuning runs of a cell, one for each of its settings."""
+    return [preset.run_spec(cell, [*preset.tuning, *settings]) for settings in cell.tried]
 
 
-def _check(where: str, job: RunSpec) -> None:
-    """Make sure that a run can be started, and is of the method that it is shown as.
-
-    Raises:
-        UserError: its settings are at fault.
-    """
-    for setting in job.assignments:
-        key = setting.partition("=")[0].strip()
-        if key in ("corpus.path", "train.seed"):
-            raise UserError(f"{where}: {setting}: it is the study that gives {key}")
-    try:
-        chosen, recipe = job.config, load_config(job.method)
-        resolve_group_size(chosen, job.workers)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    for key in ("exchange", "block_filter"):
-        is_, was = (getattr(one, key).kind for one in (chosen, recipe))
-        if is_ != was:
-            raise UserError(f"{where}: {key}.kind = {is_}: {job.method} has {was}")
-
-
-def _tree(which: str) -> dict[str, Any]:
-    if which in preset_names():
-        text = resources.files("gtcbmuf.studies").joinpath("presets", f"{which}.toml").read_text()
-        return tomllib.loads(text)
-    if not which.endswith(".toml"):
-        expected = f"{', '.join(preset_names())}, or a TOML file"
-        raise UserError(f"--preset {which}: expected {expected}")
-    name = Path(which).stem
-    if name in preset_names() or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise UserError(
-            f"--preset {which}: results have the name of the file: expected letters, digits, '.', "
-            f"'-' and '_', and not {' or '.join(preset_names())}, which are ours"
-        )
-    try:
-        with open(which, encoding="utf-8") as file:
-            text = file.read(_LONGEST + 1)
-        if len(text) > _LONGEST:
-            raise ValueError(f"more than {_LONGEST} characters")
-        return tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"--preset {which}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"--preset {which}: not a TOML file: {error}") from None
-
-
-def _cells(which: str, key: str, tables: Any) -> list[Cell]:
-    if not isinstance(tables, list):
-        raise UserError(f"{which}: {key} = {tables!r}: expected tables, each under [[{key}]]")
-    cells: list[Cell] = []
-    for number, table in enumerate(tables, 1):
-        where = f"{which}: {key}, number {number}"
-        cell = _converted(table, Cell, where)
-        if cell.method not in recipe_names():
-            expected = ", ".join(recipe_names())
-            raise UserError(f"{where}: method = {cell.method!r}: expected {expected}")
-        if key == "cells" and cell.name in (other.name for other in cells):
-            raise UserError(f"{where}: there is a cell of {cell.name} already")
-        if cell.chosen is not None and cell.chosen >= len(cell.tried):
-            raise UserError(
-                f"{where}: chosen = {cell.chosen}: expected 0 to {len(cell.tried) - 1}, the number "
-                "of one that was tried"
-            )
-        cells.append(cell)
-    return cells
-
-
-def _converted(tree: Any, kind: type[S], where: str) -> S:
-    try:
-        return msgspec.convert(tree, kind)
-    except msgspec.ValidationError as error:
-        fault = explain(error, tree if isinstance(tree, dict) else {})[1]
-        known = f"the keys are {', '.join(kind.__struct_fields__)}"
-        fault = re.sub("Object contains unknown field (`.*`)", rf"unknown key \1; {known}", fault)
-        fault = re.sub("Object missing required field", "there is no", fault)
-        raise UserError(f"{where}: {fault}") from None
-
-
-def tuning_runs(chosen: Preset) -> list[RunSpec]:
-    """Each cell with each of its settings."""
-    return [job for cell in chosen.cells for job in tuning_runs_of(chosen, cell)]
-
-
-def tuning_runs_of(chosen: Preset, cell: Cell) -> list[RunSpec]:
-    """A cell with each of its settings."""
-    return [chosen.job(cell, [*chosen.tuning, *settings]) for settings in cell.tried]
-
-
-def choices_runs(chosen: Preset) -> list[RunSpec]:
-    """Each choice with each of its settings, once for each seed."""
+def choices_runs(preset: Preset) -> list[RunSpec]:
+    """Return the runs of the study "choices": each choice with each setting and seed."""
     return [
-        chosen.job(cell, settings, seed)
-        for cell in chosen.choices
+        preset.run_spec(cell, settings, seed)
+        for cell in preset.choices
         for seed in range(cell.seeds)
         for settings in cell.tried
     ]
 
 
-def error_table_runs(chosen: Preset, seeds: Sequence[int] | None = None) -> list[RunSpec]:
-    """Each tuned cell with its best settings: all cells with seed 1, then the other seeds.
+def error_table_runs(preset: Preset, seeds: Sequence[int] | None = None) -> list[RunSpec]:
+    """Return the runs of the study "error-table": each tuned cell with its best setting.
 
-    Not with seed 0, which they were chosen with: a lucky run would be chosen, and published too.
+    The first seed of all cells comes before the other seeds. Seed 0 selected the settings, so a
+    table with seed 0 would be biased towards lucky runs.
 
     Args:
-        chosen: the preset.
-        seeds: instead of those that the preset asks for.
+        preset: whose cells.
+        seeds: instead of the preset's.
     """
-    jobs = [
-        chosen.job(cell, cell.tried[cell.chosen], seed, tests=True)
-        for cell in chosen.cells
+    runs = [
+        preset.run_spec(cell, cell.tried[cell.chosen], seed, test=True)
+        for cell in preset.cells
         if cell.chosen is not None
         for seed in (range(1, cell.seeds + 1) if seeds is None else seeds)
     ]
-    return sorted(jobs, key=lambda job: job.seed > 1)
+    return sorted(runs, key=lambda run: run.seed > 1)

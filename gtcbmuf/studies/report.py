@@ -1,4 +1,4 @@
-"""Tables and plots, from run directories alone."""
+"""A table and a picture of finished runs, from their run directories alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,38 +34,45 @@ _FACTS = (
 
 
 def format_report(runs: Sequence[Run]) -> str:
-    """A Markdown table with a row a run, and what must be said with it.
+    """Return a Markdown table with one row per run, and a note if workers shared cores.
 
-    The error increase is relative to the mean test FER of the sgd runs on the same corpus among
-    them. Bytes are what a worker hands to MPI for others at a step, as a mean over workers and
-    steps.
+    The error increase is relative to the mean test FER of those sgd runs that used the same
+    corpus. Bytes are what a worker passes to MPI for other workers in a step: the mean over
+    workers and steps.
+
+    Raises:
+        UserError: a run directory is damaged.
     """
-    summaries = [_part(run.path, run.summary, _FACTS) for run in runs]
-    corpora = [str(_part(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
-    sgd: dict[str, list[float]] = {}
+    summaries = [_require(run.path, run.summary, _FACTS) for run in runs]
+    corpora = [str(_require(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
+    sgd_fers: dict[str, list[float]] = {}
     for summary, corpus in zip(summaries, corpora, strict=True):
         if summary["method"] == "sgd" and summary["fer_test"] is not None:
-            sgd.setdefault(corpus, []).append(summary["fer_test"])
+            sgd_fers.setdefault(corpus, []).append(summary["fer_test"])
     rows = [
-        _row(summary, mean(sgd[corpus]) if corpus in sgd else None)
+        _row(summary, mean(sgd_fers[corpus]) if corpus in sgd_fers else None)
         for summary, corpus in zip(summaries, corpora, strict=True)
     ]
     lines = [markdown(_HEADERS, rows)]
-    note = _oversubscribed(runs)
+    note = _oversubscription_note(runs)
     return "\n".join([*lines, "", note] if note else lines)
 
 
-def _part(path: Path, whole: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Some keys of what a run directory holds."""
-    missing = [key for key in keys if key not in whole]
+def _require(path: Path, facts: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Some facts of a run directory, all of which must be there.
+
+    Raises:
+        UserError: one is missing.
+    """
+    missing = [key for key in keys if key not in facts]
     if missing:
         raise UserError(f"{path}: damaged run directory: no {missing[0]} where one should be")
-    return {key: whole[key] for key in keys}
+    return {key: facts[key] for key in keys}
 
 
-def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
-    fer = summary["fer_test"]  # none of a run that was not to look at the test set
-    increase = "-" if not sgd or fer is None else signed(100 * (fer / sgd - 1))
+def _row(summary: dict[str, Any], fer_sgd: float | None) -> list[str]:
+    fer = summary["fer_test"]  # None after --no-test
+    increase = "-" if not fer_sgd or fer is None else signed(100 * (fer / fer_sgd - 1))
     return [
         summary["method"],
         str(summary["workers"]),
@@ -79,14 +86,14 @@ def _row(summary: dict[str, Any], sgd: float | None) -> list[str]:
     ]
 
 
-def _oversubscribed(runs: Sequence[Run]) -> str:
-    """A warning if a host had more ranks than cores in one of the runs."""
+def _oversubscription_note(runs: Sequence[Run]) -> str:
+    """A note if a host of one of the runs had more ranks than cores; empty otherwise."""
     worst = (1, 1)
     for run in runs:
-        environment = _part(run.path, run.environment, ("host_of_rank", "hosts"))
+        environment = _require(run.path, run.environment, ("host_of_rank", "hosts"))
         for host, facts in environment["hosts"].items():
-            here = environment["host_of_rank"].count(host), facts["cores"]
-            worst = max(worst, here, key=lambda pair: pair[0] / pair[1])
+            load = environment["host_of_rank"].count(host), facts["cores"]
+            worst = max(worst, load, key=lambda pair: pair[0] / pair[1])
     if worst[0] <= worst[1]:
         return ""
     return (
@@ -96,16 +103,20 @@ def _oversubscribed(runs: Sequence[Run]) -> str:
 
 
 def plot_report(runs: Sequence[Run], path: Path) -> None:
-    """Draw valid FER over epochs, a line a run, as PNG (or what the name's ending says).
+    """Plot the valid FER over epochs, with one line per run.
+
+    Args:
+        runs: to plot.
+        path: of the picture. Its suffix selects the format.
 
     Raises:
-        UserError: an ending that matplotlib does not know, a place that cannot be written to, or
-            a damaged run directory.
+        UserError: matplotlib does not know the suffix, the picture cannot be written, or a run
+            directory is damaged.
     """
     with picture(path, 7, 4.5) as axes:
         for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
-            summary = _part(run.path, run.summary, _FACTS)
-            epochs = [_part(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
+            summary = _require(run.path, run.summary, _FACTS)
+            epochs = [_require(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
             workers = summary["workers"]
             axes.plot(
                 [line["epoch"] for line in epochs],

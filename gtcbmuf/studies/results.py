@@ -1,4 +1,4 @@
-"""A finished run as a row of a CSV file."""
+"""The result of a run: a row of a CSV file."""
 
 import csv
 from pathlib import Path
@@ -10,16 +10,21 @@ from gtcbmuf.base.errors import UserError
 
 
 class Result(Struct, frozen=True):
-    """A finished run: a row of a results file.
+    """The result of a finished or diverged run: a row of a results file.
 
     Attributes:
-        fer_valid, fer_test, per_test: in per cent; not a number if it diverged, or was not tested.
-        density: share of the parameters that were sent in a step; 0 without an exchange.
+        method: name of the recipe.
+        workers: N.
+        groups: G.
+        seed: of the run.
+        fer_valid: FER on the valid set, in per cent; NaN if the run diverged.
+        fer_test, per_test: error rates in per cent; NaN if the run diverged or had no test.
+        density: share of the parameters whose update is sent in a step; 0 without an exchange.
         steps: of each worker.
-        seconds: of the run, on a machine that may have fewer cores than it had workers.
-        config: its fingerprint (`gtcbmuf.config.fingerprint`).
-        commit: of the checkout that ran it.
-        command: to repeat it.
+        seconds: of the run. Its workers may have shared cores.
+        config: fingerprint of configuration and corpus (`RunSpec.fingerprint`).
+        commit: of the checkout.
+        command: that repeats the run.
     """
 
     method: str
@@ -38,15 +43,15 @@ class Result(Struct, frozen=True):
 
     @property
     def run(self) -> tuple[str, int, str, int]:
-        """What tells this run from others."""
+        """Identity of the run."""
         return self.method, self.workers, self.config, self.seed
 
 
 def read_results(path: Path) -> list[Result]:
-    """The rows of a results file, without columns of others; none if there is no file.
+    """Read a results file, without columns that it has in addition; no rows without a file.
 
     Raises:
-        UserError: it is none of ours.
+        UserError: it is not a results file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

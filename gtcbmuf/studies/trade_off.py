@@ -1,4 +1,4 @@
-"""What a study's methods cost and buy: measured increases of the error, modelled speed-ups."""
+"""The trade-off of a study: measured error increases beside modelled speed-ups."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,21 @@ from gtcbmuf.data.synth import espeak
 from gtcbmuf.studies import paper
 from gtcbmuf.studies.error_table import error_rows
 from gtcbmuf.studies.presets import Preset, RunSpec, error_table_runs, preset_names
-from gtcbmuf.studies.results import read_results
+from gtcbmuf.studies.results import Result, read_results
 
 _HEADERS = ("method", "workers", "groups", "vs sgd %, measured", "speed-up, modelled")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A cell of an error table.
+class TradeOffRow:
+    """A row of the table: a method at a number of workers.
 
     Attributes:
-        increase: of the FER over that of sgd, in per cent; not a number if the cell diverged.
-        speed_up: over one worker, a mean over the seeds.
+        method: its name.
+        workers: N.
+        groups: G.
+        increase: of the FER over that of sgd, in per cent; NaN if a run diverged.
+        speed_up: over one worker, mean over the seeds; NaN if a run diverged.
     """
 
     method: str
@@ -43,73 +46,90 @@ class Row:
 
 
 def reproduce_trade_off(
-    chosen: Preset, compute: Compute, network: Network, cluster: str, folder: Path
+    preset: Preset, compute: Compute, network: Network, cluster_name: str, folder: Path
 ) -> None:
-    """Write trade_off.csv, .md and .png of a preset's error table, and print the table.
+    """Write trade_off.csv, .md and .png from an error table, and print the table.
 
     Args:
-        chosen: the preset.
-        compute, network: of the cluster that the model is for.
-        cluster: the files that they are from.
-        folder: that has error_table.csv.
+        preset: of the error table.
+        compute, network: the cluster of the model.
+        cluster_name: its files.
+        folder: of error_table.csv.
 
     Raises:
         UserError: there is no error table, or a file cannot be read or written.
     """
-    everything = read_results(folder / "error_table.csv")
-    runs = {
-        (run.method, run.workers, run.seed): (job, run)
-        for job in error_table_runs(chosen)
-        for run in everything
-        if job.made(run)
+    file = folder / "error_table.csv"
+    pairs = _match(error_table_runs(preset), read_results(file))
+    rows = _trade_off_rows(pairs, compute, network, frame_sizes(preset))
+    if not rows:
+        raise UserError(
+            f"{file}: no such file, or no run of sgd and another method of "
+            "this preset in it; make it with `gtcbmuf reproduce error-table`"
+        )
+    origin = {"cluster": cluster_name, **provenance()}
+    with writing(folder):
+        lines = [{**asdict(row), **origin} for row in rows]
+        write_csv(folder / "trade_off.csv", lines)
+        write_text(folder / "trade_off.md", format_trade_off(rows) + "\n")
+    plot_trade_off(rows, folder / "trade_off.png", with_paper=preset.name in preset_names())
+    print(
+        f"{format_trade_off(rows)}\n\n"
+        f"Speed-ups are modelled, of {cluster_name}; nothing was measured for them."
+    )
+
+
+def _match(runs: Sequence[RunSpec], results: Sequence[Result]) -> list[tuple[RunSpec, Result]]:
+    """Each result of one of the runs with that run; of equal results, the last."""
+    pairs = {
+        (result.method, result.workers, result.seed): (run, result)
+        for run in runs
+        for result in results
+        if run.matches(result)
     }
-    frame = frame_of(chosen)
-    speeds: dict[paper.Cell, list[float]] = {}
-    for job, run in runs.values():
-        diverged = math.isnan(run.fer_test)
-        speed = math.nan if diverged else speed_up(compute, network, job, run.density, *frame)
-        speeds.setdefault((run.method, run.workers), []).append(speed)
-    found = [
-        Row(
+    return list(pairs.values())
+
+
+def _trade_off_rows(
+    pairs: Sequence[tuple[RunSpec, Result]],
+    compute: Compute,
+    network: Network,
+    frame: tuple[int, int],
+) -> list[TradeOffRow]:
+    """The rows of the table, without sgd's."""
+    speeds: dict[paper.CellKey, list[float]] = {}
+    for run, result in pairs:
+        diverged = math.isnan(result.fer_test)
+        speed = (
+            math.nan if diverged else model_speed_up(compute, network, run, result.density, *frame)
+        )
+        speeds.setdefault((result.method, result.workers), []).append(speed)
+    return [
+        TradeOffRow(
             row.method,
             row.workers,
             row.groups,
             row.increase,
             fmean(speeds[row.method, row.workers]),
         )
-        for row in error_rows([run for _, run in runs.values()])
+        for row in error_rows([result for _, result in pairs])
         if row.method != "sgd"
     ]
-    if not found:
-        raise UserError(
-            f"{folder / 'error_table.csv'}: no such file, or no run of sgd and another method of "
-            "this preset in it; make it with `gtcbmuf reproduce error-table`"
-        )
-    origin = {"cluster": cluster, **provenance()}
-    with writing(folder):
-        lines = [{**asdict(row), **origin} for row in found]
-        write_csv(folder / "trade_off.csv", lines)
-        write_text(folder / "trade_off.md", format_trade_off(found) + "\n")
-    plot_trade_off(found, folder / "trade_off.png", beside_paper=chosen.name in preset_names())
-    print(
-        f"{format_trade_off(found)}\n\n"
-        f"Speed-ups are modelled, of {cluster}; nothing was measured for them."
-    )
 
 
-def frame_of(chosen: Preset) -> tuple[int, int]:
-    """A frame's number of features, and the number of targets, of a preset's corpus.
+def frame_sizes(preset: Preset) -> tuple[int, int]:
+    """Return the features of a frame and the number of targets of a preset's corpus.
 
     Raises:
-        UserError: a corpus that was given cannot be read.
+        UserError: the corpus file cannot be read.
     """
-    if chosen.source:
+    if preset.synthesis:
         return features.DIM, features.STATES * len(espeak.PHONES)
-    given = open_corpus(chosen.corpus)
-    return given.feature_dim, given.target_count
+    corpus = open_corpus(preset.corpus)
+    return corpus.feature_dim, corpus.target_count
 
 
-def speed_up(
+def model_speed_up(
     compute: Compute,
     network: Network,
     run: RunSpec,
@@ -117,28 +137,33 @@ def speed_up(
     feature_dim: int,
     targets: int,
 ) -> float:
-    """Of a run over one worker, on a cluster, with its own model, minibatch and settings.
+    """Return the modelled speed-up over one worker of a run, with its own model and settings.
 
     Args:
-        compute, network: of the cluster.
-        run: which.
-        density: that it had.
-        feature_dim, targets: as `frame_of` its corpus.
+        compute, network: the cluster.
+        run: the run.
+        density: that it measured.
+        feature_dim: features of a frame.
+        targets: number of targets.
     """
     config, method = run.config, method_of(run, density)
     inputs = (2 * config.model.context + 1) * feature_dim
-    shape = Architecture((inputs, *config.model.hidden, targets), config.model.activation)
-    steps = [
+    network_shape = Architecture((inputs, *config.model.hidden, targets), config.model.activation)
+    single, step = (
         step_time(
-            compute, network, one, parameters=shape.parameters, minibatch=config.train.minibatch
+            compute,
+            network,
+            of_method,
+            parameters=network_shape.parameters,
+            minibatch=config.train.minibatch,
         ).sum
-        for one in (Method(1, 1), method)
-    ]
-    return method.workers * steps[0] / steps[1]
+        for of_method in (Method(1, 1), method)
+    )
+    return method.workers * single / step
 
 
 def method_of(run: RunSpec, density: float) -> Method:
-    """What a run does in a step: its own exchange, at the density that it had, and filter."""
+    """Return the method of a run for the cost model, with the density that the run measured."""
     config = run.config
     return Method(
         workers=run.workers,
@@ -148,8 +173,8 @@ def method_of(run: RunSpec, density: float) -> Method:
     )
 
 
-def format_trade_off(found: Sequence[Row]) -> str:
-    """As Markdown."""
+def format_trade_off(rows: Sequence[TradeOffRow]) -> str:
+    """Return the table as Markdown."""
     cells = [
         [
             row.method,
@@ -158,45 +183,45 @@ def format_trade_off(found: Sequence[Row]) -> str:
             "-" if math.isnan(row.increase) else tables.signed(row.increase),
             "-" if math.isnan(row.speed_up) else f"{row.speed_up:.3g}",
         ]
-        for row in found
+        for row in rows
     ]
     return tables.markdown(_HEADERS, cells)
 
 
-def plot_trade_off(found: Sequence[Row], path: Path, *, beside_paper: bool) -> None:
-    """Increase of the error over speed-up, a curve for each method.
+def plot_trade_off(rows: Sequence[TradeOffRow], path: Path, *, with_paper: bool) -> None:
+    """Plot the error increase over the speed-up, with one curve per method.
 
     Args:
-        found: the table's rows.
+        rows: of the table.
         path: of the picture.
-        beside_paper: show the paper's points too.
+        with_paper: plot the paper's points, too.
 
     Raises:
-        UserError: it cannot be drawn to that place.
+        UserError: the picture cannot be written.
     """
-    increases = {(row.method, row.workers): row.increase for row in found}
-    speeds = {(row.method, row.workers): row.speed_up for row in found}
-    methods = list(dict.fromkeys(row.method for row in found))
-    sources: list[tuple[str, Mapping[paper.Cell, float], Mapping[paper.Cell, float]]] = [
+    increases = {(row.method, row.workers): row.increase for row in rows}
+    speeds = {(row.method, row.workers): row.speed_up for row in rows}
+    methods = list(dict.fromkeys(row.method for row in rows))
+    sources: list[tuple[str, Mapping[paper.CellKey, float], Mapping[paper.CellKey, float]]] = [
         ("errors measured, speed-ups modelled", increases, speeds)
     ]
-    if beside_paper:
+    if with_paper:
         sources.append(("paper", paper.ERROR_INCREASES, paper.SPEED_UPS))
     with picture(path, 7, 4.5) as axes:
-        for which, errors, fast in sources:
+        for source, errors, speed_ups in sources:
             for number, method in enumerate(methods):
                 cells = sorted(
                     cell
-                    for cell, value in errors.items()
-                    if cell[0] == method and not math.isnan(value + fast[cell])
+                    for cell, error in errors.items()
+                    if cell[0] == method and not math.isnan(error + speed_ups[cell])
                 )
                 if not cells:
                     continue
-                points = [fast[cell] for cell in cells], [errors[cell] for cell in cells]
+                points = [speed_ups[cell] for cell in cells], [errors[cell] for cell in cells]
                 style = {"linestyle": ":", "marker": "s", "fillstyle": "none"}
-                if which != "paper":
+                if source != "paper":
                     style = {"linestyle": "-", "marker": "o", "fillstyle": "full"}
-                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {which}")
+                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {source}")
                 for (_, workers), x, y in zip(cells, *points, strict=True):
                     axes.annotate(f" {workers}", (x, y), fontsize=8)
         axes.axhline(0, color="gray", linewidth=0.8)

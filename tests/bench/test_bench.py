@@ -11,10 +11,10 @@ from support.launch import ROOT, gtcbmuf
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.bench.figures import (
     Figure,
-    figure,
     format_figures,
     insert_table,
     read_figures,
+    summarise,
     time_in_turns,
     write_figures,
 )
@@ -55,7 +55,7 @@ def test_candidates_take_turns() -> None:
 
 
 def test_a_figure_is_median_and_quartiles() -> None:
-    assert figure("x", np.arange(5.0), "s", 3) == Figure("x", 2, 1, 3, "s", 3)
+    assert summarise("x", np.arange(5.0), "s", 3) == Figure("x", 2, 1, 3, "s", 3)
 
 
 def test_faults_end_in_one_line(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_faults_end_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_table_goes_between_its_marks(tmp_path: Path) -> None:
-    page, figures = tmp_path / "page.md", [figure("x", np.arange(5.0), "s")]
+    page, figures = tmp_path / "page.md", [summarise("x", np.arange(5.0), "s")]
     page.write_text("a\n<!-- bench wire -->\nold\n<!-- end of bench wire -->\nb\n")
     insert_table(page, "wire", figures)
     insert_table(page, "wire", figures)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.clusters import COMPUTE, NETWORK, method
 
 from gtcbmuf.cluster import costs
-from gtcbmuf.cluster.costs import Span
 from gtcbmuf.cluster.fitting import fit
+from gtcbmuf.cluster.traffic import Span, Traffic, allgather, allreduce, broadcast, rank_order_sum
 from gtcbmuf.core import wire
 from gtcbmuf.methods.gtc import SLOT
 from gtcbmuf.mpi import collectives
@@ -40,7 +40,7 @@ def test_a_message_is_never_longer_than_two_bits_a_parameter_but_where_it_is_tin
 @pytest.mark.parametrize("ranks", [1, 2, 4, 16, 128, 1000])
 def test_the_slowest_of_many_is_the_maximum_of_as_many_draws(ranks: int) -> None:
     draws = np.random.default_rng(0).standard_normal((4000, ranks)).max(axis=1).mean()
-    assert costs.slowest(ranks, 0.2) == pytest.approx(0.2 * draws, rel=0.03, abs=0.005)
+    assert costs.straggler_delay(ranks, 0.2) == pytest.approx(0.2 * draws, rel=0.03, abs=0.005)
 
 
 def spans() -> st.SearchStrategy[Span]:
@@ -72,11 +72,11 @@ def test_recursive_doubling_moves_what_its_rounds_do(span: Span) -> None:
         rounds[distance >= span.per_host] += 1
         distance *= 2
     assert all(len(one) == span.ranks for one in have)
-    traffic = costs.allgather(span, size)
+    traffic = allgather(span, size)
     assert [traffic.messages_within, traffic.messages_across] == rounds
     assert traffic.rounds == sum(rounds)
-    assert traffic.sent == crossing(span, sent)
-    assert traffic.copied == size * (span.ranks - 1)
+    assert traffic.link_bytes == crossing(span, sent)
+    assert traffic.copy_bytes == size * (span.ranks - 1)
 
 
 @given(st.integers(1, 7), st.integers(1, 7))
@@ -95,17 +95,17 @@ def test_bruck_moves_what_his_rounds_do(hosts: int, per_host: int) -> None:
                 leaving[rank // per_host] += size * len(some[rank])
         distance, rounds = 2 * distance, rounds + 1
     assert all(sorted(blocks) == list(range(p)) for blocks in have)
-    traffic = costs.allgather(span, size)
+    traffic = allgather(span, size)
     assert traffic.rounds == rounds == traffic.messages_within + traffic.messages_across
-    assert traffic.sent == max(leaving)
+    assert traffic.link_bytes == max(leaving)
 
 
 @given(spans())
 def test_a_ring_moves_what_its_rounds_do(span: Span) -> None:
     size, p = 1e6, span.ranks
     sent = {(rank, (rank + 1) % p): size * (p - 1) for rank in range(p)} if p > 1 else {}
-    traffic = costs.allgather(span, size)
-    assert traffic.sent == crossing(span, sent)
+    traffic = allgather(span, size)
+    assert traffic.link_bytes == crossing(span, sent)
     assert traffic.messages_within + traffic.messages_across == p - 1
 
 
@@ -115,8 +115,8 @@ def test_a_sum_in_rank_order_moves_its_parts(span: Span) -> None:
     ranks = range(p)
     parts = {(one, other): size / p for one in ranks for other in ranks if one != other}
     ring = {(rank, (rank + 1) % p): size / p * (p - 1) for rank in ranks} if p > 1 else {}
-    traffic = costs.rank_order_sum(span, size)
-    assert traffic.sent == pytest.approx(crossing(span, parts) + crossing(span, ring))
+    traffic = rank_order_sum(span, size)
+    assert traffic.link_bytes == pytest.approx(crossing(span, parts) + crossing(span, ring))
 
 
 def test_which_allgather_is_a_ring() -> None:
@@ -126,17 +126,17 @@ def test_which_allgather_is_a_ring() -> None:
         (6, 80e3, 3),
         (6, 90e3, 5),
     ]:
-        assert costs.allgather(Span(ranks, 2), whole / ranks).rounds == rounds
+        assert allgather(Span(ranks, 2), whole / ranks).rounds == rounds
 
 
 def test_where_hosts_are_no_power_of_two_rounds_are_whole() -> None:
-    told = costs.broadcast(Span(6, 3), 1e6)
+    told = broadcast(Span(6, 3), 1e6)
     assert (told.messages_within, told.messages_across) == (1, 2 + 2)
-    summed = costs.allreduce(Span(6, 3), 1e6)
+    summed = allreduce(Span(6, 3), 1e6)
     # Two of the three hosts halve and double; the third gives them all, and gets it back.
     assert (summed.messages_within, summed.messages_across) == (2, 2 + 2)
-    assert summed.sent == pytest.approx((2 * 1 / 2 + 2) * 1e6)
-    assert summed.added == pytest.approx((1 / 2 + 1 / 2 + 1) * 1e6 / 4)
+    assert summed.link_bytes == pytest.approx((2 * 1 / 2 + 2) * 1e6)
+    assert summed.additions == pytest.approx((1 / 2 + 1 / 2 + 1) * 1e6 / 4)
 
 
 @given(st.integers(2, 60), st.integers(1, 30))
@@ -148,18 +148,18 @@ def test_groups_straddle_hosts_as_their_ranks_lie(workers: int, per_host: int) -
         spanning = [hosts for hosts in groups if len(hosts) > 1]
         shared = [sum(host in hosts for hosts in spanning) for host in range(workers)]
         wanted = max(map(len, groups)), max(1, *shared)
-        assert costs.straddling(workers // m, m, per_host) == wanted
+        assert costs.group_placement(workers // m, m, per_host) == wanted
 
 
 def test_a_group_that_straddles_hosts_is_no_longer_inside_one() -> None:
     inside, across = (costs.exchange_traffic(method(48, m, 0.001), 1_000_000, 24) for m in (8, 16))
-    assert inside.sent == inside.messages_across == 0
+    assert inside.link_bytes == inside.messages_across == 0
     message = SLOT * wire.expected_bytes(1_000_000, 0.001)
-    assert across.sent == pytest.approx(8 * 8 * message)  # eight of it are on each host
+    assert across.link_bytes == pytest.approx(8 * 8 * message)  # eight of it are on each host
     assert across.messages_across > 0
     # 18 in 24: a host in the middle has the end of one group and the start of the next.
-    twice = costs.exchange_traffic(method(144, 18, 0.001), 1_000_000, 24).sent
-    once = costs.allgather(Span(18, 2), message).sent
+    twice = costs.exchange_traffic(method(144, 18, 0.001), 1_000_000, 24).link_bytes
+    once = allgather(Span(18, 2), message).link_bytes
     assert twice == pytest.approx(2 * once)
 
 
@@ -169,7 +169,7 @@ def test_group_sizes_are_all_divisors(workers: int) -> None:
 
 
 def test_the_time_of_traffic_is_messages_and_bytes() -> None:
-    traffic = costs.Traffic(2, 1e6, 3, 4e6)
+    traffic = Traffic(2, 1e6, 3, 4e6)
     assert traffic.seconds(NETWORK) == pytest.approx(2e-6 + 2e-4 + 6e-5 + 4e-3)
     assert traffic.times(3).seconds(NETWORK) == pytest.approx(3 * traffic.seconds(NETWORK))
 
@@ -197,7 +197,7 @@ def test_a_hybrid_step_is_the_sum_of_its_tiers() -> None:
     sums = 6 * 2e-5 + 2 * 3 / 4 * 4e6 * (1 / 1e9 + 1 / 5e9) + 250_000 * (2e-9 + 4 * 5e-10)
     assert time.filter == pytest.approx(sums / 20)
     assert time.broadcast == pytest.approx((2 * 1e-6 + 4e6 / 5e9) / 20)
-    stragglers = costs.slowest(4, 0.1) * (1 + 1 / math.sqrt(20))
+    stragglers = costs.straggler_delay(4, 0.1) * (1 + 1 / math.sqrt(20))
     assert time.stragglers == pytest.approx(time.compute * stragglers)
     assert costs.link_bytes(hybrid, 1_000_000, 4) == pytest.approx(2 * 3 / 4 * 4e6 / 20)
 
@@ -223,14 +223,14 @@ def test_what_is_not_hidden_is_what_slices_in_turn_leave(exchange: float, comput
 def test_an_overlapped_dense_exchange_is_in_rank_order() -> None:
     n = 800_000
     traffic = costs.exchange_traffic(method(16, 16, overlap=True), n, 4)
-    whole = costs.rank_order_sum(Span(16, 4), 4 * n)
-    assert traffic.sent == pytest.approx(whole.sent)
-    assert traffic.sent > costs.exchange_traffic(method(16, 16), n, 4).sent
+    whole = rank_order_sum(Span(16, 4), 4 * n)
+    assert traffic.link_bytes == pytest.approx(whole.link_bytes)
+    assert traffic.link_bytes > costs.exchange_traffic(method(16, 16), n, 4).link_bytes
     assert traffic.messages_across == costs.SLICES * whole.messages_across
 
 
 def test_an_overlapped_exchange_waits_for_looks_and_a_latency_for_each_slice() -> None:
-    assert costs.LOOK == collectives.PAUSE / 2
+    assert costs.POLL_DELAY == collectives.PAUSE / 2
     slow = msgspec.structs.replace(NETWORK, latency_across=0.1)
     [blocking, hidden] = [
         costs.step_time(COMPUTE, slow, method(16, 16, density=1e-3, overlap=overlap), **SIZES)
@@ -238,7 +238,7 @@ def test_an_overlapped_exchange_waits_for_looks_and_a_latency_for_each_slice() -
     ]
     # Two rounds across hosts and two within, for each of eight slices, but for what is hidden.
     assert blocking.exchange == pytest.approx(0.2, rel=0.01)
-    at_most = 8 * (0.2 + 4 * costs.LOOK)
+    at_most = 8 * (0.2 + 4 * costs.POLL_DELAY)
     assert hidden.exchange == pytest.approx(at_most - 7 / 8 * 2 / 3 * hidden.compute, rel=0.01)
 
 
@@ -248,9 +248,9 @@ def test_a_sharded_leader_copies_its_own_slice() -> None:
         for sharded in (False, True)
     )
     # Four groups on two hosts each: four of the eight leaders of a group share a host's link.
-    assert sharded.copied == pytest.approx(plain.copied / 8)
-    assert sharded.sent == pytest.approx(plain.sent / 2)
-    assert sharded.added == pytest.approx(plain.added / 8)
+    assert sharded.copy_bytes == pytest.approx(plain.copy_bytes / 8)
+    assert sharded.link_bytes == pytest.approx(plain.link_bytes / 2)
+    assert sharded.additions == pytest.approx(plain.additions / 8)
 
 
 @given(

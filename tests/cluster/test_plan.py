@@ -22,7 +22,15 @@ from gtcbmuf.base.provenance import processor
 from gtcbmuf.bench.figures import Figure
 from gtcbmuf.cluster import calibrate
 from gtcbmuf.cluster.costs import Method, group_sizes, link_bytes, step_time
-from gtcbmuf.cluster.plan import OFF, PERIODS, Plan, check_plan, curves, pays_until, read_cluster
+from gtcbmuf.cluster.plan import (
+    PERIODS,
+    Plan,
+    check_plan,
+    pays_until,
+    read_cluster,
+    speed_up_curves,
+)
+from gtcbmuf.cluster.plan_report import PREDICTION_ERRORS
 from gtcbmuf.cluster.profile import (
     VERSION,
     ClusterProfile,
@@ -31,7 +39,7 @@ from gtcbmuf.cluster.profile import (
     read_profile,
     write_profile,
 )
-from gtcbmuf.studies import paper, speedup_table
+from gtcbmuf.studies import measured_speed_ups, paper, speedup_table
 
 PLAN = Plan(COMPUTE, NETWORK, parameters=5_000_000, minibatch=256, density=0.001, period=50)
 
@@ -260,7 +268,7 @@ def test_the_numbers_looked_at_are_ones_that_the_hybrid_can_have(
     group_size: int | None, workers: int, most: int, counts: list[int]
 ) -> None:
     made = replace(PLAN, group_size=group_size)
-    assert made.counts(workers, most) == counts
+    assert made.worker_counts(workers, most) == counts
     from_two_groups = [number for number in counts if number >= 2 * (group_size or 2)]
     assert all(made.hybrids(number) for number in from_two_groups)
 
@@ -314,7 +322,7 @@ def test_a_calibration_is_what_a_plan_needs(tmp_path: Path) -> None:
 def test_what_is_enough_is_nearly_the_best(workers: int, density: float, period: int) -> None:
     made = replace(PLAN, density=density, period=period)
     for one in made.methods(workers).values():
-        best_period, best_density = made.enough(one)
+        best_period, best_density = made.sufficient_settings(one)
 
         def speed_up(period: int, one: Method = one) -> float:
             block_filter = one.block_filter.with_keys(period=period)
@@ -332,7 +340,7 @@ def test_no_method_is_faster_than_its_workers_and_the_wire_decides() -> None:
         for name, one in PLAN.methods(workers).items():
             assert PLAN.speed_up(one) <= workers
             assert slow.speed_up(one) < PLAN.speed_up(one), name
-    by = curves(slow, [2**power for power in range(1, 11)])
+    by = speed_up_curves(slow, [2**power for power in range(1, 11)])
     assert pays_until(by["sync-sgd"]) < pays_until(by["gtc-bmuf"])
 
 
@@ -346,7 +354,7 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
         return Figure("step", seconds, seconds, seconds, "s", facts=facts)
 
     measured = [step("sgd", 1, 0.1), step("gtc", 2, 0.125), step("bmuf", 2, 0.1, 7)]
-    speed_ups = speedup_table.speed_ups(measured, PLAN.parameters, "a processor, c0ffee")
+    speed_ups = measured_speed_ups.speed_ups_of(measured, PLAN.parameters, "a processor, c0ffee")
     found = speedup_table.speedup_rows(PLAN, speed_ups)
     by = {(row.method, row.workers): row for row in found}
     assert by["gtc", 2].measured is not None
@@ -357,7 +365,7 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
     assert {c: row.paper for c, row in by.items() if row.paper is not None} == paper.SPEED_UPS
     assert all(row.measured is None for cell, row in by.items() if cell[1] > 2)
 
-    origin = speedup_table.origin(PLAN, "a.toml")
+    origin = speedup_table.model_origin(PLAN, "a.toml")
     speedup_table.write_speedup_table(found, origin, tmp_path)
     with (tmp_path / "speedup_table.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -377,13 +385,16 @@ def test_the_speed_up_table_never_mixes_its_columns(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
     # What was measured is found again, but for another model.
-    assert speedup_table.read_measured(tmp_path / "speedup_table.csv", PLAN) == speed_ups
+    assert (
+        measured_speed_ups.read_measured_speed_ups(tmp_path / "speedup_table.csv", PLAN)
+        == speed_ups
+    )
     other = replace(PLAN, minibatch=64)
-    assert speedup_table.read_measured(tmp_path / "speedup_table.csv", other) == {}
-    assert speedup_table.read_measured(tmp_path / "none.csv", PLAN) == {}
+    assert measured_speed_ups.read_measured_speed_ups(tmp_path / "speedup_table.csv", other) == {}
+    assert measured_speed_ups.read_measured_speed_ups(tmp_path / "none.csv", PLAN) == {}
     (tmp_path / "speedup_table.csv").write_text("method,workers,measured\ngtc,2,1.6\n")
     with pytest.raises(UserError, match="no speed-up table of ours"):
-        speedup_table.read_measured(tmp_path / "speedup_table.csv", PLAN)
+        measured_speed_ups.read_measured_speed_ups(tmp_path / "speedup_table.csv", PLAN)
 
 
 HELD = ("results/plan/steps.csv", "results/plan/held-out/steps.csv")
@@ -401,7 +412,7 @@ def test_how_sure_a_plan_is_comes_from_measured_steps(path: str) -> None:
         assert {
             name: (round(np.median(errors), 2), round(np.quantile(np.abs(errors), 0.9), 2))
             for name, errors in off.items()
-        } == OFF
+        } == PREDICTION_ERRORS
     everything = np.concatenate(list(off.values()))
     page = (ROOT / "docs/plan.md").read_text()
     median, most = np.median(np.abs(everything)), np.quantile(np.abs(everything), 0.9)

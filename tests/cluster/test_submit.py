@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused_in_one_line(words: list[str], says: str) -> N
 
 def test_jobs_with_other_settings_have_other_run_directories() -> None:
     def out(*assignments: str) -> Path:
-        return slurm.job("gtc-bmuf", assignments, None, {}).out
+        return slurm.make_job("gtc-bmuf", assignments, None, {}).out
 
     assert out("train.seed=1") == out("train.seed=1")
     assert len({out(), out("exchange.tau=2"), out("corpus.path=b.h5"), out("train.seed=1")}) == 4

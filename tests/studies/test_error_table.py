@@ -12,8 +12,8 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_csv
 from gtcbmuf.studies.error_table import (
     error_rows,
+    format_error_latex,
     format_error_table,
-    format_latex,
     write_error_table,
 )
 from gtcbmuf.studies.results import Result, read_results
@@ -61,16 +61,16 @@ def test_rows_of_other_runs_stay_in_the_file(tmp_path: Path) -> None:
     table = write_error_table(new, tmp_path)
     assert "43.00" in table
     assert "44.00" not in table
-    kept = read_results(tmp_path / "error_table.csv")
-    assert kept == [*new, *RESULTS[3:]]
+    rows = read_results(tmp_path / "error_table.csv")
+    assert rows == [*new, *RESULTS[3:]]
 
 
 def test_what_rounds_to_nothing_has_no_minus() -> None:
     runs = [result("sgd", 1, 1, 40.0), result("gtc", 8, 1, 39.999), result("bmuf", 8, 1, 39.9)]
-    shown = [
+    increases = [
         line.split("|")[7].strip() for line in format_error_table(error_rows(runs)).splitlines()
     ]
-    assert shown[3:] == ["+0.0", "-0.3"]
+    assert increases[3:] == ["+0.0", "-0.3"]
 
 
 def test_what_diverged_is_said_so() -> None:
@@ -102,7 +102,7 @@ def test_markdown_and_latex_have_the_same_cells() -> None:
     assert (
         "| gtc-bmuf |      64 |      8 |     2 | 40.50 | 20.25 | +1.2 ± 2.0 |    +3.1 |" in markdown
     )
-    latex = format_latex(rows)
+    latex = format_error_latex(rows)
     assert r"gtc-bmuf & 64 & 8 & 2 & 40.50 & 20.25 & +1.2 $\pm$ 2.0 & +3.1 \\" in latex
     assert latex.startswith(r"\begin{tabular}{lrrrrrrr}")
     assert latex.count(r"\\") == 1 + len(rows)

@@ -6,81 +6,81 @@ from dataclasses import replace
 import pytest
 from support.launch import ROOT
 
-from gtcbmuf.studies import paper, speedup_table
+from gtcbmuf.studies import paper, paper_tables
 
 CELLS = tuple(paper.SPEED_UPS)
 
 
 def test_no_other_costs_fit_better() -> None:
     best = paper.fit_models()[0]
-    least = best.off(CELLS)
+    least = best.rms_error(CELLS)
     assert least < 0.1
     for name in ("compute", "link", "shared", "leader"):
         for factor in (0.98, 1.02):
             changed = replace(best, **{name: getattr(best, name) * factor})
-            assert changed.off(CELLS) >= least
+            assert changed.rms_error(CELLS) >= least
     for workers in best.group_sizes:
         for size in (2, 4, 8, 16, 32, 64):
             if size <= workers // 2:
                 changed = replace(best, group_sizes={**best.group_sizes, workers: size})
-                assert changed.off(CELLS) >= least - 1e-12
+                assert changed.rms_error(CELLS) >= least - 1e-12
 
 
 def test_costs_are_found_again_from_speed_ups_that_they_make(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     true = paper.Fit(0.9, 0.002, 4e-4, 0.005, {32: 4, 64: 8, 128: 16})
-    made = {cell: true.speed_up(cell) for cell in CELLS}
-    monkeypatch.setattr(paper, "SPEED_UPS", made)
-    found = paper.fit_models(CELLS)[0]
-    assert found.group_sizes == true.group_sizes
+    speed_ups = {cell: true.speed_up(cell) for cell in CELLS}
+    monkeypatch.setattr(paper, "SPEED_UPS", speed_ups)
+    fit = paper.fit_models(CELLS)[0]
+    assert fit.group_sizes == true.group_sizes
     for name in ("compute", "link", "shared", "leader"):
-        assert getattr(found, name) == pytest.approx(getattr(true, name), rel=1e-6)
+        assert getattr(fit, name) == pytest.approx(getattr(true, name), rel=1e-6)
 
 
 def test_a_step_is_the_sum_of_its_costs() -> None:
-    one = paper.Fit(0.5, 0.01, 0.001, 0.02, {})
-    assert one.step(64, 64) == pytest.approx(0.5 + 0.01 * 63 + 0.001 * 64 * 63)
-    assert one.step(64, 1) == pytest.approx(0.5 + 0.02 * 63)
-    assert one.step(64, 16) == pytest.approx(0.5 + 0.01 * 15 + 0.001 * 240 + 0.02 * 3)
+    fit = paper.Fit(0.5, 0.01, 0.001, 0.02, {})
+    assert fit.step(64, 64) == pytest.approx(0.5 + 0.01 * 63 + 0.001 * 64 * 63)
+    assert fit.step(64, 1) == pytest.approx(0.5 + 0.02 * 63)
+    assert fit.step(64, 16) == pytest.approx(0.5 + 0.01 * 15 + 0.001 * 240 + 0.02 * 3)
 
 
 @pytest.mark.parametrize("group_size", [2, 8, 32, 64])
 def test_each_change_of_ours_is_no_slower_than_those_before(group_size: int) -> None:
     best = paper.fit_models()[0]
-    reached = list(paper.with_ours(best, 128, group_size, 12.4).values())
-    assert reached == sorted(reached)
-    assert reached[0] == pytest.approx(128 / best.step(128, group_size))
-    same = paper.with_ours(best, 128, group_size, 32)
+    speed_ups = list(paper.improved_speed_ups(best, 128, group_size, 12.4).values())
+    assert speed_ups == sorted(speed_ups)
+    assert speed_ups[0] == pytest.approx(128 / best.step(128, group_size))
+    same = paper.improved_speed_ups(best, 128, group_size, 32)
     assert same["the paper's"] == same["with our messages"]
 
 
 def test_fits_come_in_order_and_the_first_is_within_what_is_left_without_one_cell() -> None:
-    found, others = paper.fit_models(), paper.without_one()
-    off = [one.off(CELLS) for one in found]
-    assert off == sorted(off)
-    assert len(others) == len(CELLS)
+    fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
+    errors = [fit.rms_error(CELLS) for fit in fits]
+    assert errors == sorted(errors)
+    assert len(partial_fits) == len(CELLS)
     for name in ("compute", "link", "shared", "leader"):
-        values = [getattr(one, name) for one in others]
-        assert min(values) <= getattr(found[0], name) <= max(values)
+        values = [getattr(fit, name) for fit in partial_fits]
+        assert min(values) <= getattr(fits[0], name) <= max(values)
 
 
 def test_beyond_the_paper_the_hybrid_has_the_group_size_that_is_best() -> None:
-    one = paper.Fit(0.9, 0.002, 4e-4, 0.005, {})
-    reached = paper.beyond(one, 100, bits=16)
-    assert reached["gtc"] == pytest.approx(100 / one.step(100, 100))
-    assert reached["bmuf"] == pytest.approx(100 / one.step(100, 1))
+    fit = paper.Fit(0.9, 0.002, 4e-4, 0.005, {})
+    speed_ups = paper.extrapolate(fit, 100, bits=16)
+    assert speed_ups["gtc"] == pytest.approx(100 / fit.step(100, 100))
+    assert speed_ups["bmuf"] == pytest.approx(100 / fit.step(100, 1))
     sizes = (2, 4, 5, 10, 20, 25, 50)
-    assert reached["gtc-bmuf"] == pytest.approx(max(100 / one.step(100, m) for m in sizes))
-    half = [0.9 + one.exchange(m) / 2 + 0.005 * (100 / m - 1) for m in sizes]
-    assert reached["with our messages"] == pytest.approx(100 / min(half))
-    parts = [0.9 + one.exchange(m) / 2 + 0.01 * (1 - m / 100) for m in sizes]
-    assert reached["and sums in parts"] == pytest.approx(100 / min(parts))
+    assert speed_ups["gtc-bmuf"] == pytest.approx(max(100 / fit.step(100, m) for m in sizes))
+    half = [0.9 + fit.exchange(m) / 2 + 0.005 * (100 / m - 1) for m in sizes]
+    assert speed_ups["with our messages"] == pytest.approx(100 / min(half))
+    parts = [0.9 + fit.exchange(m) / 2 + 0.01 * (1 - m / 100) for m in sizes]
+    assert speed_ups["and sums in parts"] == pytest.approx(100 / min(parts))
 
 
 def test_the_page_shows_the_fit() -> None:
     page = (ROOT / "docs/plan.md").read_text()
-    [shown] = re.findall(
+    [tables] = re.findall(
         r"<!-- paper's cluster -->\n(.*?)\n<!-- end of paper's cluster -->", page, re.DOTALL
     )
-    assert shown == speedup_table.format_paper_fit()
+    assert tables == paper_tables.format_paper_fit()

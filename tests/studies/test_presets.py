@@ -1,4 +1,4 @@
-"""What a study consists of: which runs a preset wants, and what is refused in one."""
+"""Presets: the runs of each study, and the faults that are refused."""
 
 import math
 from itertools import islice, pairwise
@@ -13,40 +13,35 @@ from support.studies import PRESET
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.data.synth.presets import PRESETS
-from gtcbmuf.studies import study_tables
-from gtcbmuf.studies.presets import (
-    RunSpec,
-    Synthesis,
-    error_table_runs,
-    preset_names,
-    read_preset,
-    tuning_runs,
-)
+from gtcbmuf.studies.preset_files import read_preset
+from gtcbmuf.studies.presets import RunSpec, error_table_runs, preset_names, tuning_runs
 from gtcbmuf.studies.results import read_results
+from gtcbmuf.studies.settings_tables import format_tuning
+from gtcbmuf.studies.synthesis import Synthesis
 
 
 def test_tuning_tries_every_setting_once() -> None:
-    jobs = tuning_runs(PRESET)
-    assert [(job.method, job.workers, job.seed, job.assignments[-1]) for job in jobs] == [
+    runs = tuning_runs(PRESET)
+    assert [(run.method, run.workers, run.seed, run.assignments[-1]) for run in runs] == [
         ("sgd", 1, 0, "train.learning_rate=1e-3"),
         ("sgd", 1, 0, "train.learning_rate=2e-3"),
         ("gtc", 8, 0, "exchange.tau=1"),
         ("bmuf", 8, 0, "block_filter.period=5"),
     ]
-    assert all(job.config.train.epochs == 1 for job in jobs)
+    assert all(run.config.train.epochs == 1 for run in runs)
 
 
 def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
-    jobs = error_table_runs(PRESET)
-    cells = [(job.method, job.seed, job.assignments[-1]) for job in jobs]
+    runs = error_table_runs(PRESET)
+    cells = [(run.method, run.seed, run.assignments[-1]) for run in runs]
     assert cells == [
         ("sgd", 1, "train.learning_rate=2e-3"),
         ("gtc", 1, "exchange.tau=1"),
         ("sgd", 2, "train.learning_rate=2e-3"),
         ("sgd", 3, "train.learning_rate=2e-3"),
     ]
-    assert all(job.config.train.epochs == 3 for job in jobs)
-    assert [job.seed for job in error_table_runs(PRESET, [5, 6])] == [5, 6, 5, 6]
+    assert all(run.config.train.epochs == 3 for run in runs)
+    assert [run.seed for run in error_table_runs(PRESET, [5, 6])] == [5, 6, 5, 6]
 
 
 def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
@@ -60,17 +55,17 @@ def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name: str) -> None:
-    chosen = read_preset(name)
-    tried = {(cell.method, cell.workers): len(cell.tried) for cell in chosen.cells}
+    preset = read_preset(name)
+    tried = {(cell.method, cell.workers): len(cell.tried) for cell in preset.cells}
     assert tried["sgd", 1] == max(tried.values())  # what all are held against
     folder = ROOT / "results" / name
     tuned, published = (read_results(folder / f"{name}.csv") for name in ("tuning", "error_table"))
-    assert (folder / "tuning.md").read_text().rstrip() == study_tables.format_tuning(chosen, tuned)
-    jobs = iter(tuning_runs(chosen))
-    for cell in chosen.cells:
+    assert (folder / "tuning.md").read_text().rstrip() == format_tuning(preset, tuned)
+    runs = iter(tuning_runs(preset))
+    for cell in preset.cells:
         rows = [
-            next((row for row in tuned if job.made(row)), None)
-            for job in islice(jobs, len(cell.tried))
+            next((row for row in tuned if run.matches(row)), None)
+            for run in islice(runs, len(cell.tried))
         ]
         diverged = sum(row is not None and math.isnan(row.fer_valid) for row in rows)
         if cell.workers > 1:  # the same effort for each; what diverged may be made up for
@@ -230,20 +225,20 @@ def test_a_preset_that_there_is_not(which: str, says: str) -> None:
 
 
 def test_what_is_to_be_made_makes_other_runs(tmp_path: Path) -> None:
-    def jobs(corpus: str) -> list[str]:
+    def names(corpus: str) -> list[str]:
         text = OWN.format(corpus="", chosen="").replace('corpus = ""', f"corpus = {corpus}")
         (tmp_path / "mine.toml").write_text(text)
-        return [job.name for job in tuning_runs(read_preset(str(tmp_path / "mine.toml")))]
+        return [run.name for run in tuning_runs(read_preset(str(tmp_path / "mine.toml")))]
 
-    one = jobs('{preset = "tiny", hours = 0.1}')
-    assert one == jobs('{hours = 0.1, preset = "tiny", seed = 0}')
+    one = names('{preset = "tiny", hours = 0.1}')
+    assert one == names('{hours = 0.1, preset = "tiny", seed = 0}')
     others = ('{preset = "tiny", hours = 0.2}', '{preset = "tiny", hours = 0.1, seed = 1}')
-    assert len({one[0], *(jobs(other)[0] for other in others)}) == 3
+    assert len({one[0], *(names(other)[0] for other in others)}) == 3
 
 
 @pytest.mark.parametrize("name", ["corpus/a.h5", "2.5", "true", " a.h5", "1 #x.h5", 'a\'b="c".h5'])
 def test_any_path_of_a_corpus_reaches_the_run(name: str) -> None:
-    words = RunSpec("sgd", 1, 3, ()).words(Path(name), Path("out"))
+    words = RunSpec("sgd", 1, 3, ()).arguments(Path(name), Path("out"))
     assignments = [value for word, value in pairwise(words) if word == "--set"]
     assert load_config("sgd", assignments).corpus.path == name
 

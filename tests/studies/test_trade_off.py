@@ -17,55 +17,63 @@ from gtcbmuf.base.files import write_csv
 from gtcbmuf.cluster.costs import Method
 from gtcbmuf.cluster.plan import Plan
 from gtcbmuf.methods.gtc import GTCSpec
-from gtcbmuf.studies.presets import error_table_runs, read_preset
+from gtcbmuf.studies.preset_files import read_preset
+from gtcbmuf.studies.presets import error_table_runs
 from gtcbmuf.studies.results import read_results
-from gtcbmuf.studies.trade_off import frame_of, method_of, reproduce_trade_off, speed_up
+from gtcbmuf.studies.trade_off import (
+    frame_sizes,
+    method_of,
+    model_speed_up,
+    reproduce_trade_off,
+)
 
 
 def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
-    runs = read_results(ROOT / "results/quick/error_table.csv")
+    results = read_results(ROOT / "results/quick/error_table.csv")
     quick = read_preset("quick")
-    made = {
-        (run.method, run.workers): (job, run.density)
-        for job in error_table_runs(quick)
-        for run in runs
-        if job.made(run)
+    runs = {
+        (run.method, run.workers): (run, result.density)
+        for run in error_table_runs(quick)
+        for result in results
+        if run.matches(result)
     }
-    by = {cell: method_of(*of) for cell, of in made.items()}
-    assert by["sgd", 1] == Method(1, 1)
-    assert by["sync-sgd", 32] == method(32, 32)
-    hybrid = next(run for run in runs if (run.method, run.workers) == ("gtc-bmuf", 32))
+    methods = {cell: method_of(*run) for cell, run in runs.items()}
+    assert methods["sgd", 1] == Method(1, 1)
+    assert methods["sync-sgd", 32] == method(32, 32)
+    hybrid = next(row for row in results if (row.method, row.workers) == ("gtc-bmuf", 32))
     period = int(hybrid.command.partition("block_filter.period=")[2].split()[0])
-    ours = by["gtc-bmuf", 32]
+    ours = methods["gtc-bmuf", 32]
     assert (ours.workers, ours.group_size) == (32, 32 // hybrid.groups)
     assert isinstance(ours.exchange, GTCSpec)
     assert (ours.exchange.density, ours.block_filter.period) == (hybrid.density, period)
-    assert not by["bmuf", 8].exchange.compresses
-    assert by["bmuf", 8].group_size == 1
+    assert not methods["bmuf", 8].exchange.compresses
+    assert methods["bmuf", 8].group_size == 1
     # The model and the minibatch are the run's own, and so are density and period.
     minibatch = int(hybrid.command.partition("train.minibatch=")[2].split()[0])
     parameters = Architecture((440, 256, 256, 147), "relu").parameters
-    its = Plan(COMPUTE, NETWORK, parameters, minibatch, density=0.5, period=1)
-    cluster, frame = (COMPUTE, NETWORK), frame_of(quick)
-    job, density = made["gtc-bmuf", 32]
-    assert speed_up(*cluster, job, density, *frame) == its.speed_up(by["gtc-bmuf", 32])
-    wider = replace(job, assignments=(*job.assignments, "model.hidden=[99]"))
-    its = replace(its, parameters=Architecture((440, 99, 147), "relu").parameters)
-    assert speed_up(*cluster, wider, density, *frame) == its.speed_up(by["gtc-bmuf", 32])
+    plan = Plan(COMPUTE, NETWORK, parameters, minibatch, density=0.5, period=1)
+    cluster, frame = (COMPUTE, NETWORK), frame_sizes(quick)
+    run, density = runs["gtc-bmuf", 32]
+    assert model_speed_up(*cluster, run, density, *frame) == plan.speed_up(methods["gtc-bmuf", 32])
+    wider = replace(run, assignments=(*run.assignments, "model.hidden=[99]"))
+    plan = replace(plan, parameters=Architecture((440, 99, 147), "relu").parameters)
+    assert model_speed_up(*cluster, wider, density, *frame) == plan.speed_up(
+        methods["gtc-bmuf", 32]
+    )
 
     write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
-    own = replace(quick, source=None, corpus=tmp_path / "corpus.h5")
-    assert frame_of(own) == (8, 12)
+    own = replace(quick, synthesis=None, corpus=tmp_path / "corpus.h5")
+    assert frame_sizes(own) == (8, 12)
 
 
 def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = read_preset("quick")
-    runs = read_results(ROOT / "results/quick/error_table.csv")
-    for number, run in enumerate(runs):
-        if (run.method, run.workers) == ("sync-sgd", 32):
-            runs[number] = msgspec.structs.replace(run, fer_test=math.nan)
-    stale = msgspec.structs.replace(runs[0], config="0" * 16, fer_test=1.0)  # of no job
-    lines = [msgspec.structs.asdict(run) for run in (stale, *runs, runs[-1])]
+    results = read_results(ROOT / "results/quick/error_table.csv")
+    for number, result in enumerate(results):
+        if (result.method, result.workers) == ("sync-sgd", 32):
+            results[number] = msgspec.structs.replace(result, fer_test=math.nan)
+    stale = msgspec.structs.replace(results[0], config="0" * 16, fer_test=1.0)  # of no run
+    lines = [msgspec.structs.asdict(result) for result in (stale, *results, results[-1])]
     write_csv(tmp_path / "error_table.csv", lines)
     reproduce_trade_off(quick, COMPUTE, NETWORK, "a.toml", tmp_path)
 
@@ -73,13 +81,13 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
         rows = {(row["method"], int(row["workers"])): row for row in csv.DictReader(file)}
     assert len(rows) == 12
     sgd, hybrid = (
-        next(run for run in runs if (run.method, run.workers) == cell)
+        next(one for one in results if (one.method, one.workers) == cell)
         for cell in (("sgd", 1), ("gtc-bmuf", 32))
     )
-    row, frame = rows["gtc-bmuf", 32], frame_of(quick)
-    job = next(job for job in error_table_runs(quick) if job.made(hybrid))
+    row, frame = rows["gtc-bmuf", 32], frame_sizes(quick)
+    run = next(run for run in error_table_runs(quick) if run.matches(hybrid))
     assert float(row["increase"]) == pytest.approx(100 * (hybrid.fer_test / sgd.fer_test - 1))
-    assert float(row["speed_up"]) == speed_up(COMPUTE, NETWORK, job, hybrid.density, *frame)
+    assert float(row["speed_up"]) == model_speed_up(COMPUTE, NETWORK, run, hybrid.density, *frame)
     assert (row["groups"], row["cluster"]) == ("4", "a.toml")
     assert math.isnan(float(rows["sync-sgd", 32]["increase"]))
     table = (tmp_path / "trade_off.md").read_text().rstrip()
@@ -92,7 +100,7 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_with_sgd_alone_there_is_no_trade_off(tmp_path: Path) -> None:
     quick = read_preset("quick")
-    runs = read_results(ROOT / "results/quick/error_table.csv")[:1]
-    write_csv(tmp_path / "error_table.csv", [msgspec.structs.asdict(run) for run in runs])
+    results = read_results(ROOT / "results/quick/error_table.csv")[:1]
+    write_csv(tmp_path / "error_table.csv", [msgspec.structs.asdict(row) for row in results])
     with pytest.raises(UserError, match="no run of sgd and another method of this preset in it"):
         reproduce_trade_off(quick, COMPUTE, NETWORK, "a.toml", tmp_path)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from gtcbmuf.studies.presets import Cell, Preset, Synthesis
+from gtcbmuf.studies.presets import Cell, Preset
 from gtcbmuf.studies.results import Result
+from gtcbmuf.studies.synthesis import Synthesis
 
 PRESET = Preset(
     name="small",
     corpus=Path("corpus/small.h5"),
-    source=Synthesis("tiny", 0.1),
+    synthesis=Synthesis("tiny", 0.1),
     digest="",
     common=["train.epochs=3"],
     tuning=["train.epochs=1"],

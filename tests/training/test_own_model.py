@@ -1,60 +1,25 @@
 """Somebody's own network, through `import gtcbmuf` alone: trained, resumed, scored."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from support.corpora import write_corpus
-from support.launch import gtcbmuf, mpirun
+from support.launch import ROOT, mpirun
+from support.launch import gtcbmuf as command_line
 
-import gtcbmuf as face
-
-SCRIPT = '''
-import sys
-import numpy as np
 import gtcbmuf
 
 
-class Softmax:
-    """Softmax regression: one layer, no bias."""
-
-    context = 1
-
-    def __init__(self, feature_dim, targets, capacity):
-        self.shapes = [(3 * feature_dim, targets)]
-        self.parameters = 3 * feature_dim * targets
-        self.gradient = np.zeros(self.parameters, np.float32)
-
-    def initial(self, stream):
-        return stream.normal(0, 0.1, self.parameters).astype(np.float32)
-
-    def scores(self, vector, inputs):
-        return inputs @ vector.reshape(self.shapes[0])
-
-    def backward(self, vector, inputs, targets, ready=lambda first: None):
-        scores = self.scores(vector, inputs)
-        scores -= scores.max(axis=1, keepdims=True, initial=-np.inf)
-        posteriors = np.exp(scores)
-        posteriors /= posteriors.sum(axis=1, keepdims=True)
-        rows = np.arange(len(inputs))
-        loss = -float(np.log(posteriors[rows, targets]).sum())
-        posteriors[rows, targets] -= 1
-        self.gradient[:] = (inputs.T @ posteriors).ravel()
-        ready(0)
-        return loss
-
-
-epochs, corpus, out, *resume = sys.argv[1:]
-settings = [f"corpus.path={corpus}", f"train.epochs={epochs}", "topology.group_size=2"]
-settings += ["exchange.tau=0.5", "train.learning_rate=2e-3", "train.checkpoint_every=10 steps"]
-with gtcbmuf.job() as world:
-    summary = gtcbmuf.train(
-        "gtc-bmuf", settings, out, world=world, build=Softmax, resume=bool(resume)
+def example(corpus: Path, out: Path) -> str:
+    """That of docs/own-model.md, on another corpus, in a smaller run."""
+    page = (ROOT / "docs/own-model.md").read_text()
+    [_, text] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    text = text.replace("corpus/quickstart.h5", str(corpus)).replace("runs/softmax", str(out))
+    return str(text).replace(
+        '"exchange.tau=1"', '"exchange.tau=1", "train.epochs=3", "train.checkpoint_every=10 steps"'
     )
-    result = gtcbmuf.score(world, out + "/model.h5", corpus, build=Softmax)
-    if world.rank == 0:
-        print("RESULT", summary["parameters"], summary["fer_test"], result.total.fer)
-'''
 
 
 @pytest.fixture(scope="module")
@@ -66,25 +31,55 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_of_ones_own_is_trained_and_scored(corpus: Path, tmp_path: Path) -> None:
     script, out = tmp_path / "softmax.py", tmp_path / "run"
-    script.write_text(SCRIPT)
-    done = mpirun(4, sys.executable, script, "3", corpus, out)
+    script.write_text(example(corpus, out))
+    done = mpirun(4, sys.executable, script)
     assert done.returncode == 0, done.stderr
-    [result] = [line.split()[1:] for line in done.stdout.splitlines() if line[:6] == "RESULT"]
-    assert int(result[0]) == 3 * 8 * 12
-    assert float(result[1]) == float(result[2]) < 60  # chance is about 92
+    summary = gtcbmuf.read_run(out).summary
+    assert (summary["method"], summary["parameters"]) == ("gtc-bmuf", 3 * 8 * 12)
+    assert summary["fer_test"] < 60  # chance is about 92
+    assert f"FER {summary['fer_test']:.2f} %, 95 % interval" in done.stdout
 
-    saved = face.load_model(out / "model.h5")
+    saved = gtcbmuf.load_model(out / "model.h5")
     assert (saved.network, saved.feature_dim, saved.context) == ("Softmax", 8, 1)
-    with pytest.raises(face.UserError, match="the model is a Softmax, which this package does"):
+    with pytest.raises(gtcbmuf.UserError, match="the model is a Softmax, which this package does"):
         saved.build(1)
-    done = gtcbmuf("score", out / "model.h5", corpus)
+    done = command_line("score", out / "model.h5", corpus)
     assert done.returncode == 2
     assert "load it from Python, and give the function that builds it" in done.stderr
 
-    again = mpirun(4, sys.executable, script, "3", corpus, out, "--resume")
+    again = mpirun(4, sys.executable, script)
+    assert again.returncode == 0, again.stderr
     assert "this run is finished already" in again.stdout
-    assert again.stdout.splitlines()[-1] == done_line(result)
 
 
-def done_line(result: list[str]) -> str:
-    return " ".join(["RESULT", *result])
+def test_a_network_of_ones_own_goes_on_from_its_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    """An error ends it in the second epoch; resumed, it has the undisturbed run's bits."""
+    text = example(corpus, tmp_path / "whole")
+    (tmp_path / "whole.py").write_text(text)
+    assert mpirun(4, sys.executable, tmp_path / "whole.py").returncode == 0
+
+    stopping = text.replace(str(tmp_path / "whole"), str(tmp_path / "part")).replace(
+        "        self.gradient[:] =",
+        "        self.calls = getattr(self, 'calls', 0) + 1\n"
+        "        assert self.calls < 20\n"
+        "        self.gradient[:] =",
+    )
+    (tmp_path / "part.py").write_text(stopping)
+    done = mpirun(4, sys.executable, tmp_path / "part.py")
+    assert done.returncode != 0
+    assert not (tmp_path / "part/summary.json").exists()
+    other = ("train", "gtc-bmuf", "--out", tmp_path / "part", "--resume")
+    words = [f"corpus.path={corpus}", "topology.group_size=2", "exchange.tau=1", "train.epochs=3"]
+    words.append("train.checkpoint_every=10 steps")
+    settings = [word for one in words for word in ("--set", one)]
+    refused = command_line(*other, *settings, ranks=4)
+    assert refused.returncode == 2
+    assert "was written with network = Softmax, and this job has the MLP" in refused.stderr
+
+    resuming = text.replace(str(tmp_path / "whole"), str(tmp_path / "part"))
+    (tmp_path / "part.py").write_text(resuming)
+    done = mpirun(4, sys.executable, tmp_path / "part.py")
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    runs = [gtcbmuf.read_run(tmp_path / name).summary for name in ("whole", "part")]
+    assert runs[0]["weights_sha256"] == runs[1]["weights_sha256"]

@@ -1,4 +1,4 @@
-"""`gtcbmuf corpus`: one file a subcommand."""
+"""`gtcbmuf corpus`: one file per subcommand."""
 
 from gtcbmuf.cli.common import Commands
 from gtcbmuf.cli.corpus import import_audio, import_kaldi, info, synth, verify

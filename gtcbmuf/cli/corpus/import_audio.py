@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Import."""
+    """Import recordings."""
     from gtcbmuf.data.importing.audio import import_audio
 
     print(

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Import."""
+    """Import features and alignments."""
     from gtcbmuf.data.importing.kaldi import import_kaldi
 
     print(

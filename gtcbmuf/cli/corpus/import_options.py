@@ -1,11 +1,15 @@
-"""Options that both imports have."""
+"""Options that both import commands share."""
 
 import argparse
 from typing import Any
 
 
 def add_import_options(parser: argparse.ArgumentParser) -> Any:
-    """Add them; return a group for options that `--normalise` excludes."""
+    """Add the shared options.
+
+    Returns:
+        The group of `--normalise`, for options that exclude it.
+    """
     for split in ("valid", "test"):
         parser.add_argument(
             f"--{split}",
@@ -20,11 +24,11 @@ def add_import_options(parser: argparse.ArgumentParser) -> Any:
         metavar="SHARE",
         help="of the utterances, that may be left out (default 0.05)",
     )
-    mean_of = parser.add_mutually_exclusive_group()
-    mean_of.add_argument(
+    normalisation = parser.add_mutually_exclusive_group()
+    normalisation.add_argument(
         "--normalise",
         default="speaker",
         metavar="OVER",
         help="speaker (default), utterance or none: where mean and variance are taken",
     )
-    return mean_of
+    return normalisation

@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Make the corpus."""
+    """Synthesise the corpus."""
     from gtcbmuf.data.synth.presets import PRESETS
     from gtcbmuf.data.synth.synthesis import synthesise
 

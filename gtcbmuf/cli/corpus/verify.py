@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Check every byte."""
+    """Check the corpus for damage."""
     from gtcbmuf.data.corpus import find_damage
 
     damage = find_damage(arguments.corpus)

@@ -1,4 +1,4 @@
-"""Markdown tables of the studies tuning and choices."""
+"""Markdown tables that compare settings: those of the studies tuning and choices."""
 
 import math
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from gtcbmuf.studies.presets import Preset, tuning_runs_of
 from gtcbmuf.studies.results import Result
 
 
-def format_choices(chosen: Preset, found: Sequence[Result]) -> str:
-    """A Markdown table of the choices that have results: valid FERs, and against the first.
+def format_choices(preset: Preset, results: Sequence[Result]) -> str:
+    """Return a Markdown table of the choices with results, each compared with its cell's first.
 
-    The first of a cell is shown with all its settings, the others with what they have instead.
+    The first row of a cell names all its settings. The other rows name what differs from it.
     """
     rows = []
-    for cell in chosen.choices:
-        jobs = [chosen.job(cell, settings) for settings in cell.tried]
-        rates = [[result.fer_valid for result in found if job.made(result)] for job in jobs]
+    for cell in preset.choices:
+        runs = [preset.run_spec(cell, settings) for settings in cell.tried]
+        rates = [[result.fer_valid for result in results if run.matches(result)] for run in runs]
         for settings, errors in zip(cell.tried, rates, strict=True):
             if not errors:
                 continue
             deviation, first = deviation_of(errors), mean(rates[0] or [0])
-            different = [word for word in settings if word not in cell.tried[0]]
+            differences = [setting for setting in settings if setting not in cell.tried[0]]
             rows.append(
                 [
-                    ", ".join(different or settings),
+                    ", ".join(differences or settings),
                     cell.name,
                     str(len(errors)),
                     f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
@@ -36,19 +36,19 @@ def format_choices(chosen: Preset, found: Sequence[Result]) -> str:
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
 
 
-def format_tuning(chosen: Preset, found: Sequence[Result]) -> str:
-    """A Markdown table of the settings that have results: valid FERs, and the best of a cell."""
+def format_tuning(preset: Preset, results: Sequence[Result]) -> str:
+    """Return a Markdown table of the settings with results; it marks the best of each cell."""
     rows = []
-    for cell in chosen.cells:
+    for cell in preset.cells:
         rates = {
             number: result.fer_valid
-            for number, job in enumerate(tuning_runs_of(chosen, cell))
-            for result in found
-            if job.made(result)
+            for number, run in enumerate(tuning_runs_of(preset, cell))
+            for result in results
+            if run.matches(result)
         }
         best = min((rate for rate in rates.values() if not math.isnan(rate)), default=math.nan)
         for number, rate in rates.items():
-            shown = "diverged" if math.isnan(rate) else f"{rate:.2f}"
+            error = "diverged" if math.isnan(rate) else f"{rate:.2f}"
             mark = "best" if rate == best else ""
-            rows.append([", ".join(cell.tried[number]), cell.name, str(number), shown, mark])
+            rows.append([", ".join(cell.tried[number]), cell.name, str(number), error, mark])
     return markdown(("settings", "cell", "number", "valid FER %", ""), rows)

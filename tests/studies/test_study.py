@@ -1,4 +1,4 @@
-"""Studies: which runs they want, that none is done twice, and that they can be interrupted."""
+"""Studies: no run is repeated, a signal interrupts them, and the same command goes on."""
 
 import json
 import math
@@ -17,9 +17,12 @@ from support.studies import PRESET, result
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.corpus import open_corpus
-from gtcbmuf.studies import runner, study_tables
-from gtcbmuf.studies.presets import RunSpec, Synthesis, choices_runs
+from gtcbmuf.studies.presets import RunSpec, choices_runs
 from gtcbmuf.studies.results import read_results
+from gtcbmuf.studies.settings_tables import format_choices
+from gtcbmuf.studies.study import Study
+from gtcbmuf.studies.synthesis import Synthesis
+from gtcbmuf.training.outcome import Outcome, write_outcome
 
 STUDYING = ROOT / "tests/support/studying.py"
 
@@ -66,27 +69,44 @@ def test_what_failed_is_tried_again_and_what_is_done_is_not(corpus: Path, tmp_pa
 
 def test_a_place_that_cannot_be_written_to(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    jobs = [RunSpec("sgd", 1, 0, ("train.epochs=1",))]
-    study = runner.Study(jobs, corpus, tmp_path / "file" / "runs", tmp_path / "results.csv")
+    runs = [RunSpec("sgd", 1, 0, ("train.epochs=1",))]
+    study = Study(runs, corpus, tmp_path / "file" / "runs", tmp_path / "results.csv")
     with pytest.raises(UserError, match=r"\.log: cannot be written: "):
         study.run()
 
 
 def test_a_corpus_that_changed_while_a_study_ran(corpus: Path, tmp_path: Path) -> None:
-    jobs, places = (
+    runs, places = (
         [RunSpec("sgd", 1, 0, ("train.epochs=1",))],
         (tmp_path / "runs", tmp_path / "r.csv"),
     )
-    runner.Study(jobs, corpus, *places, digest=open_corpus(corpus).digest).run()
+    Study(runs, corpus, *places, digest=open_corpus(corpus).digest).run()
     (tmp_path / "r.csv").unlink()
     with pytest.raises(UserError, match=r"runs/sgd-1-\w*-seed0: was trained on another corpus"):
-        runner.Study(jobs, corpus, *places, digest="of another").run()
+        Study(runs, corpus, *places, digest="of another").run()
+
+
+def test_the_outcome_of_a_run_decides_and_not_its_log(corpus: Path, tmp_path: Path) -> None:
+    logged, diverged = (RunSpec("sgd", 1, seed, ()) for seed in (0, 1))
+    folder = tmp_path / "runs"
+    for spec in (logged, diverged):
+        out = folder / spec.name
+        out.mkdir(parents=True)
+        (out / "environment.json").write_text('{"commit": "c0ffee", "dirty": false}')
+    (folder / f"{logged.name}.log").write_text("gtcbmuf: training diverged at step 3\n")
+    write_outcome(folder / diverged.name, Outcome("diverged", 12.34, "training diverged"))
+    study = Study([logged, diverged], corpus, folder, tmp_path / "results.csv")
+    study.collect()
+    [row] = study.results()
+    assert (row.seed, row.seconds, row.steps) == (1, 12.3, 0)
+    assert math.isnan(row.fer_valid)
+    assert study.pending_runs() == [logged]
 
 
 def test_a_corpus_that_was_made_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "corpus.h5"
     write_corpus(path)
-    study = runner.Study([], path, tmp_path, tmp_path / "r.csv", source=Synthesis("tiny", 0.2))
+    study = Study([], path, tmp_path, tmp_path / "r.csv", synthesis=Synthesis("tiny", 0.2))
     for do in (study.run, lambda: study.submit("name")):
         with pytest.raises(UserError, match=r"corpus.h5: was made with hours = None, and the pre"):
             do()
@@ -177,27 +197,25 @@ def processes(log: Path) -> list[str]:
 
 
 def test_choices_are_compared_with_the_first() -> None:
-    jobs = choices_runs(PRESET)
-    found = [
-        result("gtc", 8, seed, fer, config=job.fingerprint)
-        for job, fers in zip(jobs, ([40.0], [42.0, 44.0]), strict=True)
+    runs = choices_runs(PRESET)
+    results = [
+        result("gtc", 8, seed, fer, config=run.fingerprint)
+        for run, fers in zip(runs, ([40.0], [42.0, 44.0]), strict=True)
         for seed, fer in enumerate(fers)
     ]
-    lines = study_tables.format_choices(PRESET, found).splitlines()[2:]
+    lines = format_choices(PRESET, results).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells == [
         ["exchange.tau=1", "gtc 8", "1", "41.00", "+0.0"],
         ["train.momentum=0.5", "gtc 8", "2", "44.00 ± 1.41", "+7.3"],
     ]
-    assert len(study_tables.format_choices(PRESET, []).splitlines()) == 2
-    [_, _, alone] = study_tables.format_choices(PRESET, found[1:]).splitlines()
+    assert len(format_choices(PRESET, []).splitlines()) == 2
+    [_, _, alone] = format_choices(PRESET, results[1:]).splitlines()
     assert alone.split("|")[1:-1][-1].strip() == ""  # the first has no result yet
-    found[2] = result("gtc", 8, 1, math.nan, config=jobs[1].fingerprint)
-    assert "±" not in study_tables.format_choices(PRESET, found)
-    found[0] = result("gtc", 8, 0, -1, config=jobs[0].fingerprint)  # a valid FER of 0
-    assert (
-        study_tables.format_choices(PRESET, found[:1]).splitlines()[-1].split("|")[-2].strip() == ""
-    )
+    results[2] = result("gtc", 8, 1, math.nan, config=runs[1].fingerprint)
+    assert "±" not in format_choices(PRESET, results)
+    results[0] = result("gtc", 8, 0, -1, config=runs[0].fingerprint)  # a valid FER of 0
+    assert format_choices(PRESET, results[:1]).splitlines()[-1].split("|")[-2].strip() == ""
 
 
 @pytest.mark.parametrize(

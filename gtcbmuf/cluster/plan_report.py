@@ -1,0 +1,146 @@
+"""The text and the picture of a plan: tables of methods and speed-ups, caveats, curves."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.plotting import picture
+from gtcbmuf.base.tables import markdown
+from gtcbmuf.cluster.costs import Method, link_bytes
+from gtcbmuf.cluster.plan import Plan, pays_until, speed_up_curves
+
+#: Errors of predicted steps, as shares of the measured steps: the median, and the 90th percentile
+#: of the absolute error. The steps are those of results/plan/held-out/steps.csv, which
+#: scripts/hold-costs measured for the model in its present form.
+PREDICTION_ERRORS = {
+    "sync-sgd": (-0.09, 0.18),
+    "gtc": (-0.22, 0.42),
+    "bmuf": (-0.1, 0.18),
+    "gtc-bmuf": (-0.15, 0.23),
+}
+_HELD_OUT_STEPS = "2 to 8 workers on 2 to 4 emulated hosts"
+_FRAMES_PER_HOUR = 360_000
+
+
+def format_methods(plan: Plan, workers: int, speech: float) -> str:
+    """Format a table of every method at a number of workers, as Markdown.
+
+    Args:
+        plan: the plan.
+        workers: N.
+        speech: hours of training speech, over all epochs.
+    """
+    frames = speech * _FRAMES_PER_HOUR
+    methods = [
+        Method(1, 1),
+        *plan.single_tier_methods(workers).values(),
+        *plan.hybrids(workers),
+    ]
+    rows = []
+    for method in methods:
+        seconds, hosts = plan.step(method).sum, plan.host_count(method.workers)
+        hours = frames / (method.workers * plan.minibatch) * seconds / 3600
+        link_load = link_bytes(method, plan.parameters, plan.network.workers_per_host)
+        period, density = plan.sufficient_settings(method)
+        rows.append(
+            (
+                method.name,
+                str(method.workers),
+                str(method.group_size),
+                f"{seconds * 1e3:.3g}",
+                _speed_up_cell(plan, method),
+                f"{link_load / 1e6:.3g}",
+                f"{hours:.3g}",
+                f"{hours * hosts:.3g}",
+                "" if period is None else str(period),
+                "" if density is None else f"{density:g}",
+            )
+        )
+    headers = ("method", "workers", "group", "step ms", "speed-up", "MB a link and step")
+    return markdown((*headers, "hours", "node-hours", "period", "density"), rows)
+
+
+def format_speed_ups(plan: Plan, numbers: Sequence[int]) -> str:
+    """Format a table of speed-ups and of the last number of workers that pays, as Markdown.
+
+    Args:
+        plan: the plan.
+        numbers: numbers of workers.
+    """
+    methods_by_workers = {number: plan.methods(number) for number in numbers}
+    names = list(dict.fromkeys(name for methods in methods_by_workers.values() for name in methods))
+    hybrids = [name for name in names if name not in plan.single_tier_methods(2)]
+    rows = []
+    for number, methods in methods_by_workers.items():
+        cells = (_speed_up_cell(plan, methods[name]) if name in methods else "" for name in names)
+        sizes = (str(methods[name].group_size) if name in methods else "" for name in hybrids)
+        rows.append((str(number), *cells, *sizes))
+    limits = [str(pays_until(curve)) for curve in speed_up_curves(plan, numbers).values()]
+    rows.append(("pays until", *limits, *("" for _ in hybrids)))
+    return markdown(("workers", *names, *("groups of" for _ in hybrids)), rows)
+
+
+def _speed_up_cell(plan: Plan, method: Method) -> str:
+    """A speed-up; with overlap, the speed-up without overlap follows in brackets."""
+    cell = f"{plan.speed_up(method):.3g}"
+    if not method.exchange.overlaps:
+        return cell
+    blocking = replace(method, exchange=method.exchange.with_keys(overlap=False))
+    return f"{cell} ({plan.speed_up(blocking):.3g})"
+
+
+def format_caveats(plan: Plan, workers: int) -> str:
+    """Format what a plan assumes and how accurate it is, one caveat per line.
+
+    Args:
+        plan: the plan.
+        workers: N.
+    """
+    errors = (
+        f"{name} {median:+.0%} ({size:.0%})" for name, (median, size) in PREDICTION_ERRORS.items()
+    )
+    beyond = "" if workers <= 8 else f"; {workers} workers are far beyond that"
+    lines = [
+        f"modelled, not measured; predicted steps of {_HELD_OUT_STEPS} were off by a median of "
+        f"(nine in ten by no more than): {', '.join(errors)}; most were too short, and so "
+        f"speed-ups are overstated, where workers shared cores (docs/plan.md){beyond}"
+    ]
+    if untested := [name for name in plan.methods(workers) if name not in PREDICTION_ERRORS]:
+        lines.append(f"no step of {', '.join(untested)} was held against the model")
+    per_host, cores = plan.network.workers_per_host, plan.network.cores_per_host
+    if (on_full_host := min(workers, per_host)) > cores:
+        lines.append(
+            f"{on_full_host} workers share the {cores:g} cores of a host "
+            f"(network.cores_per_host), and each computes {on_full_host / cores:.3g} times as "
+            "long; if they will have more, say so in the file"
+        )
+    if plan.overlap:
+        lines.append(
+            "in brackets: without overlap; where it was measured, on two hosts, gtc gained nothing "
+            "by it (README, bench collectives)"
+        )
+    return "\n".join(lines)
+
+
+def plot_speed_ups(plan: Plan, numbers: Sequence[int], path: Path) -> None:
+    """Draw speed-ups over numbers of workers.
+
+    Args:
+        plan: the plan.
+        numbers: numbers of workers.
+        path: file of the picture.
+
+    Raises:
+        UserError: the picture cannot be written there.
+    """
+    try:
+        with picture(path, 7, 4.5) as axes:
+            for name, curve in speed_up_curves(plan, numbers).items():
+                axes.plot(list(curve), list(curve.values()), marker=".", label=name)
+            axes.plot(numbers, numbers, color="gray", linewidth=0.8)
+            axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up, modelled")
+            axes.grid(alpha=0.3)
+            axes.legend()
+    except UserError as error:
+        raise UserError(f"--plot {error}") from None

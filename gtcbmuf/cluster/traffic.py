@@ -1,0 +1,193 @@
+"""What MPI's collectives move between ranks and hosts, and how long that takes. No MPI here.
+
+A message costs a latency plus its bytes over the bandwidth, as in Hockney (1994). The numbers of
+messages and bytes are those of MPICH's algorithms: Thakur, Rabenseifner and Gropp, "Optimization of
+collective communication operations in MPICH" (2005), here TRG.
+
+The ranks of a host share its link, which carries the same bandwidth in each direction at once.
+Sizes are in bytes, times in seconds, bandwidths in bytes per second.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+
+from gtcbmuf.cluster.profile import Network
+from gtcbmuf.methods.declaration import FLOAT, Sent
+
+#: Total bytes from which MPICH's allgather uses a ring: for any number of ranks, and for a number
+#: that is no power of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
+_LONG, _SHORT = 512 << 10, 80 << 10
+
+
+@dataclass(frozen=True)
+class Span:
+    """Ranks that communicate.
+
+    Attributes:
+        ranks: number of ranks.
+        hosts: number of hosts, each with the same number of these ranks.
+    """
+
+    ranks: int
+    hosts: int
+
+    @property
+    def per_host(self) -> float:
+        """Ranks per host."""
+        return self.ranks / self.hosts
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a collective moves.
+
+    Attributes:
+        messages_within: consecutive messages within a host.
+        copy_bytes: bytes that a rank receives from other ranks of its host.
+        messages_across: consecutive messages between two hosts.
+        link_bytes: bytes that leave a host by its link.
+        additions: floats that a rank adds up.
+        rounds: rounds of messages; each round waits for the messages of the round before.
+    """
+
+    messages_within: float
+    copy_bytes: float
+    messages_across: float
+    link_bytes: float
+    additions: float = 0.0
+    rounds: float = 0.0
+
+    def times(self, number: float) -> "Traffic":
+        """The traffic of `number` such collectives, one after the other."""
+        return Traffic(*(number * part for part in astuple(self)))
+
+    def seconds(self, network: Network) -> float:
+        """Seconds that a network needs to move it, without the additions."""
+        within = self.messages_within * network.latency_within
+        across = self.messages_across * network.latency_across
+        copies = self.copy_bytes / network.bandwidth_within
+        return within + copies + across + self.link_bytes / network.bandwidth_across
+
+
+_NO_TRAFFIC = Traffic(0, 0, 0, 0)
+
+
+def allgather(span: Span, size: float) -> Traffic:
+    """Traffic of an allgather: every rank receives `size` bytes from each rank.
+
+    Long messages travel on a ring, in p - 1 rounds for p ranks (TRG). Short messages take log2 p
+    rounds, rounded up. They use recursive doubling where p is a power of two, and the algorithm of
+    Bruck et al. (1997) elsewhere.
+
+    Bytes on a host's link, for messages of `size`:
+
+    - Ring: one rank of a host sends to another host, (p - 1) size in all.
+    - Recursive doubling: every rank sends what its host holds, until each rank has all messages.
+    - Bruck: in the round of distance d, rank r sends min(d, p - d) messages to rank r - d. At most
+      d ranks of a host, and at most all of them, send to another host.
+
+    Args:
+        span: the ranks.
+        size: bytes of each rank.
+    """
+    p, hosts, per_host = span.ranks, span.hosts, span.per_host
+    is_power_of_two, total, copy_bytes = p & (p - 1) == 0, p * size, (p - 1) * size
+    is_ring = total >= _LONG or (total >= _SHORT and not is_power_of_two)
+    rounds = p - 1 if is_ring else _rounds(p)
+    if hosts == 1:
+        return Traffic(rounds, copy_bytes, 0, 0, rounds=rounds)
+    within = 0.0
+    if is_ring:
+        link_bytes = (p - 1) * size
+    elif is_power_of_two:
+        # If the hosts do not divide the ranks, some pair crosses hosts in every round.
+        within = math.log2(per_host) if p % hosts == 0 else 0.0
+        link_bytes = per_host * (p - per_host) * size
+    else:
+        distances = [2**number for number in range(rounds)]
+        link_bytes = size * sum(min(d, p - d, per_host) * min(d, p - d) for d in distances)
+    return Traffic(within, copy_bytes, rounds - within, link_bytes, rounds=rounds)
+
+
+def allreduce(span: Span, size: float) -> Traffic:
+    """Traffic of an allreduce: every rank receives the sum of `size` bytes of each rank.
+
+    One rank of each of the h hosts takes part in Rabenseifner's algorithm (TRG): 2 log2 h messages,
+    2 (h - 1)/h size sent, (h - 1)/h size added. Hosts beyond a power of two first send their whole
+    vector to one of the others, and receive the sum at the end. The ranks of a host reduce before
+    that, and broadcast after it, by the same algorithm.
+
+    Args:
+        span: the ranks.
+        size: bytes of each rank.
+    """
+    hosts, per_host = span.hosts, span.per_host
+    power_of_two = 2 ** (hosts.bit_length() - 1)
+    beyond = 1 if hosts > power_of_two else 0
+    additions = (per_host - 1) / per_host + (power_of_two - 1) / power_of_two + beyond
+    return Traffic(
+        2 * _rounds(per_host),
+        4 * (per_host - 1) / per_host * size,
+        2 * (math.log2(power_of_two) + beyond),
+        2 * ((power_of_two - 1) / power_of_two + beyond) * size,
+        additions * size / FLOAT,
+    )
+
+
+def broadcast(span: Span, size: float) -> Traffic:
+    """Traffic of a broadcast: one rank sends `size` bytes to all ranks.
+
+    The h hosts scatter, then gather on a ring (TRG). That takes log2 h messages, rounded up, plus
+    h - 1 messages, and 2 (h - 1)/h size. Each host then copies once.
+
+    Args:
+        span: the ranks.
+        size: bytes of the message.
+    """
+    hosts, per_host = span.hosts, span.per_host
+    copy_bytes = size if per_host > 1 else 0.0
+    messages = _rounds(hosts) + hosts - 1
+    return Traffic(_rounds(per_host), copy_bytes, messages, 2 * (hosts - 1) / hosts * size)
+
+
+def rank_order_sum(span: Span, size: float) -> Traffic:
+    """Traffic of a sum in rank order (`gtcbmuf.mpi.collectives.RankOrderSum`).
+
+    First, every rank sends every other rank its part, all at once: per_host (p - per_host)/p size
+    leave a host. Then the sums of the parts travel on a ring: (p - 1)/p size leave it.
+
+    Args:
+        span: the p ranks.
+        size: bytes of each rank.
+    """
+    p, hosts, per_host = span.ranks, span.hosts, span.per_host
+    link_bytes = (per_host * (p - per_host) + p - 1) / p * size if hosts > 1 else 0.0
+    copy_bytes = 2 * (p - 1) / p * size
+    across = 2 * (p - per_host)
+    return Traffic(2 * (per_host - 1), copy_bytes, across, link_bytes, size / FLOAT, rounds=p)
+
+
+def _rounds(ranks: float) -> int:
+    """log2 of a number of ranks, rounded up: the rounds of a collective that doubles in each."""
+    return math.ceil(math.log2(ranks))
+
+
+#: Traffic of the collectives that a method's declaration can name (`Sent.collective`).
+COLLECTIVES: dict[str, Callable[[Span, float], Traffic]] = {
+    "allgather": allgather,
+    "allreduce": allreduce,
+    "rank order sum": rank_order_sum,
+    "broadcast": broadcast,
+    "nothing": lambda span, size: _NO_TRAFFIC,
+}
+
+
+def collective_traffic(sent: Sent, span: Span) -> Traffic:
+    """Traffic of a method's collective among some ranks; a single rank has none.
+
+    Args:
+        sent: the collective, and the bytes of each rank.
+        span: the ranks.
+    """
+    return COLLECTIVES[sent.collective](span, sent.bytes) if span.ranks > 1 else _NO_TRAFFIC

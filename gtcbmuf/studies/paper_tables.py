@@ -1,0 +1,91 @@
+"""Markdown tables of the model of the paper's cluster: its fit, and what it predicts."""
+
+from collections.abc import Sequence
+
+from gtcbmuf.base.tables import markdown
+from gtcbmuf.cluster.plan import pays_until
+from gtcbmuf.core.wire import expected_bytes
+from gtcbmuf.methods.gtc import SLOT
+from gtcbmuf.studies import paper
+
+_COSTS = ("compute", "link", "shared", "leader")
+#: Parameters and density of the messages that the predictions are for.
+_PARAMETERS, _DENSITY = 10_000_000, 0.001
+#: Group sizes of the hybrid with 128 workers.
+_GROUP_SIZES = (32, 16, 8)
+
+
+def format_paper_fit() -> str:
+    """Return the Markdown tables of the fit to the paper's speed-ups, and of its predictions."""
+    fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
+    bits = 8 * SLOT * expected_bytes(_PARAMETERS, _DENSITY) / _PARAMETERS / _DENSITY
+    return "\n\n".join(
+        [
+            _format_cells(fits[0]),
+            _format_costs(fits[0], partial_fits),
+            _format_group_sizes(fits[:4]),
+            _format_improvements([fits[0], *partial_fits], bits),
+            _format_extrapolation(fits[0], bits),
+        ]
+    )
+
+
+def _format_cells(fit: paper.Fit) -> str:
+    """The paper's speed-ups beside the fitted ones."""
+    rows = []
+    for cell, speed_up in paper.SPEED_UPS.items():
+        fitted, size = fit.speed_up(cell), paper.group_size(cell, fit.group_sizes)
+        error = f"{100 * (fitted / speed_up - 1):+.0f}"
+        method, workers = cell
+        rows.append((method, str(workers), str(size), f"{speed_up:g}", f"{fitted:.1f}", error))
+    return markdown(("method", "workers", "group", "paper", "fitted", "off %"), rows)
+
+
+def _format_costs(fit: paper.Fit, partial_fits: Sequence[paper.Fit]) -> str:
+    """The fitted costs, and their range over the fits without one cell."""
+    rows = []
+    for name in _COSTS:
+        values = [getattr(partial, name) for partial in partial_fits]
+        rows.append((name, f"{getattr(fit, name):.2g}", f"{min(values):.2g} to {max(values):.2g}"))
+    return markdown(("cost", "fitted", "without one cell"), rows)
+
+
+def _format_group_sizes(fits: Sequence[paper.Fit]) -> str:
+    """The errors of the fits by the group sizes that they assume."""
+    rows = [
+        (
+            ", ".join(map(str, fit.group_sizes.values())),
+            f"{100 * fit.rms_error(list(paper.SPEED_UPS)):.1f}",
+        )
+        for fit in fits
+    ]
+    return markdown(("hybrid's groups at 32, 64, 128", "off % (root of mean square)"), rows)
+
+
+def _format_improvements(fits: Sequence[paper.Fit], bits: float) -> str:
+    """The hybrid's speed-up with each of our changes: of the first fit, and the range of all."""
+    by_size = [
+        [paper.improved_speed_ups(fit, 128, size, bits) for fit in fits] for size in _GROUP_SIZES
+    ]
+    rows = []
+    for change in by_size[0][0]:
+        speed_ups = [[of_fit[change] for of_fit in of_size] for of_size in by_size]
+        rows.append((change, *(f"{s[0]:.0f} ({min(s):.0f} to {max(s):.0f})" for s in speed_ups)))
+    groups = [f"groups of {size}" for size in _GROUP_SIZES]
+    return markdown(("hybrid, 128 workers", *groups), rows)
+
+
+def _format_extrapolation(fit: paper.Fit, bits: float) -> str:
+    """The speed-ups with more workers than the paper has."""
+    counts = [*(2**power for power in range(5, 14)), 10_000]
+    speed_ups = {workers: paper.extrapolate(fit, workers, bits) for workers in counts}
+    names = list(speed_ups[32])
+    rows = [
+        (str(workers), *(f"{by_name[name]:.3g}" for name in names))
+        for workers, by_name in speed_ups.items()
+    ]
+    limits = [
+        str(pays_until({workers: by_name[name] for workers, by_name in speed_ups.items()}))
+        for name in names
+    ]
+    return markdown(("workers", *names), [*rows, ("pays until", *limits)])

@@ -1,0 +1,144 @@
+"""One training run as a process of its own under mpirun: start, signals, progress, last message."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from gtcbmuf.base.files import writing
+from gtcbmuf.mpi import launcher
+
+
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How a process ended.
+
+    Attributes:
+        status: its exit status.
+        interrupted: a signal to this process stopped it.
+    """
+
+    status: int
+    interrupted: bool
+
+
+def gtcbmuf_command(workers: int, arguments: Sequence[str]) -> list[str]:
+    """Return the command that starts `gtcbmuf` on a number of workers.
+
+    Raises:
+        UserError: there is no mpirun.
+    """
+    return [*launcher.mpirun(workers), launcher.program(), *arguments]
+
+
+def run_under_mpirun(
+    workers: int, arguments: Sequence[str], log: Path, run_directory: Path
+) -> ProcessEnd:
+    """Run `gtcbmuf` under mpirun to its end, and append its output to a log.
+
+    The first signal makes the run write a checkpoint and stop. The second one kills it.
+
+    Args:
+        workers: number of ranks.
+        arguments: of `gtcbmuf`.
+        log: the log file.
+        run_directory: whose metrics show the progress.
+
+    Raises:
+        UserError: the log cannot be written, or there is no mpirun.
+    """
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    command = gtcbmuf_command(workers, arguments)
+    with log.open("a", encoding="utf-8") as file, _start(command, file) as (process, signals):
+        _follow(process, run_directory)
+    return ProcessEnd(process.returncode, bool(signals))
+
+
+@contextmanager
+def _start(
+    command: Sequence[str], log: TextIO
+) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+    """The process of a command, and the signals that this process received meanwhile."""
+    signals: list[int] = []
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env={**launcher.settings(), **os.environ},
+        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through this process
+    )
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        if signals[1:]:
+            process.kill()
+            return
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, b"\nstopping after this step, with a checkpoint; again: at once\n")
+        # After SIGUSR1 every mpirun gives its ranks the time that a checkpoint takes.
+        process.send_signal(signal.SIGUSR1)
+
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        kinds.append(signal.SIGHUP)
+    handlers = {kind: signal.signal(kind, pass_on) for kind in kinds}
+    try:
+        yield process, signals
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+
+
+def _follow(process: subprocess.Popen[bytes], run_directory: Path) -> None:
+    """Wait for a process; on a terminal, show the progress of its run."""
+    on_terminal, begin = sys.stderr.isatty(), time.monotonic()
+    while process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+        if not on_terminal:
+            continue
+        try:
+            lines = (run_directory / "metrics.jsonl").read_text().splitlines()
+            last = json.loads(lines[-1])
+            progress = f"{last['epoch']} epochs done, valid FER {last['fer_valid']:.2f} %"
+        except (OSError, ValueError, IndexError):
+            progress = "in the first epoch"
+        elapsed = format_duration(time.monotonic() - begin)
+        print(f"\r\33[K  {elapsed}, {progress}", end="", file=sys.stderr)
+    if on_terminal:
+        print("\r\33[K", end="", file=sys.stderr, flush=True)
+
+
+def last_message(log: Path) -> str:
+    """Return the last line of a log that `gtcbmuf` itself wrote; empty without one."""
+    if not log.exists():
+        return ""
+    # Open MPI 5's mpirun ends some of its own messages with a NUL.
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\0", "").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("gtcbmuf: ")), "")
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration for people.
+
+    >>> format_duration(75), format_duration(7500)
+    ('1 min 15 s', '2 h 5 min')
+    """
+    minutes = round(seconds) // 60
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {round(seconds) % 60} s"

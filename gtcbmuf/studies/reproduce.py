@@ -1,0 +1,159 @@
+"""`gtcbmuf reproduce STUDY`: the runs of a study, or a table from a model of a cluster."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import write_text, writing
+from gtcbmuf.cluster import sbatch
+from gtcbmuf.studies.error_table import write_error_table
+from gtcbmuf.studies.preset_files import read_preset
+from gtcbmuf.studies.presets import (
+    Preset,
+    choices_runs,
+    error_table_runs,
+    preset_names,
+    tuning_runs,
+)
+from gtcbmuf.studies.results import Result
+from gtcbmuf.studies.settings_tables import format_choices, format_tuning
+from gtcbmuf.studies.study import Study
+
+Launch = Literal["mpirun", "slurm", "dry-run"]
+
+
+def reproduce_runs(
+    study: str,
+    preset_name: str,
+    results_folder: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    launch: Launch = "mpirun",
+) -> None:
+    """Run the pending runs of a study, write its results, and print its table.
+
+    Args:
+        study: tuning, choices or error-table.
+        preset_name: name or file of the preset.
+        results_folder: the results go to its subfolder with the preset's name.
+        seeds: of an error table, instead of the preset's.
+        launch: "mpirun" runs one run after the other. "slurm" submits the pending runs, and
+            collects the results of earlier jobs. "dry-run" prints the Slurm jobs.
+
+    Raises:
+        UserError: the preset is invalid, a run failed or was interrupted, or a file cannot be
+            read or written.
+    """
+    preset = read_preset(preset_name)
+    _check_study(study, preset, preset_name, seeds)
+    folder = results_folder / preset.name
+    runs = {
+        "tuning": tuning_runs(preset),
+        "choices": choices_runs(preset),
+        "error-table": error_table_runs(preset, seeds),
+    }[study]
+    file, job_name = folder / f"{study.replace('-', '_')}.csv", f"{preset.name}-{study}"
+    run_folder = Path("runs") / preset.name / study
+    study_runs = Study(
+        runs,
+        preset.corpus,
+        run_folder,
+        file,
+        synthesis=preset.synthesis,
+        digest=preset.digest,
+    )
+    if launch == "dry-run":
+        _print_jobs(preset, study_runs, job_name)
+        return
+    with writing(folder, "--results"):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if launch == "mpirun":
+            if preset.name in preset_names() and not study_runs.pending_runs():
+                print("# to have the runs of a published table here: --results FOLDER")
+            study_runs.run()
+        else:
+            study_runs.submit(job_name)
+    finally:
+        results = study_runs.results()
+        table = _write_table(study, preset, results, file)
+    print(f"\n{table}" if results else "no run is finished yet")
+
+
+def _check_study(study: str, preset: Preset, preset_name: str, seeds: Sequence[int] | None) -> None:
+    """Check that a preset has what a study needs, and print the cells that are left out.
+
+    Raises:
+        UserError: there are no choices, sgd is not tuned, or a seed is invalid.
+    """
+    if study == "choices" and not preset.choices:
+        raise UserError(f"{preset_name}: has no [[choices]] to compare")
+    untuned = [cell.name for cell in preset.cells if cell.chosen is None]
+    if study == "error-table" and "sgd 1" in untuned:
+        raise UserError(
+            f"{preset_name}: sgd 1: has no number as `chosen`: which of its settings is the best? "
+            f"`gtcbmuf reproduce tuning --preset {preset_name}` tells"
+        )
+    if seeds is not None and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise UserError(f"--seeds {' '.join(map(str, seeds))}: expected numbers from 0, each once")
+    if study == "error-table" and untuned:
+        print(f"# left out, as not tuned yet: {', '.join(untuned)}", flush=True)
+
+
+def _print_jobs(preset: Preset, study_runs: Study, job_name: str) -> None:
+    """Print the Slurm jobs of the pending runs, and the command that makes their corpus."""
+    if preset.synthesis and not preset.corpus.exists():
+        arguments = preset.synthesis.arguments(preset.corpus)
+        print(f"# first: sbatch {sbatch.CORPUS} {shlex.join(arguments)}\n")
+    print("\n".join(study_runs.array_texts(job_name)) or "# all runs are finished\n", end="")
+
+
+def _write_table(study: str, preset: Preset, results: Sequence[Result], file: Path) -> str:
+    """Write the tables of a study beside its CSV file, and return the Markdown one."""
+    if study == "error-table":
+        return write_error_table(results, file.parent)
+    table = (format_tuning if study == "tuning" else format_choices)(preset, results)
+    if results:
+        with writing(file.parent):
+            write_text(file.with_suffix(".md"), table + "\n")
+    return table
+
+
+def reproduce_model(
+    study: str,
+    preset_name: str,
+    results_folder: Path,
+    *,
+    cluster: Path | None,
+    network: Path | None,
+    elsewhere: bool,
+) -> None:
+    """Write and print a table whose speed-ups come from a model of a cluster.
+
+    Args:
+        study: speedup-table or trade-off.
+        preset_name: name or file of the preset.
+        results_folder: the table goes to its subfolder with the preset's name.
+        cluster, network, elsewhere: as `gtcbmuf.cluster.plan.read_cluster` takes them.
+
+    Raises:
+        UserError: the preset or a file of the cluster is invalid, a measurement failed, or a file
+            cannot be read or written.
+    """
+    # The planner loads kernels, and the speed-up table MPI. The runs of a study need neither.
+    from gtcbmuf.cluster.plan import read_cluster
+
+    preset = read_preset(preset_name)
+    compute, link = read_cluster(cluster, network, elsewhere=elsewhere)
+    cluster_name = " with the network of ".join(str(file) for file in (cluster, network) if file)
+    folder = results_folder / preset.name
+    if study == "speedup-table":
+        from gtcbmuf.studies.speedup_table import reproduce_speedup_table
+
+        reproduce_speedup_table(compute, link, cluster_name, folder)
+    else:
+        from gtcbmuf.studies.trade_off import reproduce_trade_off
+
+        reproduce_trade_off(preset, compute, link, cluster_name, folder)
