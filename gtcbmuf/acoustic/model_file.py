@@ -18,15 +18,8 @@ from numpy.typing import NDArray
 from gtcbmuf.acoustic.mlp import MLP, Architecture
 from gtcbmuf.acoustic.model import BuildModel, Model
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import (
-    READ_ERRORS,
-    get_attributes,
-    get_dataset,
-    reason,
-    replacing,
-    set_attributes,
-    writing,
-)
+from gtcbmuf.base.files import reason, replacing, writing
+from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset, set_attributes
 
 FORMAT = "gtcbmuf-model"
 VERSION = 2

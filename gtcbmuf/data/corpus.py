@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import READ_ERRORS, get_attributes, get_dataset
+from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset
 from gtcbmuf.data.corpus_format import (
     CHECKSUM_FRAMES,
     FORMAT,

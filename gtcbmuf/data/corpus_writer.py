@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.base.files import replacing, set_attributes, text_array, writing
+from gtcbmuf.base.files import replacing, writing
+from gtcbmuf.base.hdf5 import set_attributes, text_array
 from gtcbmuf.data.corpus import SPLITS
 from gtcbmuf.data.corpus_format import (
     ALIGNMENT,

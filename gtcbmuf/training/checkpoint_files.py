@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import READ_ERRORS, get_attributes, get_dataset, set_attributes
+from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset, set_attributes
 
 FORMAT = "gtcbmuf-checkpoint"
 VERSION = 2

@@ -385,9 +385,11 @@ class _Run:
         bar, exchange = self._bar(epoch), self.worker.exchange
         workers = self.topology.world.size
 
+        overlapped = exchange if isinstance(exchange, Overlapped) else None
+
         def ready(first: int) -> None:
-            if isinstance(exchange, Overlapped):
-                exchange.ready(self.model.gradient, first)
+            if overlapped is not None:
+                overlapped.ready(self.model.gradient, first)
 
         def gradient(step: int) -> Vector:
             with self.meter.time("read"):

@@ -14,7 +14,7 @@ from support.corpora import write_corpus
 from support.launch import ROOT
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import get_attributes
+from gtcbmuf.base.hdf5 import get_attributes
 from gtcbmuf.data.corpus import POOL, find_damage, open_corpus
 from gtcbmuf.data.corpus_format import CHECKSUM_FRAMES, VERSION
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance

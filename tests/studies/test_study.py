@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -190,9 +191,12 @@ def test_a_second_signal_ends_a_run_that_stands_still(
 
 
 def processes(log: Path) -> list[str]:
-    """Those of the run that has this log."""
-    out = str(log.with_suffix(""))
-    lines = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout.splitlines()
+    """Those of the run that has this log: process id and command line."""
+    out, lines = str(log.with_suffix("")), []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            lines.append(f"{path.parent.name} {command}")
     return [line for line in lines if out in line]
 
 

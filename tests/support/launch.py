@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,6 @@ _LAUNCHER_PREFIXES = (
     "SLURM_",
 )
 _SETTINGS = ("OMPI_MCA_", "OMPI_ALLOW_", "PMIX_MCA_")
-_SCRATCH = tempfile.TemporaryDirectory(prefix="tests-")  # gone with this process
 
 
 def program(name: str) -> str:
@@ -30,6 +30,12 @@ def program(name: str) -> str:
     found = str(own) if own.exists() else shutil.which(name)
     assert found is not None, f"{name} is nowhere"
     return found
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    # Made only when it is needed: scripts/fuzz ends by os._exit, which removes nothing.
+    return tempfile.TemporaryDirectory(prefix="tests-")
 
 
 def clean_environment() -> dict[str, str]:
@@ -43,7 +49,7 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_LAUNCHER_PREFIXES) or name.startswith(_SETTINGS)
     }
-    return {**kept, "TMPDIR": tempfile.mkdtemp(dir=_SCRATCH.name)}
+    return {**kept, "TMPDIR": tempfile.mkdtemp(dir=_scratch().name)}
 
 
 def run(

@@ -234,7 +234,7 @@ def commit_and_dirty(checkout: Path) -> list[Any]:
     return [written["commit"], written["dirty"]]
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.needs("git")
 def test_commit_and_dirty_flag_are_those_of_the_code_that_runs(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(PACKAGE, checkout / "gtcbmuf", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,72 @@
+"""A safe subset of HDF5.
+
+A dataset holds numbers, or text of fixed length, and is contiguous. Text of variable length is a
+pointer in the file, and a flipped bit in it crashes the HDF5 library. Chunks, filters and links to
+other files would run code that nothing here needs. The files have the format of HDF5 1.10
+(`libver="v110"`), whose structures have checksums.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+#: Errors that HDF5, NumPy and readers raise for a damaged file or a file of another kind.
+READ_ERRORS = (
+    *(OSError, RuntimeError, LookupError, AttributeError),
+    *(TypeError, ValueError, ArithmeticError),
+)
+_PLAIN = "biufS"  # kinds of NumPy dtypes: numbers, and text of fixed length
+
+
+def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    """Set a file's attributes: numbers, tuples of numbers, text."""
+    for name, value in attributes.items():
+        file.attrs[name] = text_array([value])[0] if isinstance(value, str) else value
+
+
+def get_attributes(file: h5py.File) -> dict[str, Any]:
+    """Read the attributes that `set_attributes` wrote; tuples become arrays.
+
+    Raises:
+        One of `READ_ERRORS`: an attribute cannot be read, or is neither numbers nor text.
+    """
+    attributes = {}
+    for name in file.attrs:
+        if file.attrs.get_id(name).dtype.kind not in _PLAIN:
+            raise TypeError(f"the attribute {name} is neither numbers nor text of fixed length")
+        value = file.attrs[name]
+        attributes[name] = value.decode() if isinstance(value, bytes) else value
+    return attributes
+
+
+def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
+    """Find a contiguous dataset of numbers or text, which cannot be larger than the file.
+
+    Args:
+        file: the open file.
+        path: path of the dataset in the file.
+
+    Raises:
+        One of `READ_ERRORS`: there is no such dataset, or it has another form.
+    """
+    node = file
+    for name in path.split("/"):
+        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
+        if not isinstance(link, h5py.HardLink):
+            raise KeyError(f"{path} is not in it")
+        node = node[name]
+    if not isinstance(node, h5py.Dataset) or node.dtype.kind not in _PLAIN or not node.shape:
+        raise TypeError(f"{path} is no array of numbers or of text of fixed length")
+    if node.size and node.id.get_offset() is None:
+        raise TypeError(f"{path} is not contiguous")
+    return node
+
+
+def text_array(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    """Convert texts to an array of fixed length in UTF-8, for a dataset."""
+    encoded = [text.encode() for text in texts]
+    length = max(map(len, encoded), default=0)
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))
