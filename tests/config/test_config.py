@@ -27,7 +27,8 @@ from gtcbmuf.methods import EXCHANGES, FILTERS
 from gtcbmuf.methods.bmuf import BMUFSpec
 from gtcbmuf.methods.none import NoFilterSpec
 
-METHODS = ["averaging", "bmuf", "gtc", "gtc-bmuf", "sgd", "sync-sgd", "top-k"]
+METHODS = recipe_names()
+PAPER = {"sgd", "sync-sgd", "gtc", "averaging", "bmuf", "gtc-bmuf"}
 TREE = to_tables(Config())
 PATHS = list(valid_keys())
 
@@ -50,8 +51,8 @@ def refusal(source: str, *assignments: str) -> str:
     return str(caught.value)
 
 
-def test_the_recipes_are_the_methods() -> None:
-    assert recipe_names() == METHODS
+def test_the_papers_methods_have_recipes() -> None:
+    assert set(METHODS) >= PAPER
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -144,7 +145,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_likewise() -> None:
         ("train.verify", "1", "1", "`bool`"),
         ("topology.group_size", "0", "0", "all"),
         ("topology.group_size", "some", "'some'", "all"),
-        ("exchange.kind", "[1]", "[1]", "none, dense, gtc, top-k"),
+        ("exchange.kind", "[1]", "[1]", f"valid words: {', '.join(EXCHANGES)}"),
         ("exchange.tau", "1e-46", "1e-46", ">= 1e-30"),
         ("exchange.density", "1", "1", "< 1"),
         ("block_filter.momentum", "1.0", "1.0", "auto"),
