@@ -1,16 +1,17 @@
 """Checks where something comes in from outside: sizes, ranges, finite numbers.
 
 Kernels trust their callers. So every exchange, filter and worker checks its input here, once.
-Loads neither MPI nor Numba before a vector comes.
+Loads neither MPI nor NumPy by itself, so that a configuration needs neither.
 """
 
 import math
-from typing import Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
+
+if TYPE_CHECKING:
+    from gtcbmuf.base.arrays import Vector
 
 #: Parameters that a message can address: n < 2^31.
 MOST_PARAMETERS = 2**31 - 1
@@ -30,7 +31,9 @@ class NotFiniteError(UserError):
 
     status = 1
 
-    def __init__(self, what: str, unit: str, number: int, *vectors: Vector) -> None:
+    def __init__(self, what: str, unit: str, number: int, *vectors: "Vector") -> None:
+        import numpy as np
+
         finite = np.logical_and.reduce([np.isfinite(vector) for vector in vectors])
         places = np.flatnonzero(~finite)
         self.what, self.unit, self.number = what, unit, number
@@ -72,7 +75,7 @@ class VectorCheck:
         self._size = check_parameters(parameters)
         self.number = 0
 
-    def __call__(self, vector: Vector) -> Vector:
+    def __call__(self, vector: "Vector") -> "Vector":
         """The vector; a copy if kernels could not read it in place.
 
         Raises:
@@ -81,7 +84,7 @@ class VectorCheck:
         self.number += 1
         return check_vector(self._what, vector, self._size)
 
-    def require_finite(self, vector: Vector) -> None:
+    def require_finite(self, vector: "Vector") -> None:
         """Raise if a number of the vector is not finite.
 
         Raises:
@@ -92,12 +95,12 @@ class VectorCheck:
         if not all_finite(vector):
             raise self.error(vector)
 
-    def error(self, *vectors: Vector) -> NotFiniteError:
+    def error(self, *vectors: "Vector") -> NotFiniteError:
         """The error for vectors of which at least one is not finite."""
         return NotFiniteError(self._what, self._unit, self.number, *vectors)
 
 
-def check_vector(what: str, vector: Any, size: int | None = None) -> Vector:
+def check_vector(what: str, vector: Any, size: int | None = None) -> "Vector":
     """A vector that kernels can read: itself, or a copy of one that is read-only or unaligned.
 
     Args:
@@ -108,6 +111,8 @@ def check_vector(what: str, vector: Any, size: int | None = None) -> Vector:
     Raises:
         ValueError: it is another array, or none.
     """
+    import numpy as np
+
     if not isinstance(vector, np.ndarray):
         raise ValueError(f"{what}: expected a NumPy array, not {type(vector).__name__}")
     if vector.dtype != np.float32 or vector.ndim != 1 or not vector.flags.c_contiguous:
@@ -145,7 +150,7 @@ def check_integer(name: str, value: Any, least: int, most: int = MOST_PARAMETERS
     Raises:
         ValueError: it is not.
     """
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_integer or not least <= value <= most:
         raise ValueError(f"{name} = {value!r}: expected an integer from {least:,} to {most:,}")
     return int(value)
@@ -168,7 +173,8 @@ def check_share(name: str, value: Any, *, above_zero: bool = False) -> float:
     Raises:
         ValueError: it is not.
     """
-    in_range = _is_number(value) and 0 <= value < 1 and np.float32(value) < 1
+    # From 1 - 2^-25 on float32 would round it to 1.
+    in_range = _is_number(value) and 0 <= value < 1 - 2**-25
     if not in_range or (above_zero and value == 0):
         expected = "above 0 and below 1" if above_zero else "from 0 to below 1"
         raise ValueError(f"{name} = {value!r}: expected a number {expected}")
@@ -176,5 +182,5 @@ def check_share(name: str, value: Any, *, above_zero: bool = False) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, int | float | np.integer | np.floating)
+    is_real = isinstance(value, Real)
     return is_real and not isinstance(value, bool) and math.isfinite(value)

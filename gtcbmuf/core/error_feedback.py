@@ -1,12 +1,9 @@
 """Error feedback: what a worker has not sent yet stays with it, as a residual.
 
-Loads neither MPI nor Numba, so that declarations of methods can use it.
+Loads neither MPI nor NumPy by itself, so that a configuration needs neither.
 """
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from gtcbmuf.core.checks import VectorCheck
 from gtcbmuf.core.meter import Meter
@@ -14,7 +11,7 @@ from gtcbmuf.core.meter import Meter
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from gtcbmuf.core.algorithm import Update
+    from gtcbmuf.core.algorithm import State, Update
 
 
 class ErrorFeedback:
@@ -30,6 +27,8 @@ class ErrorFeedback:
     """
 
     def __init__(self, group: "MPI.Comm", parameters: int, meter: Meter | None = None) -> None:
+        import numpy as np
+
         self._check = VectorCheck("gradient", "step", parameters)
         self._group, self._meter = group, meter or Meter()
         self._residual = np.zeros(parameters, np.float32)
@@ -38,7 +37,7 @@ class ErrorFeedback:
         """Exchange all that has not been sent yet, densely; collective in the group."""
         from gtcbmuf.core.algorithm import DenseUpdate
 
-        everything = np.empty_like(self._residual)
+        everything = self._residual.copy()
         with self._meter.time("communicate"):
             self._group.Allreduce(self._residual, everything)
         self._meter.bytes_sent += everything.nbytes if self._group.size > 1 else 0
@@ -49,11 +48,11 @@ class ErrorFeedback:
         """residual = 0."""
         self._residual[:] = 0
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> "State":
         """The residual (n,), a view."""
         return {"residual": self._residual}
 
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+    def restore(self, state: "State") -> None:
         """Go on from a `state`."""
         for name, array in self.state().items():
             array[:] = state[name]

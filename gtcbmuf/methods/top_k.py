@@ -1,10 +1,9 @@
 """Top-k with error feedback: every worker sends the k largest numbers of its residual."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from gtcbmuf.core.checks import check_share, check_target
 from gtcbmuf.core.error_feedback import ErrorFeedback
@@ -17,27 +16,25 @@ if TYPE_CHECKING:
     from gtcbmuf.core.meter import Meter
     from gtcbmuf.core.overlap import Shapes
 
-#: Time of the selection, in passes of GTC over the residual (`gtcbmuf bench kernels`, AVX-512).
-SELECTION = 13
-
 
 class TopKUpdate:
     """Places and values (ranks, 2, k) of a group's workers, in rank order, of n parameters."""
 
-    def __init__(self, messages: NDArray[np.int32], parameters: int) -> None:
+    def __init__(self, messages: Any, parameters: int) -> None:
         self._messages, self._parameters = messages, parameters
 
     def add_to(self, vector: "Vector", scale: float) -> None:
         """vector += scale * update."""
         check_target("the vector to add to", vector, self._parameters)
         for places, values in self._messages:
-            vector[places] += np.float32(scale) * values.view(np.float32)
+            vector[places] += float(scale) * values.view("f4")
 
 
 class TopKExchange(ErrorFeedback):
     """residual += gradient; the k numbers of largest size move to the message (k = density * n).
 
     Example:
+        >>> import numpy as np
         >>> from mpi4py import MPI
         >>> exchange, model = TopKExchange(MPI.COMM_SELF, 4, density=0.25), np.zeros(4, np.float32)
         >>> exchange(np.array([1, -4, 2, 0], np.float32)).add_to(model, 0.5)
@@ -52,6 +49,8 @@ class TopKExchange(ErrorFeedback):
         self._k = max(1, round(check_share("density", density, above_zero=True) * parameters))
 
     def __call__(self, gradient: "Vector") -> TopKUpdate:
+        import numpy as np  # late: a configuration needs none
+
         with self._meter.time("encode"):
             self._residual += self._check(gradient)
             self._check.require_finite(self._residual)
@@ -76,15 +75,15 @@ class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> TopKExchange:
         """The exchange."""
-        return TopKExchange(group, sum(map(np.prod, shapes)), self.density, meter)
+        return TopKExchange(group, sum(map(math.prod, shapes)), self.density, meter)
 
     def sent(self, n: int) -> Sent:
         """A place and a value for each."""
         return Sent("allgather", 2 * FLOAT * n * self.density)
 
     def encoding(self, n: int) -> Work:
-        """The selection."""
-        return {"encode_parameter": SELECTION * n}
+        """The selection, as long as 13 passes of GTC (`gtcbmuf bench kernels`, AVX-512)."""
+        return {"encode_parameter": 13 * n}
 
     def adding(self, n: int, group_size: int) -> Work:
         """Every worker adds what all sent."""
