@@ -1,6 +1,5 @@
 """Top-k with error feedback: every worker sends the k largest numbers of its residual."""
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -75,7 +74,9 @@ class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> TopKExchange:
         """The exchange."""
-        return TopKExchange(group, sum(map(math.prod, shapes)), self.density, meter)
+        from gtcbmuf.core.overlap import count_parameters
+
+        return TopKExchange(group, count_parameters(shapes), self.density, meter)
 
     def sent(self, n: int) -> Sent:
         """A place and a value for each."""
