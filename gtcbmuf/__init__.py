@@ -3,7 +3,7 @@
 Every name here is loaded when it is first used. So a program can set the number of BLAS threads
 before NumPy is loaded, and MPI starts prepared for more ranks than cores.
 
-Example:
+Examples:
     >>> import gtcbmuf
     >>> gtcbmuf.load_config("gtc-bmuf").exchange.tau
     4.0
@@ -12,7 +12,7 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from gtcbmuf.acoustic.mlp import MLP as MLP

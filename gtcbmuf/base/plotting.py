@@ -1,6 +1,8 @@
 """Pictures in files. Matplotlib is loaded when the first one is drawn."""
 
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,38 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
     Raises:
         UserError: the suffix is unknown, or the file cannot be written.
     """
+    with pictures(path, width, height, 1) as [axes]:
+        yield axes
+
+
+@contextmanager
+def pictures(path: Path, width: float, height: float, panels: int) -> Iterator[Sequence[Any]]:
+    """Draw panels side by side in one picture, as `picture` draws one.
+
+    Args:
+        path, width, height: as for `picture`.
+        panels: number of panels. They share both axes.
+
+    Yields:
+        Matplotlib's axes of each panel.
+
+    Raises:
+        UserError: as for `picture`.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+    figure, [axes] = pyplot.subplots(
+        1,
+        panels,
+        figsize=(width, height),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     try:
         yield axes
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,3 +64,43 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
         raise UserError(f"{path}: cannot be drawn: {error}") from None
     finally:
         pyplot.close(figure)
+
+
+def svg_element(name: str, width: float, height: float, draw: Callable[[Any], None]) -> str:
+    """Draw a picture as an SVG element of an HTML page. The same drawing gives the same text.
+
+    The element has no background, and its text has the font of the page.
+
+    Args:
+        name: of the picture. It starts all ids, so that a page can hold several pictures.
+        width, height: size of the picture in inches.
+        draw: called with matplotlib's axes.
+
+    Example:
+        >>> svg_element("loss", 3, 2, lambda axes: axes.plot([1, 2], [3, 4]))[:4]
+        '<svg'
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    settings: Any = {
+        "axes.formatter.useoffset": False,
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+    }
+    text = io.StringIO()
+    with matplotlib.rc_context(settings):
+        figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+        try:
+            draw(axes)
+            no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
+        finally:
+            pyplot.close(figure)
+    element = text.getvalue()
+    element = element[element.index("<svg") :]
+    element = re.sub(r"font-family: [^;]*; ", "", element)
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", element)

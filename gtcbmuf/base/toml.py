@@ -1,4 +1,4 @@
-"""Typed TOML: bounded numbers, the files that ship with a package, and errors that name the key."""
+"""Typed TOML: bounded numbers, files that ship with a package, errors that name the key."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=1, lt=2**31)]
-#: Float32 must hold it as more than 0.
+#: The lower bound keeps it above 0 in float32.
 Positive = Annotated[float, Meta(ge=1e-30, lt=1e9)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
+#: Float32 would round a number closer to 1 to 1.
+Share = Annotated[float, Meta(ge=0, le=0.999999)]
 
 
 def shipped_names(package: str, folder: str) -> list[str]:
-    """Names of the TOML files that ship in a folder of a package, without their suffix.
+    """List the TOML files that ship in a folder of a package, by name without suffix.
 
     Example:
         >>> "gtc-bmuf" in shipped_names("gtcbmuf.config", "recipes")
@@ -25,12 +26,20 @@ def shipped_names(package: str, folder: str) -> list[str]:
 
 
 def read_shipped(package: str, folder: str, name: str) -> str:
-    """The text of a TOML file that ships with a package."""
+    """Read a TOML file that ships with a package."""
     return resources.files(package).joinpath(folder, f"{name}.toml").read_text(encoding="utf-8")
 
 
 def explain(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong in a tree of tables: the key; and a text with the key, its value and why."""
+    """Describe an error in a tree of tables.
+
+    Args:
+        error: error of `msgspec.convert`.
+        tree: the tables.
+
+    Returns:
+        The key, and a text with the key, its value and the fault. The key may be empty.
+    """
     words = str(error).replace("`object`", "a table").replace("| object`", "| table`")
     what, _, path = words.partition(" - at `$.")
     path = path.rstrip("`")
@@ -45,5 +54,5 @@ def explain(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> tuple[st
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except (ValueError, RecursionError):  # 5,000 digits, 5,000 tables in one another
+    except (ValueError, RecursionError):  # thousands of digits or nested tables
         return "..."

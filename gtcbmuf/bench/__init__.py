@@ -1,1 +1,1 @@
-"""Benchmarks: how near each part of a step is to the limit of the machine."""
+"""Benchmarks: how close each part of a step comes to the limits of the machine."""

@@ -1,9 +1,9 @@
-"""Benchmark of communication: each of our collectives against a simpler one, on all ranks of a job.
+"""Benchmark of the collectives, each against a simpler one, on all ranks of a job.
 
     mpirun -n 4 gtcbmuf bench collectives
     scripts/hosts 2 1gbit 1 gtcbmuf bench collectives       # on emulated hosts with thin links
 
-Each time is that of the slowest rank.
+All times are those of the slowest rank.
 """
 
 import os
@@ -26,7 +26,7 @@ from gtcbmuf.mpi.topology import Topology
 SHAPE = Architecture((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
 FRAMES = 256
 DENSITY = 1e-3
-#: Share of the communication that could hide behind the backward pass, but does not.
+#: Goal for the unhidden share of the communication that the backward pass could hide.
 GOAL_UNHIDDEN = 0.2
 
 Times = dict[str, NDArray[np.float64]]
@@ -40,7 +40,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
         rounds: rounds of each measurement.
 
     Returns:
-        The figures; those of rank 0 count.
+        The figures. Those of rank 0 are reported.
     """
     names = world.allgather(os.uname().nodename)
     hosts = list(dict.fromkeys(names))
@@ -61,7 +61,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
 
 
 def _seconds(world: MPI.Comm, candidates: Mapping[str, Callable[[], object]], rounds: int) -> Times:
-    """Seconds (rounds,) of each candidate on the slowest rank; collective."""
+    """Time each candidate on the slowest rank, in seconds (rounds,); collective."""
     times = time_in_turns(candidates, rounds=rounds, prepare=world.Barrier)
     for seconds in times.values():
         world.Allreduce(MPI.IN_PLACE, seconds, MPI.MAX)
@@ -122,10 +122,10 @@ def _measure_leaders(topology: Topology, rounds: int, where: str) -> Figure:
 
 
 def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure]:
-    """Measure the step with overlap, and how much of its communication hides.
+    """Measure a step with overlap, and the share of its communication that stays unhidden.
 
-    The ideal is a schedule of the exchanges, each timed alone. They run one after the other, and
-    none starts before its slice's gradient is ready.
+    Each exchange is also timed alone. In the ideal schedule, the exchanges take these times, run
+    one after the other, and start no earlier than their slices' gradients are ready.
 
     Args:
         world: all ranks, one group.
@@ -134,8 +134,8 @@ def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> lis
         kind: kind of exchange.
 
     Returns:
-        The step's time over that without overlap, and the share of the communication that could
-        hide but does not.
+        The ratio of the step's time to that without overlap, and the unhidden share of the
+        communication that the ideal schedule hides.
     """
     mlp, stream = MLP(SHAPE, FRAMES), np.random.default_rng(world.rank)
     model = initial_parameters(SHAPE, np.random.default_rng(0))

@@ -1,8 +1,8 @@
-"""Figures of a benchmark: how near a part of a step is to the limit of the machine.
+"""Figures of a benchmark: how close a part of a step comes to the limits of the machine.
 
-Most figures are ratios of times. One run measures both times in turns, so that other load on the
-machine affects both alike. Every other module of this package is a part of `gtcbmuf bench`: its
-function `measure` returns the figures.
+Most figures are ratios of two times. One run measures both in turns, so other load on the machine
+affects both alike. Every other module of this package is a part of `gtcbmuf bench`. Its function
+`measure` returns the figures.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import write_json, write_text, writing
+from gtcbmuf.base.files import write_json, writing
 from gtcbmuf.base.provenance import environment
 from gtcbmuf.base.tables import markdown
 
@@ -30,8 +30,8 @@ class Figure:
         value: median over the rounds.
         low, high: quartiles over the rounds.
         unit: unit of the value, such as "x residual += gradient".
-        goal: upper limit that the value should stay below; None without a goal.
-        facts: settings of the measurement, for programs.
+        goal: value that the figure should not exceed; None without a goal.
+        facts: settings of the measurement, for programs that read the JSON file.
     """
 
     what: str
@@ -49,7 +49,7 @@ def time_in_turns(
     rounds: int,
     prepare: Callable[[], object] = lambda: None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Time calls of several candidates in turns, after one round that does not count.
+    """Time several functions in turns, after one warm-up round.
 
     Args:
         candidates: functions to call, by name.
@@ -57,9 +57,9 @@ def time_in_turns(
         prepare: function to call before each candidate, outside the measured time.
 
     Returns:
-        Seconds (rounds,) float64 of each candidate, by name.
+        Seconds of each candidate, (rounds,) float64, by name.
 
-    Example:
+    Examples:
         >>> time_in_turns({"sleep": lambda: time.sleep(1e-3)}, rounds=3)["sleep"].shape
         (3,)
     """
@@ -84,12 +84,12 @@ def summarise(
 
     Args:
         what: name of the quantity.
-        values: (rounds,) value of each round.
+        values: value of each round, (rounds,).
         unit: unit of the values.
         goal: as in `Figure`.
         facts: as in `Figure`.
 
-    Example:
+    Examples:
         >>> summarise("step", np.array([1.0, 2.0, 4.0]), "s").value
         2.0
     """
@@ -98,7 +98,7 @@ def summarise(
 
 
 def format_figures(figures: Sequence[Figure]) -> str:
-    """Format figures as a Markdown table, one row for each."""
+    """Format figures as a Markdown table, one row per figure."""
     rows = [
         (
             figure.what,
@@ -112,7 +112,7 @@ def format_figures(figures: Sequence[Figure]) -> str:
 
 
 def write_figures(path: Path, figures: Sequence[Figure]) -> None:
-    """Write figures, and the environment of their measurement, as JSON.
+    """Write figures and the environment of their measurement as JSON.
 
     Args:
         path: the JSON file.
@@ -129,33 +129,13 @@ def write_figures(path: Path, figures: Sequence[Figure]) -> None:
         write_json(path, content)
 
 
-def insert_table(page: Path, part: str, figures: Sequence[Figure]) -> None:
-    """Replace the table between the two marks of a part in a Markdown page.
-
-    Args:
-        page: the Markdown file.
-        part: name of the benchmark's part.
-        figures: figures of the new table.
-
-    Raises:
-        UserError: the page cannot be read or written, or lacks the marks.
-    """
-    first, last = f"<!-- bench {part} -->", f"<!-- end of bench {part} -->"
-    with writing(page, "--page"):
-        before, mark, rest = page.read_text(encoding="utf-8").partition(first)
-        _, end, after = rest.partition(last)
-        if not (mark and end):
-            raise UserError(f"--page {page}: expected {first} and, later, {last}")
-        write_text(page, f"{before}{first}\n{format_figures(figures)}\n{last}{after}")
-
-
 def read_figures(path: Path) -> list[Figure]:
     """Read the figures that `write_figures` wrote.
 
     Raises:
-        UserError: the file cannot be read, or has no figures.
+        UserError: the file cannot be read, or is not a file of figures.
     """
     try:
         return [Figure(**fields) for fields in json.loads(path.read_text())["figures"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no figures of gtcbmuf bench: {error}") from None
+        raise UserError(f"{path}: not a file of gtcbmuf bench --json: {error}") from None

@@ -15,12 +15,13 @@ GOALS = {1e-4: None, 1e-3: 1.25, 1e-2: 2.5}
 def measure(rounds: int) -> list[Figure]:
     """Time the threshold and the top-k selection for each density in GOALS.
 
+    The indices of the updates are random.
+
     Args:
         rounds: rounds of each measurement.
 
     Returns:
-        Figures of the threshold, then figures of the selection. The indices of the updates are
-        random.
+        Figures of the threshold, then figures of the selection.
     """
     stream = np.random.default_rng(0)
     updates = np.empty(PARAMETERS // 16 + kernels.MASK_BITS, np.uint32)

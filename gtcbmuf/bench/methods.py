@@ -1,10 +1,10 @@
-"""Benchmark of whole steps of every method, on all ranks of a job: what the cost model predicts.
+"""Benchmark of whole steps of every method, on all ranks of a job. A plan predicts these steps.
 
     scripts/hosts 4 1gbit 2 gtcbmuf bench methods
 
-Workers are those of a training run, but train on noise. tau follows a density, and the residuals
-start uniformly distributed below it. Each time is that of a block on the slowest rank, divided by
-the block's steps.
+Workers are those of a training run, but train on noise. tau follows a target density. The residuals
+start uniformly distributed between -tau and tau. The time of a step is that of a block on the
+slowest rank, divided by the steps of the block.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
         rounds: blocks of each method.
 
     Returns:
-        Seconds of a step, with the settings as facts. The figures of rank 0 count.
+        Seconds of a step, with the settings as facts. The figures of rank 0 are reported.
     """
     hosts = len(set(host_of_rank(world)))
     figures = []
@@ -63,7 +63,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
 
 
 def _methods(workers: int, hosts: int) -> Iterator[Method]:
-    """Every exchange and every block filter alone, and the hybrid of the paper."""
+    """List every exchange alone, every block filter alone, and the paper's hybrid."""
     exchanges = [spec().with_keys(density=DENSITY) for spec in EXCHANGES.values()]
     filters = [spec().with_keys(period=PERIOD) for spec in FILTERS.values()]
     if workers == 1:
@@ -75,7 +75,7 @@ def _methods(workers: int, hosts: int) -> Iterator[Method]:
     for block_filter in filters:
         if block_filter.connects:
             yield Method(workers, 1, block_filter=block_filter)
-    # A host is a group. Where every host has one worker, half of the world is a group.
+    # A host is a group. If every host has one worker, half of the workers are a group.
     size = workers // hosts if workers > hosts else workers // 2
     if size > 1 and workers % size == 0:
         gtc: ExchangeSpec = EXCHANGES["gtc"]().with_keys(density=DENSITY)
@@ -86,7 +86,7 @@ def _methods(workers: int, hosts: int) -> Iterator[Method]:
 def _time_steps(
     world: MPI.Comm, shape: Architecture, method: Method, rounds: int
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float]:
-    """Seconds (rounds,) of a step, and the density of its updates; collective."""
+    """Time a step, in seconds (rounds,), and measure its density; collective."""
     topology, meter = Topology(world, method.group_size), Meter()
     n, stream = shape.parameters, np.random.default_rng(world.rank)
     model = initial_parameters(shape, np.random.default_rng(0))

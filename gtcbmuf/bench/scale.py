@@ -1,16 +1,16 @@
-"""Benchmark of many ranks on few cores: step against ideal, start, memory and threads of a rank.
+"""Benchmark of many ranks on few cores: step time, start-up, memory and threads of a rank.
 
 Each rank runs a worker of `gtcbmuf train`, with GTC in groups and BMUF across them. It trains on
 noise, so it never waits for a file. The time of a step is that of a block on the slowest rank,
 divided by the block's 20 steps. It includes the block filter.
 
-In the ideal step no core waits for a message or handles one. Its time is the processor time of a
-step of the same worker in a group of its own: forward and backward pass, threshold, coding,
-descent. That is summed over the ranks of a host and divided by the host's cores.
+In the ideal step, no core waits for messages or handles them. Its time is the processor time of a
+step of the same worker in a group of its own: forward and backward pass, threshold, coding and
+descent. This time is summed over the ranks of a host and divided by the host's cores.
 
-The ranks take turns at the ideal step, as many at a time as there are cores, while the others
-sleep. A rank takes one step per turn, so the caches hold what the ranks before it have left there.
-The overhead is the rest: messages, waiting, decoding of other ranks' messages, block filter.
+The ranks take turns at the ideal step. One rank per core works while the others sleep. A rank takes
+one step per turn, so the caches still hold the data of the ranks before it. The rest of a real step
+is overhead: messages, waiting, decoding of other ranks' messages, and the block filter.
 """
 
 import math
@@ -45,7 +45,7 @@ CONFIG = Config(
 )
 LEARNING_RATE = 1e-4
 LAPS = 3  # turns of each rank
-WAKING = 0.005  # seconds of a turn in which a rank wakes up and the rank before it finishes
+WAKING = 0.005  # seconds of a turn for a rank to wake up and for the rank before it to finish
 
 GOAL_STEP, GOAL_START, GOAL_MEMORY, GOAL_THREADS = 1.3, 60, 70, 1
 
@@ -104,7 +104,7 @@ def measure(world: Any, rounds: int) -> list[Figure]:
 
 
 class _Training:
-    """The worker of a rank, and its noise; collective."""
+    """The worker of a rank, with a minibatch of noise; collective."""
 
     def __init__(self, world: Any) -> None:
         self.world = world
@@ -120,7 +120,7 @@ class _Training:
         self._targets = stream.integers(0, SHAPE.widths[-1], minibatch, np.uint16)
 
     def gradient(self, step: int) -> NDArray[np.float32]:
-        """Gradient (n,) float32 of the same minibatch in every step."""
+        """Compute the gradient, (n,) float32. Every step has the same minibatch."""
         self._mlp.backward(self.model, self._inputs, self._targets)
         return self._mlp.gradient
 
@@ -133,7 +133,7 @@ class _Training:
 
 
 class _IdealStep:
-    """The same worker in a group of its own, without a filter; collective."""
+    """The same worker in a group of its own, without a block filter; collective."""
 
     def __init__(self, training: _Training) -> None:
         self._training, self._world = training, training.world
@@ -147,10 +147,10 @@ class _IdealStep:
         self._turns = -(-hosts.count(self._host) // self._busy_cores)
 
     def measure(self) -> float:
-        """Seconds of an ideal step on the slowest host; collective.
+        """Measure the seconds of an ideal step on the slowest host; collective.
 
-        The clock starts the turns. Messages would not do, because a rank that waits for a message
-        takes processor time.
+        The clock starts the turns. Messages cannot start them, because a rank that waits for a
+        message uses processor time.
         """
         turn = 2 * max(self._world.allgather(self._processor_seconds())) + WAKING
         times = []
@@ -166,7 +166,7 @@ class _IdealStep:
         return max(seconds_of_host.values())
 
     def _processor_seconds(self) -> float:
-        """Processor time of a step at learning rate 0, which keeps the replicas equal."""
+        """Measure the processor time of a step. Learning rate 0 keeps the replicas equal."""
         begin = time.process_time()
         self._worker.run(1, self._training.gradient, lambda step: 0)
         return time.process_time() - begin
@@ -177,7 +177,7 @@ def _sleep_until(moment: float) -> None:
 
 
 def _proportional_set() -> int:
-    """Bytes of this process's memory; shared pages count in proportion."""
+    """Read the proportional set size of this process, in bytes."""
     text = Path("/proc/self/smaps_rollup").read_text()
     match = re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)
     assert match is not None
@@ -185,7 +185,7 @@ def _proportional_set() -> int:
 
 
 def _threads() -> int:
-    """The most threads that BLAS or Numba would use."""
+    """Read the number of threads of BLAS or of Numba, whichever is larger."""
     import threadpoolctl
 
     pools = [int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()]

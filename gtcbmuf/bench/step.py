@@ -1,7 +1,7 @@
 """Benchmark of a training step, against its matrix products alone and against PyTorch.
 
-The products are the same NumPy calls in the same order, on other arrays of the same shapes and
-layouts. PyTorch runs an `nn.Sequential` of the same layers on the CPU. Both use one thread.
+The matrix products are the same NumPy calls in the same order, on other arrays of the same shapes
+and layouts. PyTorch runs an `nn.Sequential` of the same layers on the CPU. Both use one thread.
 """
 
 import importlib
@@ -18,13 +18,13 @@ from gtcbmuf.cluster.calibrate import make_gradient_source
 from gtcbmuf.core.meter import Meter
 
 FRAMES = 256
-#: Shapes from a small acoustic model to a large one, by millions of parameters.
+#: Shapes from a small acoustic model to a large one, by their millions of parameters.
 SHAPES = {
     0.8: Architecture((440, 512, 512, 512, 147), "relu"),
     5.6: Architecture((440, 1024, 1024, 1024, 1024, 2000), "relu"),
     20: Architecture((440, 2048, 2048, 2048, 2048, 3000), "relu"),
 }
-#: Shape of the benchmark of a worker's whole step, in millions, and density of its updates.
+#: Benchmark of a worker's whole step: millions of parameters, and density of the updates.
 WHOLE, DENSITY = 5.6, 1e-3
 LEARNING_RATE = 1e-6  # too low to change the model
 GOAL_PASSES, GOAL_TORCH, GOAL_WHOLE = 1.06, 1, 1.12
@@ -33,16 +33,16 @@ Step = Callable[[], object]
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Measure forward and backward pass of every shape, and a worker's whole step of one.
+    """Measure the forward and backward pass of every shape, and a worker's whole step of one.
 
     Args:
-        rounds: rounds of the largest shape. Smaller shapes have more rounds, which take as long.
+        rounds: rounds of the largest shape. Smaller shapes have more rounds in the same time.
     """
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
         torch = None
-        print("PyTorch is not installed: there are no figures against it", file=sys.stderr)
+        print("PyTorch is not installed: skipping the comparison with it", file=sys.stderr)
     figures = []
     for millions, shape in SHAPES.items():
         candidates: dict[str, Step] = {
@@ -80,7 +80,7 @@ def measure(rounds: int) -> list[Figure]:
 
 
 def make_products(shape: Architecture) -> Step:
-    """Make a function that computes the matrix products of `MLP.backward`, and nothing else."""
+    """Make a function that computes only the matrix products of `MLP.backward`."""
     stream = np.random.default_rng(0)
     weights = shape.views(initial_parameters(shape, stream))
     gradients = shape.views(np.zeros(shape.parameters, np.float32))
@@ -117,8 +117,8 @@ def _make_torch_step(torch: Any, shape: Architecture, *, set_to_none: bool) -> S
     Args:
         torch: the module.
         shape: shape of the model.
-        set_to_none: whether gradients are allocated in each step, as `zero_grad` has it, or added
-            to zeros.
+        set_to_none: argument of `zero_grad`. If true, each step allocates new gradients. If false,
+            it adds to zeros.
     """
     torch.set_num_threads(1)
     layers = []
@@ -148,7 +148,7 @@ class _Worker:
         stream = np.random.default_rng(2)
         self._model = initial_parameters(shape, stream)
         self._gradient_source = make_gradient_source(shape, self._model, FRAMES, stream)
-        # Each step has the same minibatch, so residuals rise evenly, and DENSITY of them reach tau.
+        # Each step has the same minibatch, so residuals rise evenly. A share DENSITY reaches tau.
         gradient = self._gradient_source(0)
         tau = float(np.abs(gradient).mean()) / DENSITY
         exchange = GTCExchange(MPI.COMM_SELF, shape.parameters, tau, meter := Meter())
@@ -163,5 +163,5 @@ class _Worker:
 
     @property
     def density(self) -> float:
-        """Density of the updates, over all steps so far."""
+        """Density of the updates, averaged over all steps so far."""
         return self._worker.meter.updates_sent / (self._steps * self._model.size)

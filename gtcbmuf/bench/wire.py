@@ -16,11 +16,13 @@ GOAL_SIZE, GOAL_ENCODE, GOAL_DECODE = 1.02, 3, 4
 def measure(rounds: int) -> list[Figure]:
     """Measure size, encoding and decoding of messages for each density.
 
+    The indices of the updates are random.
+
     Args:
         rounds: rounds of each measurement.
 
     Returns:
-        Three figures for each density. The indices of the updates are random.
+        Three figures for each density.
     """
     stream = np.random.default_rng(0)
     figures = []

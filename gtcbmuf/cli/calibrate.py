@@ -3,16 +3,28 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, check_rounds, job
+from gtcbmuf.cli.common import Commands, add_command, check_rounds, job
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "calibrate", help="measure what plan wants to know of a cluster; under mpirun or srun"
+    parser = add_command(
+        commands,
+        "calibrate",
+        "measure a cluster for gtcbmuf plan",
+        "gtcbmuf calibrate --out host.toml",
+        "srun --nodes=2 --ntasks-per-node=2 --exclusive gtcbmuf calibrate --out cluster.toml",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.toml")
-    parser.add_argument("--rounds", type=int, default=15, help="of each measurement (15)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.toml", help="cluster file to write"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=15,
+        metavar="N",
+        help="rounds of each measurement (default: 15)",
+    )
     parser.set_defaults(run=run)
 
 

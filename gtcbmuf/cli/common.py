@@ -19,10 +19,13 @@ _REPORT_TIME = 5.0
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, on one rank.
+    """A parser that keeps the lines of its texts, and reports an error in one line, on one rank.
 
     For an unknown option, the line lists the valid options.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
 
     def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
         namespace, unknown = super().parse_known_args(*arguments)
@@ -68,15 +71,46 @@ def job() -> Iterator[Any]:
         yield world
 
 
+def add_command(commands: Commands, name: str, summary: str, *examples: str) -> Parser:
+    """Add a command to a parser.
+
+    Args:
+        commands: the commands of the parser.
+        name: name of the command.
+        summary: what the command does, as the list of all commands shows it: no capital, no stop.
+        examples: command lines for the end of the command's help.
+
+    Returns:
+        The parser of the command.
+    """
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=format_examples(*examples),
+    )
+    return parser
+
+
+def format_examples(*examples: str) -> str:
+    """Format command lines as the end of a help.
+
+    >>> print(format_examples("gtcbmuf train sgd"))
+    Examples:
+      gtcbmuf train sgd
+    """
+    return "\n  ".join(("Examples:", *examples))
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the options of a configuration."""
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file, or the name of a recipe")
+    parser.add_argument("config", metavar="CONFIG", help="TOML file or recipe, such as gtc-bmuf")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override a key of the configuration; may be repeated",
+        help="override a key of the configuration (repeatable)",
     )
 
 
@@ -88,19 +122,26 @@ def add_run(parser: argparse.ArgumentParser, name: str) -> None:
         name: default name of the run directory under runs/.
     """
     add_config(parser)
-    parser.add_argument("--out", type=Path, help=f"run directory (default: runs/{name})")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"run directory (default: runs/{name})"
+    )
 
 
 def add_cluster(parser: argparse._ActionsContainer) -> None:
     """Add the options of a cluster's profile."""
     parser.add_argument(
-        "--cluster", type=Path, metavar="FILE.toml", help="what `gtcbmuf calibrate` measured"
+        "--cluster", type=Path, metavar="FILE.toml", help="cluster file from gtcbmuf calibrate"
     )
     parser.add_argument(
-        "--network", type=Path, metavar="FILE.toml", help="another network than the cluster's"
+        "--network",
+        type=Path,
+        metavar="FILE.toml",
+        help="cluster file with another network (default: that of --cluster)",
     )
     parser.add_argument(
-        "--elsewhere", action="store_true", help="the cluster has other processors than this host"
+        "--elsewhere",
+        action="store_true",
+        help="accept a cluster file of another processor than this host's",
     )
 
 

@@ -3,15 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, job
+from gtcbmuf.cli.common import Commands, add_command, job
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "doctor", help="what would slow a job down or stop it here; under mpirun or srun"
+    parser = add_command(
+        commands,
+        "doctor",
+        "find what would slow down or stop a job here",
+        "mpirun -n 8 gtcbmuf doctor",
+        "srun --nodes=2 --ntasks-per-node=2 gtcbmuf doctor --corpus corpus/medium.h5",
     )
-    parser.add_argument("--corpus", type=Path, metavar="FILE.h5", help="to be read from every host")
+    parser.add_argument(
+        "--corpus", type=Path, metavar="FILE.h5", help="check that every host can read this corpus"
+    )
     parser.set_defaults(run=run)
 
 

@@ -3,25 +3,44 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.common import Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("forward", help="log-posteriors as a Kaldi archive")
-    parser.add_argument("model", type=Path, metavar="MODEL.h5")
+    parser = add_command(
+        commands,
+        "forward",
+        "write log-posteriors of a model as a Kaldi archive",
+        "gtcbmuf forward runs/hybrid/model.h5 corpus/quickstart.h5 --ark test.ark",
+        "gtcbmuf forward runs/kaldi/model.h5 feats.scp --minus-log-priors --ark test.ark",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.h5", help="model of a finished run")
     parser.add_argument(
         "frames",
         type=Path,
         metavar="CORPUS.h5 | FEATS.scp",
-        help="a corpus, or Kaldi's features, which need no alignment",
+        help="corpus file, or Kaldi features without alignments",
     )
-    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="the speakers of FEATS.scp")
-    parser.add_argument("--cmvn", type=Path, metavar="CMVN.scp", help="statistics for FEATS.scp")
-    parser.add_argument("--ark", type=Path, required=True, metavar="FILE.ark")
-    parser.add_argument("--split", choices=("train", "valid", "test"), help="of the corpus (test)")
     parser.add_argument(
-        "--minus-log-priors", action="store_true", help="log-likelihoods, as decoders want them"
+        "--utt2spk",
+        type=Path,
+        metavar="FILE",
+        help="speakers of FEATS.scp (default: one per utterance)",
+    )
+    parser.add_argument(
+        "--cmvn", type=Path, metavar="CMVN.scp", help="mean and variance statistics for FEATS.scp"
+    )
+    parser.add_argument(
+        "--ark", type=Path, required=True, metavar="FILE.ark", help="archive to write"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "valid", "test"), help="split of CORPUS.h5 (default: test)"
+    )
+    parser.add_argument(
+        "--minus-log-priors",
+        action="store_true",
+        help="subtract the log-priors of the targets, as hybrid decoders expect",
     )
     parser.set_defaults(run=run)
 

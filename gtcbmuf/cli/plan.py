@@ -3,30 +3,82 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, add_cluster
+from gtcbmuf.cli.common import Commands, add_cluster, add_command
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "plan", help="what each method would cost and buy on a cluster, by a model"
+    parser = add_command(
+        commands,
+        "plan",
+        "estimate what each method costs on a cluster",
+        "gtcbmuf plan --workers 128 --parameters 5.6e6 --cluster cluster.toml",
+        "gtcbmuf plan --workers 64 --parameters 5.6e6 --cluster cluster.toml --plot plan.png",
     )
-    parser.add_argument("--workers", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--workers", type=int, required=True, metavar="N", help="number of workers to plan for"
+    )
     add_cluster(parser)
     parser.add_argument(
-        "--workers-per-host", type=int, metavar="N", help="that will run (those that calibrated)"
+        "--workers-per-host",
+        type=int,
+        metavar="N",
+        help="workers on each host (default: as in the cluster file)",
     )
-    parser.add_argument("--parameters", type=float, required=True, metavar="n", help="of the model")
-    parser.add_argument("--minibatch", type=int, default=256, help="frames of a worker (256)")
-    parser.add_argument("--density", type=float, default=1e-3, help="of messages (0.001)")
-    parser.add_argument("--period", type=int, default=50, help="steps of a block (50)")
-    parser.add_argument("--group-size", type=int, metavar="M", help="of the hybrid (the fastest)")
-    parser.add_argument("--sharded", action="store_true", help="with block_filter.sharded")
-    parser.add_argument("--overlap", action="store_true", help="with exchange.overlap")
-    parser.add_argument("--hours", type=float, default=1000.0, help="of speech (1000)")
-    parser.add_argument("--epochs", type=int, default=10, help="(10)")
-    parser.add_argument("--most", type=int, default=10_000, help="workers to look at (10000)")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="speed-ups over workers")
+    parser.add_argument(
+        "--parameters",
+        type=float,
+        required=True,
+        metavar="N",
+        help="parameters of the model, such as 5.6e6",
+    )
+    parser.add_argument(
+        "--minibatch",
+        type=int,
+        default=256,
+        metavar="FRAMES",
+        help="frames per worker and step (default: 256)",
+    )
+    parser.add_argument(
+        "--density",
+        type=float,
+        default=1e-3,
+        metavar="SHARE",
+        help="share of the parameters that gtc and top-k send in a step (default: 0.001)",
+    )
+    parser.add_argument(
+        "--period", type=int, default=50, metavar="STEPS", help="steps in a block (default: 50)"
+    )
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        metavar="M",
+        help="workers in a group of the hybrid (default: the fastest)",
+    )
+    parser.add_argument(
+        "--sharded", action="store_true", help="plan for block_filter.sharded = true"
+    )
+    parser.add_argument("--overlap", action="store_true", help="plan for exchange.overlap = true")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=1000.0,
+        metavar="HOURS",
+        help="hours of speech in the corpus (default: 1000)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=10, metavar="N", help="epochs of training (default: 10)"
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=10_000,
+        metavar="N",
+        help="largest number of workers in the table of speed-ups (default: 10000)",
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="plot the speed-ups over the workers"
+    )
     parser.set_defaults(run=run)
 
 

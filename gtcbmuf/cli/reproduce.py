@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.cli.common import Commands, add_cluster
+from gtcbmuf.cli.common import Commands, add_cluster, add_command
 
 #: Studies that consist of runs.
 _RUNS = ("tuning", "choices", "error-table")
@@ -20,22 +20,48 @@ _OPTIONS = {
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("reproduce", help="a study of many runs: the paper's tables")
-    parser.add_argument("study", choices=(*_RUNS, *_MODELS))
+    parser = add_command(
+        commands,
+        "reproduce",
+        "reproduce the paper's tables, or run your own study",
+        "gtcbmuf reproduce error-table --results mine",
+        "gtcbmuf reproduce tuning --preset mine.toml",
+        "gtcbmuf reproduce trade-off --preset full --cluster cluster.toml",
+    )
+    parser.add_argument(
+        "study",
+        metavar="STUDY",
+        choices=(*_RUNS, *_MODELS),
+        help=f"{', '.join(_RUNS)} (training runs); {', '.join(_MODELS)} (cost model)",
+    )
     parser.add_argument(
         "--preset",
         default="quick",
-        help="quick (default), full, or a TOML file of your own (docs/studies.md)",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="of error-table")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    parser.add_argument(
-        "--slurm", action="store_true", help="submit the runs as arrays of jobs/train.sbatch"
+        help="quick, full, or a TOML file of your own (default: quick)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="with --slurm: show the jobs, submit nothing"
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="seeds of error-table (default: those of the preset)",
     )
-    add_cluster(parser.add_argument_group("of speedup-table and trade-off"))
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder for tables and plots (default: results)",
+    )
+    parser.add_argument(
+        "--slurm",
+        action="store_true",
+        help="submit the runs as arrays of jobs/train.sbatch",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --slurm: print the jobs, submit nothing"
+    )
+    add_cluster(parser.add_argument_group("speedup-table and trade-off"))
     parser.set_defaults(run=run)
 
 

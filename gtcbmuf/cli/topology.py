@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, add_config, job
+from gtcbmuf.cli.common import Commands, add_command, add_config, job
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "topology", help="which workers form which group on which hosts; under mpirun or srun"
+    parser = add_command(
+        commands,
+        "topology",
+        "show which workers form which group on which hosts",
+        "mpirun -n 8 gtcbmuf topology gtc-bmuf --set topology.group_size=4",
+        "srun --nodes=2 gtcbmuf topology gtc-bmuf --set topology.group_size=node",
     )
     add_config(parser)
     parser.set_defaults(run=run)

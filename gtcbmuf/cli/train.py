@@ -3,29 +3,47 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, add_run, job
+from gtcbmuf.cli.common import Commands, add_command, add_run, job
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("train", help="train a model, alone or under mpirun or srun")
+    parser = add_command(
+        commands,
+        "train",
+        "train a model, alone or under mpirun or srun",
+        "gtcbmuf train sgd --set corpus.path=corpus/tiny.h5",
+        "mpirun -n 8 gtcbmuf train gtc-bmuf --set topology.group_size=4 --out runs/hybrid",
+        "mpirun -n 8 gtcbmuf train runs/hybrid/config.toml --set train.seed=1",
+    )
     add_run(parser, "METHOD-WORKERS-seedSEED")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the run's last checkpoint, if there is one",
+        help="continue from the last checkpoint in the run directory, if any",
     )
     parser.add_argument(
-        "--resume-weights", type=Path, metavar="MODEL.h5", help="start with these weights, no more"
+        "--resume-weights",
+        type=Path,
+        metavar="MODEL.h5",
+        help="start a new run from the weights of a saved model",
     )
     parser.add_argument(
-        "--scratch", type=Path, metavar="DIR", help="on a disk of each host: copy the corpus there"
+        "--scratch",
+        type=Path,
+        metavar="DIR",
+        help="copy the corpus to this folder on a local disk of each host",
     )
     parser.add_argument(
         "--no-test",
         action="store_false",
         dest="test",
-        help="leave the test set alone: for runs that are there to choose between",
+        help="skip the test set, for tuning runs",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write the curves of metrics.jsonl to DIR/tensorboard",
     )
     parser.set_defaults(run=run)
 
@@ -44,4 +62,5 @@ def run(arguments: Any) -> None:
             weights=arguments.resume_weights,
             scratch=arguments.scratch,
             test=arguments.test,
+            tensorboard=arguments.tensorboard,
         )

@@ -1,1 +1,1 @@
-"""Clusters: their profile, what a step costs on them, plans, Slurm jobs, diagnosis."""
+"""Clusters: profiles, the cost of a step, plans, Slurm jobs and diagnosis."""

@@ -1,11 +1,11 @@
-"""Measures the profile of a machine and its network for `gtcbmuf.cluster.costs`.
+"""Measurement of a cluster's profile, the input of `gtcbmuf.cluster.costs`.
 
     mpirun -n 1 gtcbmuf calibrate --out cluster.toml
     srun --nodes=2 --ntasks-per-node=2 --exclusive gtcbmuf calibrate --out cluster.toml
 
 Rank 0 measures compute while the other ranks wait, so each rank should have a core of its own.
-Two ranks per host are enough and disturb each other least. A plan takes the number of workers per
-host as an option.
+Two ranks per host are enough and disturb each other least. The workers per host are an option of
+`gtcbmuf plan`.
 """
 
 import math
@@ -29,7 +29,7 @@ from gtcbmuf.data.minibatches import FrameReader
 from gtcbmuf.mpi.probes import find_partners, time_both_ways, time_one_way
 from gtcbmuf.mpi.topology import cores_of_hosts, host_of_rank
 
-#: Shapes and minibatches whose steps determine the costs of compute.
+#: Shapes and minibatches of the steps that determine the compute costs.
 SHAPES = (
     Architecture((440, 256, 256, 147), "relu"),
     Architecture((440, 512, 512, 512, 147), "relu"),
@@ -37,12 +37,12 @@ SHAPES = (
 )
 MINIBATCHES = (32, 128, 256)
 _CONTEXT, _DIM = 5, 40
-#: Size of the vectors that time the kernels, and densities of their updates.
+#: Length of the vectors for the timing of the kernels, and densities of the updates.
 _PARAMETERS = 4_000_000
 _DENSITIES = (1e-4, 1e-3, 1e-2)
-#: Messages of a group, which a worker decodes together.
+#: Messages of a group. A worker decodes them together.
 _GROUP = 8
-#: Bytes of the messages that measure latency and bandwidth.
+#: Bytes of a message, for the latency and for the bandwidth.
 _SMALL, _LARGE = 8, 4 << 20
 
 
@@ -50,9 +50,9 @@ def calibrate(world: MPI.Comm, rounds: int) -> ClusterProfile:
     """Measure a cluster's profile; collective.
 
     Args:
-        world: all ranks. Two hosts with two ranks each measure everything; one host measures
-            compute alone.
-        rounds: rounds of each measurement, whose median counts.
+        world: all ranks. The network is measured on two hosts with two ranks each. On one host,
+            only compute is measured.
+        rounds: rounds of each measurement. The result is their median.
 
     Returns:
         The profile, complete on rank 0.
@@ -74,16 +74,16 @@ def calibrate(world: MPI.Comm, rounds: int) -> ClusterProfile:
 def make_gradient_source(
     shape: Architecture, model: NDArray[np.float32], minibatch: int, stream: np.random.Generator
 ) -> Callable[[int], NDArray[np.float32]]:
-    """Make a function that computes a worker's gradient of random frames of noise.
+    """Make a function that computes a worker's gradient on frames of noise.
 
     Args:
         shape: shape of the model.
         model: (n,) float32 parameters; the function reads their values at each call.
-        minibatch: frames of a step.
-        stream: source of all random numbers.
+        minibatch: frames in a step.
+        stream: random generator of the noise and of the minibatches.
 
     Returns:
-        A function from the number of a step to its gradient (n,) float32.
+        A function that maps the number of a step to its gradient, (n,) float32.
     """
     rows = 2**16
     features = stream.standard_normal((rows, _DIM), np.float32).astype(np.float16)
@@ -101,9 +101,9 @@ def make_gradient_source(
 
 
 def _seconds(call: Callable[[], object], rounds: int) -> NDArray[np.float64]:
-    """Seconds of a call in each round, after two calls that do not count.
+    """Measure the seconds of a call, (rounds,) float64, after two warm-up calls.
 
-    A round repeats the call until it takes about 1 ms or longer.
+    A round repeats the call for about 1 ms or longer.
     """
     call()
     begin = time.perf_counter()
@@ -149,7 +149,7 @@ def _compute(rounds: int) -> Compute:
 
 
 def _kernel_costs(rounds: int) -> dict[str, float]:
-    """Seconds of the kernels, by the names of `Compute`."""
+    """Measure the costs of the kernels in seconds, by their names in `Compute`."""
     n, stream = _PARAMETERS, np.random.default_rng(2)
     sizes, encode_times, decode_times = [], [], []
     for density in (*_DENSITIES, 0.2):
@@ -158,7 +158,7 @@ def _kernel_costs(rounds: int) -> dict[str, float]:
         sizes.append(updates.size)
         encode_times.append(encode_time)
         decode_times.append(decode_time)
-    # A message of the last density is so dense that it has two bits for each parameter.
+    # At the last density, a message is in the dense format: two bits per parameter.
     decode_bits = decode_times.pop() / n
     _, decode_message = _message_seconds(1000, np.empty(0, np.int64), rounds)
     encode_parameter, encode_update = fit([(n, size) for size in sizes[:-1]], encode_times[:-1])
@@ -189,14 +189,14 @@ def _kernel_costs(rounds: int) -> dict[str, float]:
 
 
 def _message_seconds(n: int, updates: NDArray[np.int64], rounds: int) -> tuple[float, float]:
-    """Seconds to encode and to decode a message.
+    """Measure the seconds to encode a message and the seconds to decode one.
 
-    The decoding time is a message's share: a worker decodes the messages of its group together.
+    A worker decodes the messages of its group together. The decoding time is one message's share.
 
     Args:
         n: parameters of the model.
         updates: indices of the parameters with an update.
-        rounds: rounds of each measurement, whose median counts.
+        rounds: rounds of each measurement. The result is their median.
     """
     residual, gradient, model = (np.zeros(n, np.float32) for _ in range(3))
     encoder, decoder, times = wire.Encoder(n), wire.Decoder(n), []
@@ -211,14 +211,15 @@ def _message_seconds(n: int, updates: NDArray[np.int64], rounds: int) -> tuple[f
 
 
 def _network(world: MPI.Comm, rounds: int) -> Network | None:
-    """Measure from rank 0 to a rank of its host, and to the slowest other host; collective.
+    """Measure the network between rank 0 and others; collective.
 
-    Messages travel in both directions at once for the bandwidth, as in collectives. The workers of
-    a host are this job's ranks per host. The cores are those that the job may use on the host with
-    the fewest.
+    Within a host, the partner is a rank of rank 0's host. Across hosts, the slowest host counts.
+    For the bandwidth, messages travel in both directions at once, as in collectives. The profile's
+    workers per host are this job's ranks per host. Its cores per host are the fewest cores that the
+    job may use on a host.
 
     Returns:
-        The network; None without a second rank on rank 0's host or without a second host.
+        The network. None if rank 0's host has no second rank, or if there is no second host.
     """
     hosts = host_of_rank(world)
     near, far = find_partners(hosts)

@@ -1,9 +1,9 @@
-"""What a step costs: a model of its time, from the profile of a machine and its network. No MPI.
+"""A model of the time of a step, from the profile of a machine and its network. No MPI here.
 
     step = compute * (1 + stragglers) + encode + exchange + decode + (filter + broadcast) / K
 
 `gtcbmuf.cluster.traffic` models the collectives. Workers fill the hosts in rank order.
-All times are of one worker, in seconds. Sizes are in bytes.
+All times are seconds of one worker. Sizes are in bytes.
 """
 
 import math
@@ -20,22 +20,22 @@ from gtcbmuf.methods.none import NoExchangeSpec, NoFilterSpec
 
 #: Slices of an overlapped exchange. A plan knows no layers, so it assumes eight of equal size.
 SLICES = 8
-#: Seconds that a message behind the backward pass waits on average until its receiver polls MPI:
-#: half of the pause between two polls (`gtcbmuf.mpi.collectives.PAUSE`).
+#: Mean seconds that a message waits behind the backward pass until its receiver polls MPI: half of
+#: the pause between two polls (`gtcbmuf.mpi.collectives.PAUSE`).
 POLL_DELAY = 0.00015
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a model is trained.
+    """A method at a number of workers, with its settings.
 
     Attributes:
-        workers: N.
-        group_size: M, which divides N.
-        exchange: the exchange within a group. An exchange that compresses has a density.
-        block_filter: the block filter across the groups.
+        workers: number of workers, N.
+        group_size: workers in a group, M. It divides N.
+        exchange: exchange within a group. A compressing exchange has a density.
+        block_filter: block filter across the groups.
 
-    Example:
+    Examples:
         >>> from gtcbmuf.methods.bmuf import BMUFSpec
         >>> from gtcbmuf.methods.gtc import GTCSpec
         >>> method = Method(32, 8, GTCSpec(density=0.001), BMUFSpec(period=50))
@@ -50,18 +50,18 @@ class Method:
 
     @property
     def groups(self) -> int:
-        """G = N / M."""
+        """Number of groups, G = N / M."""
         return self.workers // self.group_size
 
     @property
     def name(self) -> str:
-        """The name of the method, such as "gtc-bmuf"."""
+        """Name of the method, such as "gtc-bmuf"."""
         return join_labels(self.exchange, self.block_filter)
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """The parts of a step's time, in seconds. The exchange includes its additions."""
+    """The parts of a step's time, in seconds. `exchange` includes the additions of its sums."""
 
     compute: float
     stragglers: float
@@ -78,13 +78,13 @@ class StepTime:
 
 
 def straggler_delay(ranks: int, deviation: float) -> float:
-    """The expected delay of the slowest rank against the mean, as a share of the mean.
+    """Model the expected delay of the slowest rank, as a share of the mean time.
 
-    The expected maximum of N standard normal variables, after Blom (1958): the quantile at
-    (N - 3/8) / (N + 1/4).
+    The delay is the deviation times the expected maximum of N standard normal variables. Blom
+    (1958) approximates that maximum by the quantile at (N - 3/8) / (N + 1/4).
 
     Args:
-        ranks: N.
+        ranks: number of ranks, N.
         deviation: standard deviation of a rank's time, as a share of the mean.
     """
     if ranks == 1:
@@ -93,7 +93,7 @@ def straggler_delay(ranks: int, deviation: float) -> float:
 
 
 def work_seconds(work: Work, compute: Compute) -> float:
-    """Seconds that a worker on a core of its own needs for some work."""
+    """Compute the seconds of some work for a worker with a core of its own."""
     return sum(amount * float(getattr(compute, name)) for name, amount in work.items())
 
 
@@ -103,16 +103,16 @@ def step_time(
     """Model the expected time of a step, by parts.
 
     Args:
-        compute: what a worker of the cluster needs.
-        network: the cluster's network.
-        method: how the model is trained.
-        parameters: n of the model.
-        minibatch: frames of a worker in a step.
+        compute: compute costs of a worker of the cluster.
+        network: network of the cluster.
+        method: the training method.
+        parameters: parameters of the model, n.
+        minibatch: frames per worker and step.
 
     Returns:
-        Seconds of each part. A block's end is spread over the K steps of the block.
+        Seconds of each part. The time of a block's end is divided by the K steps of the block.
 
-    Example:
+    Examples:
         >>> from gtcbmuf.methods.dense import DenseSpec
         >>> costs = dict.fromkeys(Compute.__struct_fields__, 1e-9)
         >>> network = Network(1e-6, 2e-5, 5e9, 1e9, workers_per_host=4, cores_per_host=4)
@@ -130,7 +130,7 @@ def step_time(
     compute_time = crowding * (compute_time + n * compute.parameter)
     straggler_time = compute_time * straggler_delay(group_size, compute.deviation)
     if block_filter.connects:
-        # The groups wait for each other once a block. Over K steps the deviation grows by sqrt(K).
+        # The groups wait for each other once per block. K steps deviate by sqrt(K) times as much.
         delay = compute_time * straggler_delay(method.groups, compute.deviation)
         straggler_time += delay / math.sqrt(block_filter.period)
 
@@ -162,12 +162,12 @@ def step_time(
 
 
 def not_hidden(exchange: float, compute: float) -> float:
-    """The part of an overlapped exchange that does not hide behind the backward pass.
+    """Model the part of an overlapped exchange that the backward pass does not hide.
 
-    The backward pass takes two thirds of the matrix products. It finishes the gradient of SLICES
-    slices one after the other, the first layer's last. The slices are exchanged in that order. So a
-    worker waits at least for the exchange of the last slice, which starts at the end of the pass.
-    It waits longer if the exchanges take longer than the pass still needs after the first slice.
+    The backward pass takes two thirds of the matrix products. It finishes the gradient in SLICES
+    slices, from the last layer to the first. The slices are exchanged in that order. So a worker
+    waits at least for the exchange of the last slice, which starts at the end of the pass. It waits
+    longer if the exchanges take longer than the rest of the pass after the first slice.
 
     Args:
         exchange: seconds of the whole exchange.
@@ -180,12 +180,12 @@ def not_hidden(exchange: float, compute: float) -> float:
 
 
 def exchange_traffic(method: Method, n: int, per_host: int) -> Traffic:
-    """Model what a group moves in a step.
+    """Model the traffic of a group's exchange in a step.
 
     Args:
-        method: how the model is trained.
+        method: the training method.
         n: parameters of the model.
-        per_host: workers of a full host.
+        per_host: workers on a full host.
     """
     group, link_sharers = _group(method, per_host)
     slices = SLICES if method.exchange.overlaps else 1
@@ -194,7 +194,7 @@ def exchange_traffic(method: Method, n: int, per_host: int) -> Traffic:
 
 
 def block_traffic(method: Method, n: int, per_host: int) -> tuple[Traffic, Traffic]:
-    """Model what the leaders, and then each group, move at a block's end.
+    """Model the traffic at a block's end: first among the leaders, then within each group.
 
     Args:
         method, n, per_host: as in `exchange_traffic`.
@@ -216,7 +216,7 @@ def block_traffic(method: Method, n: int, per_host: int) -> tuple[Traffic, Traff
 
 
 def link_bytes(method: Method, n: int, per_host: int) -> float:
-    """Bytes that leave a host by its link in a step, on average.
+    """Model the bytes per step that leave a host by its link, averaged over a block.
 
     Args:
         method, n, per_host: as in `exchange_traffic`.
@@ -227,16 +227,16 @@ def link_bytes(method: Method, n: int, per_host: int) -> float:
 
 
 def host_count(workers: int, per_host: int) -> int:
-    """Hosts that a number of workers need, with `per_host` workers on a full host."""
+    """Compute the number of hosts for some workers, with `per_host` workers on a full host."""
     return -(-workers // per_host)
 
 
 def group_sizes(workers: int) -> list[int]:
-    """Sizes M that the hybrid's groups can have, ascending.
+    """List the group sizes M that a hybrid of N workers can have, in ascending order.
 
-    These are the divisors of N, without 1, which is bmuf, and without N, which is gtc.
+    These are the divisors of N except 1 and N. Groups of 1 are bmuf, and one group of N is gtc.
 
-    Example:
+    Examples:
         >>> group_sizes(12)
         [2, 3, 4, 6]
     """
@@ -245,7 +245,7 @@ def group_sizes(workers: int) -> list[int]:
 
 
 def _group(method: Method, per_host: int) -> tuple[Span, int]:
-    """The group that spans the most hosts, and the number of groups that share a host's link."""
+    """Find the group on the most hosts, and the number of groups that share a host's link."""
     m = method.group_size
     hosts, link_sharers = group_placement(method.workers // m, m, per_host)
     return Span(m, hosts), link_sharers
@@ -253,21 +253,22 @@ def _group(method: Method, per_host: int) -> tuple[Span, int]:
 
 @cache
 def group_placement(groups: int, m: int, per_host: int) -> tuple[int, int]:
-    """How groups of consecutive ranks lie on the hosts.
+    """Place groups of consecutive ranks on the hosts.
 
     If neither m divides per_host nor per_host divides m, some groups straddle hosts. A host may
-    then hold the end of one group and the start of another.
+    then hold the end of one group and the start of the next.
 
     Args:
-        groups: G.
-        m: workers of a group.
-        per_host: workers of a full host.
+        groups: number of groups, G.
+        m: workers in a group.
+        per_host: workers on a full host.
 
     Returns:
-        The hosts of the widest group, and the most groups that share a host's link (at least 1).
+        Number of hosts of the widest group, and the largest number of groups that share a host's
+        link. The latter is at least 1.
     """
     widest, links = 1, Counter[int]()
-    # After lcm(m, per_host) ranks a group starts at the start of a host again.
+    # The placement repeats after lcm(m, per_host) ranks.
     for group in range(min(groups, per_host // math.gcd(m, per_host))):
         first, last = group * m // per_host, (group * m + m - 1) // per_host
         widest = max(widest, last - first + 1)

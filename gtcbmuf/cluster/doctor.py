@@ -1,4 +1,4 @@
-"""Diagnosis of the hosts of a job: what would slow a training run down or stop it."""
+"""Diagnosis of a job's hosts: problems that would slow a training run down or stop it."""
 
 import os
 from collections import Counter
@@ -16,9 +16,9 @@ from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.probes import find_partners, time_one_way
 from gtcbmuf.mpi.topology import cores_of_hosts, host_of_rank
 
-#: Bytes and round trips of the messages that measure latency and bandwidth.
+#: Bytes of a message and number of round trips, for the latency and for the bandwidth.
 _SMALL, _LARGE = (8, 200), (4 << 20, 10)
-#: Latency in microseconds and bandwidth in MB/s of a slow network, which gets a hint.
+#: Limits beyond which a network is slow: latency in microseconds, bandwidth in MB/s.
 _SLOW_LATENCY, _SLOW_BANDWIDTH = 50.0, 500.0
 
 
@@ -27,9 +27,9 @@ class Finding:
     """Result of one check.
 
     Attributes:
-        subject: what was checked, such as "launcher".
-        state: its state.
-        hint: what to do about it; empty if nothing is wrong.
+        subject: name of the check, such as "launcher".
+        state: measured or detected state.
+        hint: cause or remedy of a problem; empty without a problem.
     """
 
     subject: str
@@ -61,10 +61,11 @@ def diagnose(world: MPI.Comm, corpus_file: Path | None) -> list[Finding]:
 
 
 def _check_launcher(size: int) -> Finding:
-    """Name the launcher. `launcher.start` has checked that MPI's world is the launcher's."""
+    """Report the launcher. `launcher.start` has already compared MPI's world with it."""
     if launcher.name() == "none":
-        return Finding("launcher", "none: 1 worker", "start it as the job: mpirun -n N, or srun")
-    return Finding("launcher", f"{launcher.name()}: {size} ranks, which see each other")
+        hint = "start gtcbmuf doctor as you start the job: mpirun -n N, or srun"
+        return Finding("launcher", "none: 1 worker", hint)
+    return Finding("launcher", f"{launcher.name()}: {size} ranks in one MPI world")
 
 
 def _check_cores(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
@@ -81,22 +82,22 @@ def _check_cores(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
         hint = ""
         if ranks > cores:
             hint = (
-                "more ranks than cores: each is slower, and waiting takes cores from those that "
-                "work; fewer ranks a node, or more cores (srun --cpu-bind, mpirun --bind-to)"
+                "more ranks than cores: they slow each other down; use fewer ranks per node, or "
+                "more cores (srun --cpu-bind, mpirun --bind-to)"
             )
         elif threads > cores:
-            hint = f"more threads than cores: OMP_NUM_THREADS={cores // ranks}"
+            hint = f"more threads than cores: set OMP_NUM_THREADS={cores // ranks}"
         findings.append(
             Finding(f"host {host}", f"{ranks} ranks, {threads} threads, {cores} cores", hint)
         )
     if len(set(Counter(hosts).values())) > 1:
-        hint = 'topology.group_size = "node" wants as many on each: --ntasks-per-node'
+        hint = 'topology.group_size = "node" needs equal numbers: use --ntasks-per-node'
         findings.append(Finding("ranks per host", "uneven", hint))
     return findings
 
 
 def _check_cache(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
-    """Check that every host can write Numba's cache: NUMBA_CACHE_DIR, or beside the kernels."""
+    """Check that every host can write Numba's cache, in NUMBA_CACHE_DIR or by the kernels."""
     beside_kernels = Path(kernels.__file__).parent / "__pycache__"
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or beside_kernels)
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
@@ -104,8 +105,8 @@ def _check_cache(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
     read_only = sorted({host for host, can in zip(hosts, writable, strict=True) if not can})
     if not read_only:
         return [Finding("Numba cache", str(folder))]
-    hint = "name a folder that can be written in NUMBA_CACHE_DIR, best on each node's own disk"
-    return [Finding("Numba cache", f"{folder}: not to be written on {', '.join(read_only)}", hint)]
+    hint = "set NUMBA_CACHE_DIR to a writable folder, preferably on each node's local disk"
+    return [Finding("Numba cache", f"{folder}: not writable on {', '.join(read_only)}", hint)]
 
 
 def _check_corpus(world: MPI.Comm, hosts: Sequence[str], file: Path) -> list[Finding]:
@@ -121,13 +122,13 @@ def _check_corpus(world: MPI.Comm, hosts: Sequence[str], file: Path) -> list[Fin
         host: fault for host, fault in zip(hosts, world.allgather(fault), strict=True) if fault
     }
     if not faults:
-        return [Finding("corpus", f"{file}: can be read on every host")]
-    hint = "a file system that all nodes see, or a path that is right on each"
+        return [Finding("corpus", f"{file}: readable on every host")]
+    hint = "use a file system that all nodes share, or a path that is valid on every node"
     return [Finding("corpus", f"on {host}: {fault}", hint) for host, fault in faults.items()]
 
 
 def _check_network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
-    """Measure from rank 0 to a rank of its host, and to the slowest of the other hosts."""
+    """Measure the network from rank 0 to a rank of its host, and to the slowest other host."""
     near, far = find_partners(hosts)
     findings = []
     for subject, partners in (("within a host", near), ("across hosts", far)):
@@ -141,27 +142,27 @@ def _check_network(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
         hint = ""
         if latency > _SLOW_LATENCY or bandwidth < _SLOW_BANDWIDTH:
             hint = (
-                "slow for one machine: do ranks share cores?"
+                "slow for one machine: check whether ranks share cores"
                 if subject == "within a host"
-                else "slow for a cluster; is it the fast network? MPICH: FI_PROVIDER, UCX_TLS; "
-                "Open MPI: --mca pml, --mca btl_tcp_if_include"
+                else "slow for a cluster: check that MPI uses the fast network (MPICH: "
+                "FI_PROVIDER, UCX_TLS; Open MPI: --mca pml, --mca btl_tcp_if_include)"
             )
         findings.append(Finding(subject, f"{latency:.3g} us, {bandwidth:,.0f} MB/s{to}", hint))
     return findings
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """Format findings as text: one line for each finding, and one for each hint.
+    """Format findings as text, one line per finding and one per hint.
 
-    Example:
+    Examples:
         >>> print(format_findings([Finding("launcher", "none", "use mpirun")]))
-        look  launcher  none
+        warn  launcher  none
                         -> use mpirun
     """
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:
-        verdict = "look" if finding.hint else "ok  "
+        verdict = "warn" if finding.hint else "ok  "
         lines.append(f"{verdict}  {finding.subject:<{width}}  {finding.state}")
         if finding.hint:
             lines.append(f"      {'':<{width}}  -> {finding.hint}")

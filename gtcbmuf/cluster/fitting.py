@@ -1,4 +1,4 @@
-"""Costs from measurements: least squares without negative costs."""
+"""Fit of costs to measured times: least squares without negative costs."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 def fit(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> NDArray[np.float64]:
     """Fit the costs of terms to measured times, by least squares of the relative errors.
 
-    It fits every subset of the terms, and takes the best fit without a negative cost.
+    The result is the best fit without a negative cost, over all subsets of the terms.
 
     Args:
-        terms: (measurements, terms) amount of each term in each measurement.
-        seconds: (measurements,) measured times.
+        terms: amount of each term in each measurement, (measurements, terms).
+        seconds: measured times, (measurements,).
 
     Returns:
-        (terms,) float64 costs, in seconds per unit of each term, none below 0.
+        Costs in seconds per unit of each term, (terms,) float64, none below 0.
 
-    Example:
+    Examples:
         >>> fit([(1, 0), (1, 1), (1, 2)], [3, 5, 7]).round(6).tolist()
         [3.0, 2.0]
     """

@@ -1,4 +1,4 @@
-"""What each method would cost and buy on a cluster: a model, never a measurement.
+"""Plans: modelled speed-ups of every method on a cluster. Nothing here is measured.
 
 `gtcbmuf.cluster.costs` models a step. `gtcbmuf.cluster.plan_report` prints and draws a plan.
 """
@@ -24,12 +24,12 @@ T = TypeVar("T")
 #: Periods and densities that `Plan.sufficient_settings` tries.
 PERIODS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 DENSITIES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 5e-4, 2e-4, 1e-4)
-#: Share of a method's best speed-up that counts as nearly the best.
+#: Share of a method's best speed-up that is sufficient.
 NEAR_BEST = 0.95
-#: Factor by which twice as many workers must be faster to pay.
+#: Factor by which twice as many workers must be faster in order to pay.
 PAYING_FACTOR = 1.2
-#: Valid ranges of a plan's options. The wire takes n < 2^31, a configuration a minibatch up to
-#: 2^20. The other bounds are far beyond any real cluster.
+#: Valid ranges of a plan's options. The wire format allows n < 2^31, and a configuration allows
+#: minibatches up to 2^20. The other bounds are far beyond any real cluster.
 LIMITS = {
     "workers": (2, 10_000_000),
     "most": (2, 10_000_000),
@@ -50,40 +50,40 @@ def read_cluster(
     elsewhere: bool,
     workers_per_host: int | None = None,
 ) -> tuple[Compute, Network]:
-    """Read a cluster's compute and network from one file, or from two.
+    """Read the compute costs and the network of a cluster, from one file or from two.
 
     Args:
         path: profile of the cluster.
-        network: another profile, whose network replaces that of the cluster.
-        elsewhere: allows a compute profile of another processor than this host's.
-        workers_per_host: replaces that of the network.
+        network: another profile. Its network replaces the cluster's.
+        elsewhere: whether the compute costs may be those of another processor than this host's.
+        workers_per_host: replaces the network's value.
 
     Returns:
-        Compute and network of the cluster.
+        Compute costs and network of the cluster.
 
     Raises:
-        UserError: a file cannot be read, lacks a part, or describes another processor.
+        UserError: a file cannot be read, lacks a table, or describes another processor.
     """
     if path is None:
-        raise UserError("--cluster: expected a file that `gtcbmuf calibrate --out FILE` made")
+        raise UserError("--cluster: expected a file from `gtcbmuf calibrate --out FILE`")
     cluster = read_profile(path)
     if cluster.compute is None:
-        raise UserError(f"{path}: has no [compute]; calibrate on one of the cluster's hosts")
+        raise UserError(f"{path}: no table [compute]; calibrate on a host of the cluster")
     if not elsewhere and not cluster.processor:
         raise UserError(
-            f"{path}: does not say which processor its [compute] is of; write processor = "
-            f"{processor()!r} if it is this host's, or say --elsewhere"
+            f"{path}: no key processor; add processor = {processor()!r} if [compute] is of this "
+            "host, or use --elsewhere"
         )
     if cluster.processor != (here := processor()) and not elsewhere:
         raise UserError(
             f"{path}: measured on {cluster.processor!r}, but this host has {here!r}; calibrate "
-            "here, or say --elsewhere if the plan is for that one"
+            "here, or use --elsewhere to plan for that processor"
         )
     links = read_profile(network).network if network else cluster.network
     if links is None:
         raise UserError(
-            f"{network or path}: has no [network]; calibrate with two hosts of two workers each, "
-            "or write one and name it with --network"
+            f"{network or path}: no table [network]; calibrate on two hosts with two workers "
+            "each, or name a file that has one with --network"
         )
     if workers_per_host is not None:
         check_limits({"workers-per-host": workers_per_host})
@@ -96,15 +96,15 @@ class Plan:
     """The model to train, the settings of the methods, and the cluster.
 
     Attributes:
-        compute: what a worker of the cluster needs.
-        network: the cluster's network.
-        parameters: n of the model.
-        minibatch: frames of a worker in a step.
-        density: share of the parameters in a message.
-        period: K of block filters.
-        group_size: M of the hybrid; None for the fastest.
-        sharded: whether a filter has `block_filter.sharded`.
-        overlap: whether an exchange has `exchange.overlap`.
+        compute: compute costs of a worker of the cluster.
+        network: network of the cluster.
+        parameters: parameters of the model, n.
+        minibatch: frames per worker and step.
+        density: share of the parameters whose update is sent in a step.
+        period: steps in a block, K.
+        group_size: workers in a group of the hybrid, M; None for the fastest size.
+        sharded: value of `block_filter.sharded`.
+        overlap: value of `exchange.overlap`.
     """
 
     compute: Compute
@@ -118,7 +118,7 @@ class Plan:
     overlap: bool = False
 
     def single_tier_methods(self, workers: int) -> dict[str, Method]:
-        """Methods of one tier at a number of workers, by name: one group, or groups of one."""
+        """List the methods of one tier, by name. They have one group, or groups of one worker."""
         return {
             method.name: replace(method, workers=workers, group_size=size)
             for method in self._recipe_methods()
@@ -127,7 +127,7 @@ class Plan:
         }
 
     def methods(self, workers: int) -> dict[str, Method]:
-        """Every method at a number of workers, by name; hybrids with the fastest group size."""
+        """List every method, by name. Hybrids have the fastest group size."""
         fastest = self.single_tier_methods(workers)
         for hybrid in self.hybrids(workers):
             best = fastest.setdefault(hybrid.name, hybrid)
@@ -135,7 +135,7 @@ class Plan:
         return fastest
 
     def hybrids(self, workers: int) -> list[Method]:
-        """Methods of two tiers, with every possible group size or with that of the plan."""
+        """List the methods of two tiers with every possible group size, or the plan's size."""
         return [
             replace(method, workers=workers, group_size=size)
             for method in self._recipe_methods()
@@ -145,7 +145,7 @@ class Plan:
         ]
 
     def _recipe_methods(self) -> list[Method]:
-        """The methods that have a recipe, with the settings of this plan, for one worker."""
+        """List the methods of all recipes, with the settings of this plan, for one worker."""
         keys = {"density": self.density, "overlap": self.overlap}
         return [
             Method(
@@ -160,30 +160,30 @@ class Plan:
         ]
 
     def step(self, method: Method) -> StepTime:
-        """The time of a method's step, by parts, in seconds."""
+        """Model the time of a method's step, by parts, in seconds."""
         sizes = {"parameters": self.parameters, "minibatch": self.minibatch}
         return step_time(self.compute, self.network, method, **sizes)
 
     def speed_up(self, method: Method) -> float:
-        """Frames per second, over those of one worker."""
+        """Model the speed-up: frames per second, relative to one worker."""
         return method.workers * self.step(Method(1, 1)).sum / self.step(method).sum
 
     def host_count(self, workers: int) -> int:
-        """Hosts of this cluster that a number of workers need."""
+        """Compute the number of this cluster's hosts for a number of workers."""
         return host_count(workers, self.network.workers_per_host)
 
     def sufficient_settings(self, method: Method) -> tuple[int | None, float | None]:
-        """The shortest period and the highest density at nearly the method's best speed-up.
+        """Find the shortest period and the highest density at nearly the best speed-up.
 
-        Shorter blocks and more updates lower the error, so there is no reason to go further. Each
-        setting is varied with the other at its value in the plan.
+        Shorter blocks and more updates lower the error. Longer blocks or fewer updates would gain
+        little speed. Each setting varies while the other keeps its value in the plan.
 
         Args:
-            method: the method; its settings are those of this plan.
+            method: a method with the settings of this plan.
 
         Returns:
-            Period and density. None for a period without a block filter, and for a density without
-            a compressing exchange.
+            Period and density. The period is None without a block filter. The density is None
+            without a compressing exchange.
         """
         exchange, block_filter = method.exchange, method.block_filter
         period = density = None
@@ -205,14 +205,14 @@ class Plan:
         return next(value for value, speed in speeds.items() if speed >= NEAR_BEST * best)
 
     def worker_counts(self, workers: int, most: int) -> list[int]:
-        """Numbers of workers for a table of speed-ups, ascending.
+        """List the numbers of workers for a table of speed-ups, in ascending order.
 
-        They double up to `most`, and include `most` and `workers`. From twice the plan's group size
-        on, they are multiples of it.
+        The numbers double up to `most`, and include `most` and `workers`. If the plan has a group
+        size, numbers from twice that size on are multiples of it.
 
         Args:
-            workers: N of the plan.
-            most: the largest number of workers.
+            workers: number of workers to plan for, N.
+            most: largest number of workers.
         """
         base = self.group_size or 1
         small = [2**power for power in range(1, base.bit_length() + 1) if 2**power < 2 * base]
@@ -223,7 +223,7 @@ class Plan:
 
 @cache
 def _recipe_kinds() -> frozenset[tuple[str, str]]:
-    """Kinds of exchange and block filter that a recipe combines."""
+    """List the pairs of exchange kind and block filter kind that a recipe combines."""
     recipes = map(load_config, recipe_names())
     return frozenset((recipe.exchange.kind, recipe.block_filter.kind) for recipe in recipes)
 
@@ -235,7 +235,7 @@ def check_limits(values: Mapping[str, float]) -> None:
         values: value of each option, by the option's name.
 
     Raises:
-        UserError: a value is out of its limits; names the first such option.
+        UserError: a value is outside its limits. The line names the first such option.
     """
     for name, value in values.items():
         least, most = LIMITS[name]
@@ -248,9 +248,9 @@ def parse_parameters(parameters: float) -> int:
     """Convert a number of parameters, such as 5e6, to an integer.
 
     Raises:
-        UserError: it is no whole number, or out of its limits.
+        UserError: the number is not whole, or outside its limits.
 
-    Example:
+    Examples:
         >>> parse_parameters(5e6)
         5000000
     """
@@ -265,13 +265,14 @@ def check_plan(plan: Plan, workers: int, *, most: int, hours: float, epochs: int
 
     Args:
         plan: the plan.
-        workers: N.
-        most: the largest number of workers of the table of speed-ups.
+        workers: number of workers to plan for, N.
+        most: largest number of workers in the table of speed-ups.
         hours: hours of speech in the corpus.
         epochs: epochs of training.
 
     Raises:
-        UserError: a value is out of its limits, or the workers cannot form groups of that size.
+        UserError: a value is outside its limits, or the workers cannot form groups of the plan's
+            size.
     """
     check_limits({"workers": workers, "most": most, "hours": hours, "epochs": epochs})
     check_limits({name: getattr(plan, name) for name in ("minibatch", "density", "period")})
@@ -280,27 +281,26 @@ def check_plan(plan: Plan, workers: int, *, most: int, hours: float, epochs: int
         return
     why = f"does not divide the {workers} workers"
     if size == workers:
-        why = f"is all {workers} workers, which is gtc, without another group to filter with"
+        why = f"one group of all {workers} workers is gtc, not a hybrid"
     elif size == 1:
-        why = "is a worker without another to exchange with, which is bmuf"
-    expected = ", ".join(map(str, valid_sizes)) or "another number of workers: it has no divisors"
+        why = "groups of one worker are bmuf, not a hybrid"
+    expected = ", ".join(map(str, valid_sizes)) or "a number of workers that is not a prime"
     raise UserError(f"--group-size {size}: {why}; expected {expected}")
 
 
 def pays_until(speed_ups: Mapping[int, float]) -> int:
-    """Find the last number of workers that pays.
+    """Find the largest number of workers that pays.
 
-    A number pays if it is `PAYING_FACTOR` times as fast as any number of half as many workers or
-    fewer, down to one worker. Against a number between half and all of them, the factor shrinks
-    with the logarithm of the ratio of the two numbers.
+    A number N pays if it is `PAYING_FACTOR` times as fast as every number up to N / 2, including
+    one worker. Compared with a number n above N / 2, the factor is PAYING_FACTOR ** log2(N / n).
 
     Args:
-        speed_ups: speed-up of each number of workers, from 2 on, ascending.
+        speed_ups: speed-up of each number of workers from 2 on, in ascending order.
 
     Returns:
         The number of workers; 1 if no number pays.
 
-    Example:
+    Examples:
         >>> pays_until({2: 1.9, 4: 3.5, 8: 4.1, 16: 4.5})
         4
     """
@@ -317,7 +317,7 @@ def pays_until(speed_ups: Mapping[int, float]) -> int:
 
 
 def speed_up_curves(plan: Plan, numbers: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Speed-ups of every method, by its name and the number of workers.
+    """Model the speed-ups of every method, by its name and the number of workers.
 
     Args:
         plan: the plan.

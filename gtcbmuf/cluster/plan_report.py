@@ -1,4 +1,4 @@
-"""The text and the picture of a plan: tables of methods and speed-ups, caveats, curves."""
+"""The report of a plan: tables of methods and speed-ups, caveats, and a plot of speed-ups."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,16 +10,15 @@ from gtcbmuf.base.tables import markdown
 from gtcbmuf.cluster.costs import Method, link_bytes
 from gtcbmuf.cluster.plan import Plan, pays_until, speed_up_curves
 
-#: Errors of predicted steps, as shares of the measured steps: the median, and the 90th percentile
-#: of the absolute error. The steps are those of results/plan/held-out/steps.csv, which
-#: scripts/hold-costs measured for the model in its present form.
+#: Relative errors of predicted steps: the median, and the 90th percentile of the absolute error.
+#: scripts/hold-costs measured these steps, results/plan/held-out/steps.csv, for the present model.
 PREDICTION_ERRORS = {
     "sync-sgd": (-0.09, 0.18),
     "gtc": (-0.22, 0.42),
     "bmuf": (-0.1, 0.18),
     "gtc-bmuf": (-0.15, 0.23),
 }
-_HELD_OUT_STEPS = "2 to 8 workers on 2 to 4 emulated hosts"
+_HELD_OUT_STEPS = "2 to 4 emulated hosts with 2 to 8 workers"
 _FRAMES_PER_HOUR = 360_000
 
 
@@ -28,8 +27,8 @@ def format_methods(plan: Plan, workers: int, speech: float) -> str:
 
     Args:
         plan: the plan.
-        workers: N.
-        speech: hours of training speech, over all epochs.
+        workers: number of workers, N.
+        speech: hours of training speech, summed over all epochs.
     """
     frames = speech * _FRAMES_PER_HOUR
     methods = [
@@ -57,12 +56,12 @@ def format_methods(plan: Plan, workers: int, speech: float) -> str:
                 "" if density is None else f"{density:g}",
             )
         )
-    headers = ("method", "workers", "group", "step ms", "speed-up", "MB a link and step")
+    headers = ("method", "workers", "group", "step ms", "speed-up", "MB per link and step")
     return markdown((*headers, "hours", "node-hours", "period", "density"), rows)
 
 
 def format_speed_ups(plan: Plan, numbers: Sequence[int]) -> str:
-    """Format a table of speed-ups and of the last number of workers that pays, as Markdown.
+    """Format a table of speed-ups as Markdown. Its last row is the largest number that pays.
 
     Args:
         plan: the plan.
@@ -82,7 +81,7 @@ def format_speed_ups(plan: Plan, numbers: Sequence[int]) -> str:
 
 
 def _speed_up_cell(plan: Plan, method: Method) -> str:
-    """A speed-up; with overlap, the speed-up without overlap follows in brackets."""
+    """Format a speed-up. With overlap, the speed-up without overlap follows in brackets."""
     cell = f"{plan.speed_up(method):.3g}"
     if not method.exchange.overlaps:
         return cell
@@ -91,40 +90,41 @@ def _speed_up_cell(plan: Plan, method: Method) -> str:
 
 
 def format_caveats(plan: Plan, workers: int) -> str:
-    """Format what a plan assumes and how accurate it is, one caveat per line.
+    """Format the caveats of a plan, one per line: its accuracy and its assumptions.
 
     Args:
         plan: the plan.
-        workers: N.
+        workers: number of workers, N.
     """
     errors = (
         f"{name} {median:+.0%} ({size:.0%})" for name, (median, size) in PREDICTION_ERRORS.items()
     )
     beyond = "" if workers <= 8 else f"; {workers} workers are far beyond that"
     lines = [
-        f"modelled, not measured; predicted steps of {_HELD_OUT_STEPS} were off by a median of "
-        f"(nine in ten by no more than): {', '.join(errors)}; most were too short, and so "
-        f"speed-ups are overstated, where workers shared cores (docs/plan.md){beyond}"
+        "modelled, not measured; median error of predicted steps (90th percentile of the absolute "
+        f"error): {', '.join(errors)}; on {_HELD_OUT_STEPS}{beyond}",
+        "where workers shared cores, most predicted steps were too short, so their speed-ups were "
+        "too high (docs/explanation/cost-model.md)",
     ]
     if untested := [name for name in plan.methods(workers) if name not in PREDICTION_ERRORS]:
-        lines.append(f"no step of {', '.join(untested)} was held against the model")
+        lines.append(f"no prediction for {', '.join(untested)} was compared with a measurement")
     per_host, cores = plan.network.workers_per_host, plan.network.cores_per_host
     if (on_full_host := min(workers, per_host)) > cores:
         lines.append(
             f"{on_full_host} workers share the {cores:g} cores of a host "
-            f"(network.cores_per_host), and each computes {on_full_host / cores:.3g} times as "
-            "long; if they will have more, say so in the file"
+            f"(network.cores_per_host), so each computes {on_full_host / cores:.3g} times as long; "
+            "if the hosts have more cores, set network.cores_per_host in the cluster file"
         )
     if plan.overlap:
         lines.append(
-            "in brackets: without overlap; where it was measured, on two hosts, gtc gained nothing "
-            "by it (README, bench collectives)"
+            "speed-ups in brackets are without overlap; in measurements on two hosts, overlap did "
+            "not make gtc faster (gtcbmuf bench collectives)"
         )
     return "\n".join(lines)
 
 
 def plot_speed_ups(plan: Plan, numbers: Sequence[int], path: Path) -> None:
-    """Draw speed-ups over numbers of workers.
+    """Plot speed-ups over the number of workers.
 
     Args:
         plan: the plan.
@@ -132,7 +132,7 @@ def plot_speed_ups(plan: Plan, numbers: Sequence[int], path: Path) -> None:
         path: file of the picture.
 
     Raises:
-        UserError: the picture cannot be written there.
+        UserError: the picture cannot be written.
     """
     try:
         with picture(path, 7, 4.5) as axes:

@@ -1,4 +1,4 @@
-"""The profile of a cluster: a TOML file from `gtcbmuf calibrate`, or written by hand.
+"""The profile of a cluster: a TOML file, written by `gtcbmuf calibrate` or by hand.
 
 All times are in seconds, bandwidths in bytes per second.
 """
@@ -18,7 +18,7 @@ from gtcbmuf.base.toml import explain
 #: Version of the file's format.
 VERSION = 1
 
-#: The most workers that a host can have.
+#: Largest valid number of workers per host.
 MOST_PER_HOST = 10_000
 
 # The bounds are far beyond any real cluster. They keep sums finite and the time of a step above 0.
@@ -28,21 +28,21 @@ Bandwidth = Annotated[float, Meta(ge=1, le=1e18)]
 
 
 class Compute(Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds of work of a worker on a core of its own.
+    """Compute costs in seconds, for a worker with a core of its own.
 
     Attributes:
-        step: each step, of any size.
-        frame: each frame, for a model of any size.
-        frame_parameter: each frame and parameter.
-        parameter: each step and parameter: read the weight, write the gradient.
-        dense_parameter: each parameter of a dense gradient that is added to the model.
-        encode_parameter: each parameter that the threshold tests.
-        encode_update: each update that is written into a message.
-        decode_message: each message.
-        decode_update: each update in a message.
-        decode_bits: each parameter of a message with two bits for each parameter.
-        filter_parameter: each parameter that a leader filters at a block's end.
-        sum_parameter: each float that is added to a sum.
+        step: per step, independent of its size.
+        frame: per frame, independent of the model's size.
+        frame_parameter: per frame and parameter.
+        parameter: per step and parameter, to read the weight and to write the gradient.
+        dense_parameter: per parameter, to add a dense gradient to the model.
+        encode_parameter: per parameter, to compare it with the threshold.
+        encode_update: per update, to write it into a message.
+        decode_message: per message, independent of its length.
+        decode_update: per update in a message.
+        decode_bits: per parameter of a dense message, which has two bits per parameter.
+        filter_parameter: per parameter that a leader filters at a block's end.
+        sum_parameter: per float that is added to a sum.
         deviation: standard deviation of a step's time, as a share of the mean. Steps and workers
             vary independently.
     """
@@ -63,14 +63,14 @@ class Compute(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """Latencies, bandwidths and hosts.
+    """Latencies and bandwidths of a network, and the size of its hosts.
 
     Attributes:
         latency_within: seconds of a short message within a host.
         latency_across: seconds of a short message between two hosts.
         bandwidth_within: bytes per second of a copy from one rank to another within a host.
         bandwidth_across: bytes per second of a host's link, in each direction.
-        workers_per_host: workers of a full host.
+        workers_per_host: workers on a full host.
         cores_per_host: cores that the workers of a host share; 0.5 for two emulated hosts on one
             core.
     """
@@ -89,9 +89,9 @@ class ClusterProfile(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         version: version of the format.
         source: origin of the figures: "measured ..." with command and commit, or "given".
-        processor: kind of processor that `compute` describes.
-        compute: what a worker needs; None if the file has no such part.
-        network: the network; None if the file has no such part.
+        processor: model name of the processor that `compute` describes.
+        compute: compute costs; None if the file has no table [compute].
+        network: the network; None if the file has no table [network].
     """
 
     version: int
@@ -107,19 +107,22 @@ def read_profile(path: Path) -> ClusterProfile:
     Args:
         path: the TOML file.
 
+    Returns:
+        The profile.
+
     Raises:
-        UserError: the file cannot be read, or a value is invalid; names the file and the key.
+        UserError: the file cannot be read, or a value is invalid. The line names file and key.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+        raise UserError(f"{path}: not a TOML file: {error}") from None
     if content.get("version") != VERSION:
         raise UserError(
-            f"{path}: version = {content.get('version')}; expected {VERSION}: calibrate again with "
-            "this gtcbmuf"
+            f"{path}: version = {content.get('version')}: expected {VERSION}; calibrate again with "
+            "this version of gtcbmuf"
         )
     try:
         return msgspec.convert(content, ClusterProfile)
@@ -128,7 +131,7 @@ def read_profile(path: Path) -> ClusterProfile:
 
 
 def write_profile(path: Path, cluster: ClusterProfile) -> None:
-    """Write a profile, whole or not at all.
+    """Write a profile atomically.
 
     Args:
         path: the TOML file.

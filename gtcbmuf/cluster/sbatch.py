@@ -1,4 +1,8 @@
-"""The text of a Slurm job: jobs/train.sbatch with options and arguments. No Slurm here."""
+"""The text of a Slurm job: jobs/train.sbatch with options and arguments. No Slurm here.
+
+The job files of the working directory come first, because users adapt them to their site. Where
+there is none, the packaged file of the same name takes its place.
+"""
 
 import re
 import shlex
@@ -7,10 +11,17 @@ from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
 
-#: The script of a training job. Users adapt it to the modules and the environment of their site.
+#: The script of a training job.
 TEMPLATE = Path("jobs/train.sbatch")
 #: The script of a job that makes a corpus.
 CORPUS = Path("jobs/corpus.sbatch")
+#: Folder of the packaged job files. In a checkout, it is a link to jobs/ at the top.
+_PACKAGED = Path(__file__).with_name("jobs")
+#: The packaged job files.
+JOB_FILES = tuple(
+    _PACKAGED / name
+    for name in ("train.sbatch", "array.sbatch", "corpus.sbatch", "report.sbatch", "chain")
+)
 #: Options of sbatch that `gtcbmuf submit` takes.
 OPTIONS = (
     "account",
@@ -46,16 +57,35 @@ _SHORT = {
 _TRAIN = 'gtcbmuf train "$@"'
 
 
+def find_job_file(path: Path = TEMPLATE) -> Path:
+    """Find a job file in the working directory, or else in the package.
+
+    Args:
+        path: path relative to the working directory.
+    """
+    return path if path.exists() else _PACKAGED / path.name
+
+
+def describe_job_file(path: Path = TEMPLATE) -> str:
+    """Describe in one line which job file `find_job_file` finds."""
+    if find_job_file(path) == path:
+        return f"job file: {path}"
+    return f"job file: {path.name} of the package; to edit it for your site: gtcbmuf init DIR"
+
+
 def read_template(path: Path = TEMPLATE) -> str:
-    """Read a job's script from this checkout.
+    """Read the job file that `find_job_file` finds.
 
     Raises:
         UserError: the file cannot be read.
     """
+    file = find_job_file(path)
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise UserError(f"{path} cannot be read here; submit from the checkout") from None
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{file}: expected UTF-8") from None
 
 
 def fill_array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[str]]) -> str:
@@ -102,7 +132,7 @@ def fill(template: str, options: Mapping[str, str], arguments: Sequence[str]) ->
     Raises:
         UserError: an option's value is no single word, or the template has no "$@".
 
-    Example:
+    Examples:
         >>> print(fill('#SBATCH --nodes=1\\ngtcbmuf train "$@"', {"nodes": "4"}, ["gtc"]), end="")
         #SBATCH --nodes=4
         gtcbmuf train gtc
@@ -165,7 +195,7 @@ def _parse_options(line: str) -> list[tuple[str, str | None]]:
 def option(text: str, name: str) -> str | None:
     """Value of an option of sbatch in a job's text; None if the text does not set it.
 
-    Example:
+    Examples:
         >>> option("#SBATCH --nodes=2\\n#SBATCH -N 3", "nodes")
         '3'
     """

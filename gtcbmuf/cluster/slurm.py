@@ -1,15 +1,25 @@
 """Training runs as Slurm jobs: what `gtcbmuf.cluster.sbatch` writes is submitted here."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.cluster.sbatch import CORPUS, fill, layout, log_path, read_template
+from gtcbmuf.cluster.sbatch import (
+    CORPUS,
+    describe_job_file,
+    fill,
+    find_job_file,
+    layout,
+    log_path,
+    read_template,
+)
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import fingerprint, resolve_group_size, run_name
 
@@ -21,16 +31,18 @@ class Job:
     Attributes:
         text: script for sbatch.
         out: run directory.
+        origin: one line that names the job file.
     """
 
     text: str
     out: Path
+    origin: str
 
 
 def make_job(
     source: str, assignments: Sequence[str], out: Path | None, options: Mapping[str, str]
 ) -> Job:
-    """Make a job from the jobs/train.sbatch of this folder.
+    """Make a job from the jobs/train.sbatch of the working directory, or the packaged one.
 
     Args:
         source, assignments: the configuration, as `gtcbmuf.config.loading.load_config` takes it.
@@ -50,7 +62,8 @@ def make_job(
     suffix = f"{Path(config.corpus.path).stem}-{fingerprint(config)[:6]}"
     out = out or Path("runs") / f"{run_name(config, nodes * per_node)}-{suffix}"
     settings = [word for assignment in assignments for word in ("--set", assignment)]
-    return Job(fill(template, options, [source, *settings, "--out", str(out)]), out)
+    text = fill(template, options, [source, *settings, "--out", str(out)])
+    return Job(text, out, describe_job_file())
 
 
 def check(job: Job) -> str:
@@ -83,7 +96,7 @@ def submit(job: Job) -> str:
     """Submit a job.
 
     Returns:
-        Lines with the job's number, and with commands to follow and to stop it.
+        Lines with the job's number, its job file, and commands to follow and to stop it.
 
     Raises:
         UserError: Slurm is not installed, or refuses the job.
@@ -93,8 +106,9 @@ def submit(job: Job) -> str:
     nodes, per_node = layout(job.text)
     return (
         f"job {number}: {nodes} x {per_node} workers -> {job.out}\n"
+        f"{job.origin}\n"
         f"to follow it: tail -F {shlex.quote(log_path(job.text, number))}; squeue --job {number}\n"
-        f"to stop it with a checkpoint: scancel {number}; the same command goes on"
+        f"to stop it with a checkpoint: scancel {number}; the same command continues it"
     )
 
 
@@ -116,7 +130,7 @@ def enqueue(text: str, after: str | None = None) -> str:
 
 
 def enqueue_corpus(arguments: Sequence[str]) -> str:
-    """Submit jobs/corpus.sbatch.
+    """Submit jobs/corpus.sbatch of the working directory, or the packaged one.
 
     Args:
         arguments: arguments of `gtcbmuf corpus`.
@@ -127,8 +141,7 @@ def enqueue_corpus(arguments: Sequence[str]) -> str:
     Raises:
         UserError: Slurm is not installed, or refuses the job.
     """
-    read_template(CORPUS)
-    return _number(_sbatch("", "--parsable", str(CORPUS), *arguments))
+    return _number(_sbatch("", "--parsable", str(find_job_file(CORPUS)), *arguments))
 
 
 def queued(name: str) -> list[str]:
@@ -146,23 +159,30 @@ def _number(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def _sbatch(text: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return _call(["sbatch", *options], text, "Slurm does not take this job")
+    # Slurm gives the job this PATH, so the job finds the gtcbmuf that submitted it.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return _call(["sbatch", *options], text, "Slurm does not take this job", PATH=path)
 
 
-def _call(words: list[str], text: str, refusal: str) -> subprocess.CompletedProcess[str]:
+def _call(
+    words: list[str], text: str, refusal: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run one of Slurm's programs.
 
     Args:
         words: the command line.
         text: the program's input.
         refusal: start of the message if the program fails.
+        environment: variables that differ from this process's.
 
     Raises:
         UserError: the program is not installed, or fails; its errors become one line.
     """
     if shutil.which(words[0]) is None:
         raise UserError(f"there is no {words[0]} on PATH; --dry-run shows the jobs")
-    process = subprocess.run(words, input=text, capture_output=True, text=True)
+    process = subprocess.run(
+        words, input=text, capture_output=True, text=True, env={**os.environ, **environment}
+    )
     if process.returncode:
         reasons = re.findall(r"^(?:\w+: (?:error|fatal): )?(.+)", process.stderr, re.MULTILINE)
         raise UserError(f"{refusal}: {'; '.join(reasons)}")

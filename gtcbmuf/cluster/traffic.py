@@ -1,10 +1,10 @@
-"""What MPI's collectives move between ranks and hosts, and how long that takes. No MPI here.
+"""A model of the traffic of MPI's collectives, and of its time. No MPI here.
 
-A message costs a latency plus its bytes over the bandwidth, as in Hockney (1994). The numbers of
-messages and bytes are those of MPICH's algorithms: Thakur, Rabenseifner and Gropp, "Optimization of
-collective communication operations in MPICH" (2005), here TRG.
+A message takes a latency plus its bytes over the bandwidth, as in Hockney (1994). The numbers of
+messages and bytes are those of MPICH's algorithms. Their source is Thakur, Rabenseifner and Gropp,
+"Optimization of collective communication operations in MPICH" (2005), cited as TRG below.
 
-The ranks of a host share its link, which carries the same bandwidth in each direction at once.
+The ranks of a host share its link. The link has its full bandwidth in both directions at once.
 Sizes are in bytes, times in seconds, bandwidths in bytes per second.
 """
 
@@ -15,14 +15,14 @@ from dataclasses import astuple, dataclass
 from gtcbmuf.cluster.profile import Network
 from gtcbmuf.methods.declaration import FLOAT, Sent
 
-#: Total bytes from which MPICH's allgather uses a ring: for any number of ranks, and for a number
-#: that is no power of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
+#: Total bytes from which MPICH's allgather uses a ring: for any number of ranks, and for numbers
+#: other than powers of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
 _LONG, _SHORT = 512 << 10, 80 << 10
 
 
 @dataclass(frozen=True)
 class Span:
-    """Ranks that communicate.
+    """A set of communicating ranks.
 
     Attributes:
         ranks: number of ranks.
@@ -40,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a collective moves.
+    """Traffic of a collective.
 
     Attributes:
         messages_within: consecutive messages within a host.
@@ -48,7 +48,7 @@ class Traffic:
         messages_across: consecutive messages between two hosts.
         link_bytes: bytes that leave a host by its link.
         additions: floats that a rank adds up.
-        rounds: rounds of messages; each round waits for the messages of the round before.
+        rounds: rounds of messages. Each round waits for the messages of the round before.
     """
 
     messages_within: float
@@ -59,11 +59,11 @@ class Traffic:
     rounds: float = 0.0
 
     def times(self, number: float) -> "Traffic":
-        """The traffic of `number` such collectives, one after the other."""
+        """Multiply the traffic, for `number` such collectives one after the other."""
         return Traffic(*(number * part for part in astuple(self)))
 
     def seconds(self, network: Network) -> float:
-        """Seconds that a network needs to move it, without the additions."""
+        """Compute the seconds of the traffic on a network, without the additions."""
         within = self.messages_within * network.latency_within
         across = self.messages_across * network.latency_across
         copies = self.copy_bytes / network.bandwidth_within
@@ -74,15 +74,15 @@ _NO_TRAFFIC = Traffic(0, 0, 0, 0)
 
 
 def allgather(span: Span, size: float) -> Traffic:
-    """Traffic of an allgather: every rank receives `size` bytes from each rank.
+    """Model an allgather: every rank receives `size` bytes from each rank.
 
     Long messages travel on a ring, in p - 1 rounds for p ranks (TRG). Short messages take log2 p
-    rounds, rounded up. They use recursive doubling where p is a power of two, and the algorithm of
-    Bruck et al. (1997) elsewhere.
+    rounds, rounded up. They use recursive doubling if p is a power of two, and the algorithm of
+    Bruck et al. (1997) otherwise.
 
-    Bytes on a host's link, for messages of `size`:
+    Bytes on a host's link, for messages of `size` bytes:
 
-    - Ring: one rank of a host sends to another host, (p - 1) size in all.
+    - Ring: one rank of each host sends to another host, (p - 1) size in all.
     - Recursive doubling: every rank sends what its host holds, until each rank has all messages.
     - Bruck: in the round of distance d, rank r sends min(d, p - d) messages to rank r - d. At most
       d ranks of a host, and at most all of them, send to another host.
@@ -111,16 +111,17 @@ def allgather(span: Span, size: float) -> Traffic:
 
 
 def allreduce(span: Span, size: float) -> Traffic:
-    """Traffic of an allreduce: every rank receives the sum of `size` bytes of each rank.
+    """Model an allreduce: every rank receives the sum of all ranks' vectors of `size` bytes.
 
-    One rank of each of the h hosts takes part in Rabenseifner's algorithm (TRG): 2 log2 h messages,
-    2 (h - 1)/h size sent, (h - 1)/h size added. Hosts beyond a power of two first send their whole
-    vector to one of the others, and receive the sum at the end. The ranks of a host reduce before
-    that, and broadcast after it, by the same algorithm.
+    First, the ranks of each host reduce their vectors. Then one rank of each of the h hosts takes
+    part in Rabenseifner's algorithm (TRG): it sends 2 log2 h messages with 2 (h - 1)/h size bytes,
+    and adds (h - 1)/h size bytes. Hosts beyond a power of two send their whole vector to another
+    host first, and receive the sum at the end. Finally, the ranks of each host broadcast. Within a
+    host, the algorithm is the same.
 
     Args:
         span: the ranks.
-        size: bytes of each rank.
+        size: bytes of a rank's vector.
     """
     hosts, per_host = span.hosts, span.per_host
     power_of_two = 2 ** (hosts.bit_length() - 1)
@@ -136,10 +137,10 @@ def allreduce(span: Span, size: float) -> Traffic:
 
 
 def broadcast(span: Span, size: float) -> Traffic:
-    """Traffic of a broadcast: one rank sends `size` bytes to all ranks.
+    """Model a broadcast: one rank sends `size` bytes to all ranks.
 
-    The h hosts scatter, then gather on a ring (TRG). That takes log2 h messages, rounded up, plus
-    h - 1 messages, and 2 (h - 1)/h size. Each host then copies once.
+    The h hosts scatter, then gather on a ring (TRG). The scatter takes log2 h messages, rounded up,
+    and the ring takes h - 1. Together they move 2 (h - 1)/h size bytes. Then each host copies once.
 
     Args:
         span: the ranks.
@@ -152,14 +153,15 @@ def broadcast(span: Span, size: float) -> Traffic:
 
 
 def rank_order_sum(span: Span, size: float) -> Traffic:
-    """Traffic of a sum in rank order (`gtcbmuf.mpi.collectives.RankOrderSum`).
+    """Model a sum in rank order (`gtcbmuf.mpi.collectives.RankOrderSum`).
 
-    First, every rank sends every other rank its part, all at once: per_host (p - per_host)/p size
-    leave a host. Then the sums of the parts travel on a ring: (p - 1)/p size leave it.
+    First, every rank sends every other rank that rank's part, all at once. This moves
+    per_host (p - per_host)/p size bytes over a host's link. Then the sums of the parts travel on a
+    ring, which moves (p - 1)/p size bytes over the link.
 
     Args:
         span: the p ranks.
-        size: bytes of each rank.
+        size: bytes of a rank's vector.
     """
     p, hosts, per_host = span.ranks, span.hosts, span.per_host
     link_bytes = (per_host * (p - per_host) + p - 1) / p * size if hosts > 1 else 0.0
@@ -169,7 +171,7 @@ def rank_order_sum(span: Span, size: float) -> Traffic:
 
 
 def _rounds(ranks: float) -> int:
-    """log2 of a number of ranks, rounded up: the rounds of a collective that doubles in each."""
+    """Count the rounds of a collective that doubles in each: log2 of the ranks, rounded up."""
     return math.ceil(math.log2(ranks))
 
 
@@ -184,10 +186,10 @@ COLLECTIVES: dict[str, Callable[[Span, float], Traffic]] = {
 
 
 def collective_traffic(sent: Sent, span: Span) -> Traffic:
-    """Traffic of a method's collective among some ranks; a single rank has none.
+    """Model a method's collective among some ranks. A single rank has no traffic.
 
     Args:
-        sent: the collective, and the bytes of each rank.
+        sent: the collective, and the bytes that each rank sends.
         span: the ranks.
     """
     return COLLECTIVES[sent.collective](span, sent.bytes) if span.ranks > 1 else _NO_TRAFFIC

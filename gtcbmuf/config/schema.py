@@ -1,4 +1,8 @@
-"""The configuration of a run, typed. Its tiers are the declarations of `gtcbmuf.methods`."""
+"""The configuration of a run, typed. Its tiers are the declarations of `gtcbmuf.methods`.
+
+The comment above a key says what it does and, after an empty line, when to change it.
+`scripts/write-reference` writes docs/reference/configuration.md from these comments.
+"""
 
 import hashlib
 import json
@@ -27,76 +31,155 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class TrainConfig(Section, frozen=True):
-    """How one worker descends, and for how long."""
+    """Steps, learning rate and safety of a run."""
 
+    #: Passes over the train split.
+    #:
+    #: Raise it until the valid FER stops falling. Choose `train.decay` again with it.
     epochs: Count = 5
+
     #: Frames per worker and step.
+    #:
+    #: Lower it when many workers leave few steps in an epoch. Raise it when communication takes
+    #: most of a step, and raise `exchange.tau` with it. The recipes use 64 frames (256 for one
+    #: worker), the presets 32.
     minibatch: Annotated[int, Meta(ge=1, le=2**20)] = 64
-    #: Per frame: a worker's gradient is the sum over its minibatch.
+
+    #: Learning rate per frame. A gradient is the sum over a minibatch, so the rate need not change
+    #: with the minibatch or the group size until it is too large.
+    #:
+    #: Lower it when training diverges. Start between 1e-3 and 4e-3 with up to 32 workers. Sync SGD
+    #: with more workers needs less: 0.3e-3 was best with 128.
     learning_rate: Positive = 1.6e-3
+
+    #: Change of the learning rate after an epoch. `constant` keeps it. `exponential` multiplies it
+    #: by `train.decay`. `newbob` does so after the first epoch that improves the valid FER by less
+    #: than 1 % (relative), and after every later epoch.
+    #:
+    #: Use `exponential` to compare methods, because all runs then have the same rates. Use
+    #: `newbob` when you do not know how many epochs your corpus needs.
     schedule: Literal["constant", "exponential", "newbob"] = "newbob"
-    #: What the schedule multiplies the learning rate by, once an epoch.
+
+    #: Factor that the schedule applies to the learning rate.
+    #:
+    #: With `exponential`, choose it so that the last epoch has about an eighth of the first rate:
+    #: 0.6 for 5 epochs, 0.5 for 4, 0.1 to 0.25 for 2.
     decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    #: Epochs, or a part of one, over which the learning rate rises from 0.
+
+    #: Epochs, or a part of one, over which the learning rate rises linearly from 0.
+    #:
+    #: Raise it when the loss grows or training diverges in the first epoch. The presets use 0.25
+    #: and 0.5.
     warmup: Annotated[float, Meta(ge=0, lt=1e9)] = 0.0
-    #: Of the local (heavy-ball) momentum.
+
+    #: Heavy-ball momentum of a worker's descent.
+    #:
+    #: Leave it at 0 unless you compare optimisers: 0.5 gained nothing in our runs of the hybrid.
+    #: With momentum m, multiply the learning rate by 1 - m.
     momentum: Share = 0.0
+
+    #: Seed of the initial weights and of the order of the frames.
+    #:
+    #: Repeat a run with several seeds to learn how much results vary by chance. The same seed gives
+    #: the same bits with the same number of workers and the same libraries.
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
-    #: Compare a hash of the replicas at every block's end.
+
+    #: Compare a hash of the replicas at every block's end, and end the run if they differ.
+    #:
+    #: Set it on a new cluster or MPI library, and while you write an exchange or a block filter.
     verify: bool = False
-    #: "500 steps", "30 minutes" or "never"; a signal asks for a checkpoint at any time.
+
+    #: Interval of checkpoints: a number of steps or minutes such as `"500 steps"` or
+    #: `"30 minutes"`, or `"never"`. SIGUSR1, SIGTERM and SIGINT write a checkpoint at any time.
+    #:
+    #: Shorten it when hosts fail often: a killed rank loses the work since the last checkpoint.
+    #: Lengthen it when a checkpoint takes long, such as with a large model on a slow file system.
     checkpoint_every: str = "30 minutes"
-    #: Minutes without a step until the job ends, and tells which rank it waited for.
+
+    #: Minutes without a step after which the job ends and names the rank that it waited for.
+    #:
+    #: Raise it when a step with its checkpoint, or an epoch's evaluation, takes longer. Lower it to
+    #: free a stuck allocation sooner.
     patience: Positive = 30.0
-    #: Checkpoints that are kept, the newest.
+
+    #: Number of checkpoints to keep, the newest ones.
+    #:
+    #: Lower it to 1 to save disk space. With 2 or more, a run resumes even if the newest checkpoint
+    #: is damaged.
     checkpoints: Count = 2
 
 
 class TopologyConfig(Section, frozen=True):
-    """How the workers form groups."""
+    """Groups of workers."""
 
-    #: Workers per group (M), "all" for one group, or "node": those of a host are a group.
+    #: Workers per group, M: a divisor of the number of workers N, `"all"` for one group, or
+    #: `"node"` for a group on each host. There are G = N / M groups.
+    #:
+    #: Use `"node"` on a cluster, so that only a block's end crosses the network. The presets use
+    #: groups of 4 for 8 and 16 workers, of 8 for 32 and 64, and of 16 for 128. The methods without
+    #: an exchange need 1, the methods without a block filter `"all"`.
     group_size: Count | Literal["all", "node"] = "all"
 
 
 class ModelConfig(Section, frozen=True):
     """The multi-layer perceptron."""
 
-    #: Width of each hidden layer.
+    #: Width of each hidden layer, from the input to the output. An empty list is softmax
+    #: regression.
+    #:
+    #: Widen or add layers for a larger corpus. All published error tables use the default. The time
+    #: of a step and the bytes of dense messages grow with the number of parameters.
     hidden: tuple[Count, ...] = (256, 256)
+
+    #: Activation function of the hidden layers.
+    #:
+    #: Use `sigmoid` to compare with older acoustic models, and tune the learning rate again.
     activation: Literal["relu", "sigmoid"] = "relu"
-    #: Frames of context on each side of the classified one.
+
+    #: Frames of context on each side of the classified frame.
+    #:
+    #: Raise it if your features have no deltas, lower it if they already contain context. The input
+    #: layer has 2 * context + 1 frames.
     context: Annotated[int, Meta(ge=0, le=100)] = 5
 
 
 class CorpusConfig(Section, frozen=True):
-    """What to train on."""
+    """The data."""
 
+    #: Corpus file. A relative path starts at the working directory of the job.
+    #:
+    #: Name the file that `gtcbmuf corpus` wrote. Every host must be able to read it; `gtcbmuf train
+    #: --scratch` copies it to a local disk of each host.
     path: str = "corpus/quickstart.h5"
 
 
 class Config(Section, frozen=True):
-    """One run, whole."""
+    """The configuration of one run."""
 
     train: TrainConfig = TrainConfig()
     topology: TopologyConfig = TopologyConfig()
     #: Tier 1: what a group does with its gradients at every step.
+    #:
+    #: Choose `gtc` when communication inside the group is the bottleneck. `dense` is the exact
+    #: baseline, and `top-k` another compression to compare with. `none` suits groups of 1 worker.
     exchange: AnyExchange = NoExchangeSpec()
     #: Tier 2: what the groups do with their models at a block's end.
+    #:
+    #: Choose `bmuf` to train several groups. `none` suits one group.
     block_filter: AnyFilter = NoFilterSpec()
     model: ModelConfig = ModelConfig()
     corpus: CorpusConfig = CorpusConfig()
 
 
 def method_name(config: Config) -> str:
-    """The method that the two tiers make: sgd, sync-sgd, gtc, averaging, bmuf, gtc-bmuf, ..."""
+    """Name the method of a configuration: sgd, sync-sgd, gtc, averaging, bmuf, gtc-bmuf, ..."""
     return join_labels(config.exchange, config.block_filter)
 
 
 def join_labels(exchange: ExchangeSpec, block_filter: FilterSpec) -> str:
-    """The name of the method that an exchange and a block filter make.
+    """Name the method that an exchange and a block filter form.
 
-    Example:
+    Examples:
         >>> join_labels(EXCHANGES["gtc"](), FILTERS["bmuf"]())
         'gtc-bmuf'
     """
@@ -105,21 +188,21 @@ def join_labels(exchange: ExchangeSpec, block_filter: FilterSpec) -> str:
 
 
 def run_name(config: Config, workers: int) -> str:
-    """What a run is called whose directory was given no name."""
+    """Name the directory of a run that was given no `--out`."""
     return f"{method_name(config)}-{workers}-seed{config.train.seed}"
 
 
 def resolve_group_size(config: Config, workers: int, of_hosts: Sequence[int] = ()) -> int:
-    """M for a world of `workers` ranks.
+    """Find the number of workers per group, M.
 
     Args:
-        config: of the run.
-        workers: of the run, N.
-        of_hosts: how many of them each host has; by default one has all.
+        config: configuration of the run.
+        workers: number of workers, N.
+        of_hosts: number of workers on each host; all on one host by default.
 
     Raises:
-        UserError: the group size does not divide the workers, hosts that are to be groups have
-            different numbers of them, or the two tiers leave some workers unconnected.
+        UserError: the group size does not divide the workers, hosts that should form groups have
+            different numbers of workers, or the two tiers leave some workers unconnected.
     """
     size = config.topology.group_size
     if size == "all":
@@ -160,22 +243,22 @@ def resolve_group_size(config: Config, workers: int, of_hosts: Sequence[int] = (
 
 
 def _connecting(specs: Mapping[str, type[Spec]]) -> str:
-    """The kinds that connect workers, for a message."""
+    """List the kinds that connect workers, for a message."""
     *others, last = [f'"{kind}"' for kind, spec in specs.items() if spec.connects]
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def to_tables(config: Config) -> dict[str, Any]:
-    """The configuration as plain tables, every default written out."""
+    """Convert a configuration to plain tables, with all defaults."""
     tree = msgspec.to_builtins(config)
     assert isinstance(tree, dict)
     return tree
 
 
 def fingerprint(config: Config) -> str:
-    """16 hexadecimal digits that tell this configuration from others, wherever its corpus lies.
+    """Compute 16 hexadecimal digits that identify a configuration, except for its corpus.
 
-    Keys that are added later do not change it, as long as they have their defaults.
+    A key that is added to the package later does not change them while it has its default.
     """
     different: dict[str, Any] = {}
     for section, keys in to_tables(config).items():

@@ -1,27 +1,27 @@
-"""Two-tiered distributed training (Ladkat et al., Interspeech 2019), whole.
+"""Two-tiered distributed training (Ladkat et al., Interspeech 2019), the whole method.
 
 N workers train replicas of one model on their own shares of the data. They form G groups of M.
 
-Tier 1, inside a group, at every step: the workers *exchange* what they learnt. With gradient
-threshold compression (GTC; Strom, Interspeech 2015) a worker adds its gradient to a residual, and
-sends only where the residual has reached tau: one bit, the sign. Everyone in the group applies
-the same messages, so the group's replicas never part.
+Tier 1, inside a group, at every step: the workers *exchange* their gradients. With gradient
+threshold compression (GTC; Strom, Interspeech 2015) a worker adds its gradient to a residual. Where
+the residual has reached tau, it sends one bit, the sign. All workers of the group apply the same
+messages, so the group's replicas stay equal.
 
 Tier 2, across the groups, at the end of every block of K steps: the leaders of the groups average
-their models and *filter* the change that the block made, with a momentum that runs from block to
-block (BMUF; Chen and Huo, ICASSP 2016), and broadcast the result in their groups.
+their models and *filter* the change that the block made. The filter has a momentum that runs from
+block to block (BMUF; Chen and Huo, ICASSP 2016). The leaders broadcast the result in their groups.
 
     for every step:
         update = exchange(gradient of my minibatch)                          # tier 1
         model -= learning rate * update
         at the end of a block: block_filter(model)                           # tier 2
 
-The methods are combinations: sync SGD is a dense exchange in one group of N; GTC a compressed one;
-BMUF a block filter over N groups of one; the hybrid has both.
+The methods are combinations. Sync SGD is a dense exchange in one group of N, and GTC a compressed
+one. BMUF is a block filter over N groups of one. The hybrid has both.
 
-A model here is one flat float32 vector of n parameters, whatever it computes: bring your own. A
-gradient is the SUM over a worker's minibatch, and an update the sum over its group, so tau is in
-the unit of a summed gradient and the learning rate is per frame.
+A model here is one flat float32 vector of n parameters, of any network. A gradient is the SUM over
+a worker's minibatch, and an update is the sum over its group. So tau is in the unit of a summed
+gradient, and the learning rate is per frame.
 """
 
 import math
@@ -55,7 +55,7 @@ State = dict[str, NDArray[Any]]
 
 
 class Update(Protocol):
-    """The sum of what the workers of a group sent in one step; the same bits on all of them."""
+    """The sum of a group's messages of one step, with the same bits on all its workers."""
 
     def add_to(self, vector: Vector, scale: float) -> None:
         """vector += scale * update, in place. Call it before the next exchange."""
@@ -63,55 +63,56 @@ class Update(Protocol):
 
 
 class Exchange(Protocol):
-    """Tier 1: what a group does with its gradients at every step."""
+    """Tier 1: exchanges the gradients of a group at every step."""
 
     def __call__(self, gradient: Vector) -> Update:
-        """Take this worker's gradient (n,), return the group's update; collective in the group.
+        """Take this worker's gradient (n,) and return the group's update. Collective in the group.
 
         Raises:
             ValueError: the gradient has another length or type.
-            NotFiniteError: it is not finite; nothing was sent.
+            NotFiniteError: the gradient is not finite; nothing was sent.
         """
         ...
 
     def forget(self) -> None:
-        """Drop what has not been sent yet."""
+        """Drop the residual."""
         ...
 
     def state(self) -> State:
-        """Views of all arrays that the next call depends on, to be saved or copied."""
+        """Views of all arrays that the next call depends on, for saving or copying."""
         ...
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         ...
 
 
 class BlockFilter(Protocol):
-    """Tier 2: what the groups do with their models at the end of a block."""
+    """Tier 2: filters the groups' models at the end of a block."""
 
     def __call__(self, model: Vector) -> None:
-        """Filter this worker's model (n,) in place; collective in the world.
+        """Filter this worker's model (n,) in place. Collective in the world.
 
         Raises:
             ValueError: the model has another length or type.
-            NotFiniteError: it is not finite; nothing was sent.
+            NotFiniteError: the model is not finite; nothing was sent.
         """
         ...
 
     def anchor(self, model: Vector) -> Vector:
-        """A new vector: the global model to evaluate and save, given that of the last call.
+        """Return the global model to evaluate and save, as a new vector. Collective in the world.
 
-        Collective in the world.
+        Args:
+            model: (n,) the model after the last call.
         """
         ...
 
     def state(self) -> State:
-        """Views of all arrays that the next call depends on, to be saved or copied."""
+        """Views of all arrays that the next call depends on, for saving or copying."""
         ...
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         ...
 
 
@@ -122,7 +123,7 @@ class BlockFilter(Protocol):
 class DenseUpdate:
     """A vector (n,) as an update.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> model = np.zeros(2, np.float32)
         >>> DenseUpdate(np.array([1, 2], np.float32)).add_to(model, -0.5)
@@ -139,12 +140,12 @@ class DenseUpdate:
 
 
 class NoExchange:
-    """A worker on its own: its gradient is the update.
+    """The exchange of a single worker: its gradient is the update.
 
     Args:
         parameters: n, below 2^31.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> exchange, model = NoExchange(3), np.zeros(3, np.float32)
         >>> exchange(np.array([1, 2, 3], np.float32)).add_to(model, -0.5)
@@ -178,10 +179,10 @@ class DenseExchange(NoExchange):
         group: this worker's group.
         parameters: n, below 2^31.
         meter: counts.
-        ordered: add in rank order, so that a slice has the bits that it has in the whole; by
-            default as the MPI library does it best.
+        ordered: add in rank order, so that a slice has the same bits as in the whole vector. By
+            default the MPI library chooses the order.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mpi4py import MPI
         >>> exchange, model = DenseExchange(MPI.COMM_SELF, 2), np.zeros(2, np.float32)
@@ -228,7 +229,7 @@ class GTCUpdate:
         """vector += scale * (sum of the messages), with the same bits on all workers.
 
         Raises:
-            MessageError: a message cannot be read; names who sent it.
+            MessageError: a message cannot be read; names its sender.
         """
         check_target("the vector to add to", vector, self.decoder.parameters)
         try:
@@ -237,13 +238,14 @@ class GTCUpdate:
             raise MessageError(error) from None
 
 
-#: How fast tau follows a density. With 0.3, 0.6 and 1.2 the density of an epoch of the quickstart
-#: stayed nearest to 0.0003, 0.001, 0.01 and 0.1 with 0.6; above that it swings, below it lags.
+#: Speed at which tau follows a density. Of 0.3, 0.6 and 1.2, the gain 0.6 kept the density of a
+#: quickstart epoch nearest to the targets 0.0003, 0.001, 0.01 and 0.1. A larger gain makes it
+#: swing, a smaller one makes it lag.
 GAIN = 0.5
 
 
 class MessageError(UserError):
-    """A message is not the one that its worker sent: memory or a network is at fault."""
+    """A message differs from the one that its worker sent: memory or a network is at fault."""
 
     status = 1
 
@@ -254,23 +256,23 @@ class MessageError(UserError):
 class GTCExchange(ErrorFeedback):
     """Gradient threshold compression (Strom 2015, section 2).
 
-    residual += gradient; where |residual| >= tau: send sign(residual) * tau and take that off the
-    residual. At most one tau is sent per parameter and step. The sum of what was sent and of the
-    new residual is the old residual plus the gradient.
+    residual += gradient; where |residual| >= tau: send sign(residual) * tau and subtract it from
+    the residual. At most one tau is sent per parameter and step. The update plus the new residual
+    is the old residual plus the gradient.
 
-    Tau is fixed, or it follows a density (not in the paper): after each step
+    Tau is fixed, or it follows a density (not in the paper). After each step
 
         tau *= clip(group's density / target density, 1/4, 4) ^ (GAIN * sqrt(target density))
 
-    All workers of a group compute the same tau, from the same messages. The root is about the share
+    All workers of a group compute the same tau from the same messages. The root is about the share
     of tau by which a residual moves in a step: a random walk reaches tau after (tau / move)^2
-    steps. If tau moved further, nothing would reach it in one step, and too much in the next.
+    steps. If tau moved further, no residual would reach it in one step, and too many in the next.
 
     Args:
         group: this worker's group.
         parameters: n, below 2^31.
-        tau: the threshold, in the unit of a summed gradient; with a density, that of the first
-            step.
+        tau: the threshold, in the unit of a summed gradient. With a density, the threshold of the
+            first step.
         meter: counts.
         density: target share of the parameters sent in a step, above 0 and below 1.
 
@@ -278,11 +280,11 @@ class GTCExchange(ErrorFeedback):
         ValueError: n, tau or the density is out of its range.
 
     Raises, when called:
-        MessageError: a message cannot be as long as it says; names who sent it.
-        NotFiniteError: the gradient is not finite. It was added to a part of the residual: restore
-            a `state` before you go on.
+        MessageError: a message has an impossible length; names its sender.
+        NotFiniteError: the gradient is not finite. A part of it was added to the residual: restore
+            a `state` before you continue.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mpi4py import MPI
         >>> exchange, model = GTCExchange(MPI.COMM_SELF, 3, tau=1.0), np.zeros(3, np.float32)
@@ -334,13 +336,13 @@ class GTCExchange(ErrorFeedback):
         return float(self._tau[0])
 
     def _follow(self, count: float, density: float) -> None:
-        """Move tau towards a density, now that `count` of the parameters were sent."""
+        """Move tau towards a density, after a step that sent `count` parameters."""
         ratio = min(max(count / self._residual.size / density, 1 / 4), 4)
         tau = self.tau * ratio ** (GAIN * math.sqrt(density))
         self._tau[0] = min(max(tau, 1e-30), 1e30)
 
     def state(self) -> State:
-        """The residual (n,), tau (1,), and the size of slots (1,) that messages travel in."""
+        """The residual (n,), tau (1,), and the size of the messages' slots (1,)."""
         return {**super().state(), "tau": self._tau, "slot": self._gather.slot}
 
 
@@ -348,12 +350,12 @@ class GTCExchange(ErrorFeedback):
 
 
 class NoFilter:
-    """One group is on its own: its model is the global one.
+    """The block filter of a single group: its model is the global model.
 
     Args:
         parameters: n, below 2^31.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> block_filter, model = NoFilter(2), np.ones(2, np.float32)
         >>> block_filter(model)
@@ -384,17 +386,17 @@ class BMUF:
 
     With the anchor W, the start S of the block, and A the average of the groups' models,
 
-        G(t)     = A(t) - S(t-1)                         what the block changed
-        Delta(t) = eta * Delta(t-1) + zeta * G(t)        filtered
+        G(t)     = A(t) - S(t-1)                         change that the block made
+        Delta(t) = eta * Delta(t-1) + zeta * G(t)        filtered change
         W(t)     = W(t-1) + Delta(t)
         S(t)     = W(t)                                  classical block momentum (CBM)
                  = W(t) + eta * Delta(t)                 Nesterov block momentum (NBM)
 
-    and every worker goes on from S(t). Under a constant G(t) the anchor moves by zeta / (1 - eta)
-    G per block: G-fold by default. Plain averaging is eta = 0, zeta = 1; the first blocks can be
-    averaged so.
+    and every worker continues from S(t). Under a constant G(t) the anchor moves by
+    zeta / (1 - eta) G(t) per block, by default G times as far for G groups. Plain averaging is
+    eta = 0, zeta = 1; the first blocks can use it.
 
-    The leaders do this together, each for a part of the model; or, sharded, all workers do.
+    The leaders share this work, each for a part of the model. If sharded, all workers share it.
 
     Args:
         topology: groups and leaders.
@@ -402,16 +404,17 @@ class BMUF:
         momentum: eta, 0 <= eta < 1; None is 1 - 1/G for G groups.
         learning_rate: zeta.
         nesterov: NBM instead of CBM.
-        sharded: rank j of every group is the leader for the j-th of M slices of the model: each
-            host's links carry as much, but through M workers at a time. The bits are the same.
-        averaged: how many blocks, from the first, are plainly averaged.
+        sharded: rank j of every group is the leader for the j-th of M slices of the model. Each
+            host's links carry the same bytes, but through M workers at a time. The bits of the
+            model are the same.
+        averaged: number of blocks at the start that are plainly averaged.
         meter: counts.
 
     Raises:
         ValueError: the model or a number is out of its range.
         ReplicaError: the workers' models differ.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mpi4py import MPI
         >>> from gtcbmuf import Topology
@@ -486,7 +489,7 @@ class BMUF:
         self._meter.bytes_sent += led.nbytes if self._groups > 1 else 0
 
     def _spread(self, model: Vector) -> None:
-        """Give the group what its leaders have of the model."""
+        """Give the whole model to the group, from the parts of its leaders."""
         if len(self._slices) == 1:
             self._group.Bcast(model, root=0)
         else:
@@ -496,7 +499,7 @@ class BMUF:
             self._meter.bytes_sent += model[self._led].nbytes
 
     def anchor(self, model: Vector) -> Vector:
-        """A new vector: W(t) of the last block on every worker, given its S(t); collective."""
+        """Return W(t) of the last block on every worker, given its S(t). Collective."""
         if not self._nesterov:
             return model.copy()
         anchor = np.empty_like(model)
@@ -506,14 +509,14 @@ class BMUF:
         return anchor
 
     def state(self) -> State:
-        """Blocks (1,); with anchor, start and Delta of the part that this worker filters."""
+        """Number of blocks (1,); anchor, start and Delta of the part that this worker filters."""
         if not self._leads:
             return {"blocks": self._blocks}
         filtered = {"anchor": self._anchor, "start": self._start, "delta": self._delta}
         return {"blocks": self._blocks, **filtered}
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         for name, vector in self.state().items():
             vector[:] = state[name]
 
@@ -522,13 +525,13 @@ class BMUF:
 
 
 class Descent:
-    """model -= learning rate * update, with heavy-ball momentum if that is above 0.
+    """model -= learning rate * update, with or without heavy-ball momentum.
 
     Args:
         parameters: n, below 2^31.
         momentum: from 0 to below 1.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> descent, model = Descent(1, momentum=0.5), np.zeros(1, np.float32)
         >>> for _ in range(2):
@@ -550,16 +553,16 @@ class Descent:
             kernels.add_scaled(self._velocity, np.float32(-learning_rate), model)
 
     def forget(self) -> None:
-        """Momentum starts again from 0."""
+        """Reset the momentum to 0."""
         if self._velocity is not None:
             self._velocity[:] = 0
 
     def state(self) -> State:
-        """The velocity (n,), with momentum."""
+        """The velocity (n,); nothing without momentum."""
         return {} if self._velocity is None else {"velocity": self._velocity}
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         for name, vector in self.state().items():
             vector[:] = state[name]
 
@@ -573,16 +576,16 @@ class Worker:
         block_filter: tier 2.
         period: K, steps per block.
         descent: applies updates to the model; by default without momentum.
-        flush: at a block's end, gives an update to apply before the filter, such as what an
-            exchange has not sent yet.
-        forgetting: what forgets at a block's end, such as the descent (its momentum) or the
-            exchange (its residual). The paper is silent; `gtcbmuf train` resets the momentum.
-        meter: counts; the one that the two tiers were given.
+        flush: called at a block's end. Returns an update to apply before the filter, such as the
+            residuals of the group.
+        forgetting: parts to reset at a block's end: the descent (its momentum) or the exchange
+            (its residual). The paper does not mention it; `gtcbmuf train` resets the momentum.
+        meter: counts; the same meter as in the two tiers.
 
     Raises:
         ValueError: the model cannot be changed in place, or the period is below 1.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> model = np.zeros(2, np.float32)
         >>> worker = Worker(model, NoExchange(2), NoFilter(2), period=10)
@@ -620,15 +623,15 @@ class Worker:
         first: int = 0,
         after: Callable[[int], object] = lambda step: None,
     ) -> None:
-        """An epoch: `steps` steps, the same number on all workers; the last one ends a block.
+        """Run an epoch. Its last step ends a block.
 
         Args:
-            steps: how many.
-            gradient: step (0 to steps - 1) -> the gradient (n,) of the model as it is then,
-                summed over this worker's minibatch.
+            steps: number of steps, the same on all workers.
+            gradient: step (0 to steps - 1) -> the gradient (n,) of the current model, summed over
+                this worker's minibatch.
             learning_rate: step -> per-frame learning rate, the same on all workers.
-            first: the step to begin with, to go on from a `state`.
-            after: called with every step that is done.
+            first: the step to begin with, to continue from a `state`.
+            after: called after every step with its number.
 
         Raises:
             ValueError: a gradient has another length or type, or a learning rate is not finite.
@@ -656,7 +659,7 @@ class Worker:
             after(step)
 
     def state(self) -> State:
-        """What the next step depends on, besides its number and the data."""
+        """Views of all arrays that the next step depends on, besides its number and the data."""
         parts = {
             f"{part}.{name}": vector
             for part, owner in self._parts().items()
@@ -665,7 +668,7 @@ class Worker:
         return {"descent.model": self.model, **parts}
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         self.model[:] = state["descent.model"]
         for part, owner in self._parts().items():
             owner.restore({name: state[f"{part}.{name}"] for name in owner.state()})

@@ -1,7 +1,7 @@
-"""Checks where something comes in from outside: sizes, ranges, finite numbers.
+"""Checks of input from outside: sizes, ranges, finite numbers.
 
-Kernels trust their callers. So every exchange, filter and worker checks its input here, once.
-Loads neither MPI nor NumPy by itself, so that a configuration needs neither.
+Kernels trust their callers. So every exchange, filter and worker checks its input once, here. This
+module loads neither MPI nor NumPy, so that a configuration needs neither.
 """
 
 import math
@@ -18,15 +18,15 @@ MOST_PARAMETERS = 2**31 - 1
 
 
 class NotFiniteError(UserError):
-    """A gradient or a model holds NaN or infinity; nothing of it was exchanged.
+    """A gradient or a model holds NaN or infinity. It was not exchanged.
 
     Attributes:
         what: "gradient" or "model".
         unit: "step" or "block".
-        number: of the step or block, from 1. `Worker.run` counts in an epoch; an exchange that is
-            used by itself counts its calls.
-        first, last: the range of the parameters that are not finite.
-        count, size: how many are not finite, of how many.
+        number: number of the step or block, from 1. `Worker.run` counts from the start of the
+            epoch, an exchange in another loop counts its calls.
+        first, last: range of the parameters that are not finite.
+        count, size: number of parameters that are not finite; number of all parameters.
     """
 
     status = 1
@@ -42,7 +42,7 @@ class NotFiniteError(UserError):
         super().__init__(what)
 
     def shift(self, offset: int, size: int) -> None:
-        """Count parameters in a vector of `size` that holds this one from `offset` on."""
+        """Number the parameters as in a vector of `size` that contains this one from `offset`."""
         self.first, self.last, self.size = self.first + offset, self.last + offset, size
 
     def __str__(self) -> str:
@@ -56,15 +56,15 @@ class NotFiniteError(UserError):
 
 
 class VectorCheck:
-    """Looks at a vector that comes in once a step, or once a block.
+    """Checks a vector that comes in once per step or block.
 
     Args:
-        what: the vector is: "gradient", "model".
+        what: name of the vector: "gradient" or "model".
         unit: "step" or "block".
         parameters: n, its expected length.
 
     Attributes:
-        number: how often it came.
+        number: number of vectors so far.
 
     Raises:
         ValueError: n is out of its range.
@@ -76,16 +76,16 @@ class VectorCheck:
         self.number = 0
 
     def __call__(self, vector: "Vector") -> "Vector":
-        """The vector; a copy if kernels could not read it in place.
+        """Return the vector, or a copy if kernels could not read it in place.
 
         Raises:
-            ValueError: it has another length or type.
+            ValueError: the vector has another length or type.
         """
         self.number += 1
         return check_vector(self._what, vector, self._size)
 
     def require_finite(self, vector: "Vector") -> None:
-        """Raise if a number of the vector is not finite.
+        """Require that all numbers of the vector are finite.
 
         Raises:
             NotFiniteError: names rank, step and parameters.
@@ -96,20 +96,20 @@ class VectorCheck:
             raise self.error(vector)
 
     def error(self, *vectors: "Vector") -> NotFiniteError:
-        """The error for vectors of which at least one is not finite."""
+        """Make the error for vectors of which at least one is not finite."""
         return NotFiniteError(self._what, self._unit, self.number, *vectors)
 
 
 def check_vector(what: str, vector: Any, size: int | None = None) -> "Vector":
-    """A vector that kernels can read: itself, or a copy of one that is read-only or unaligned.
+    """Return a vector that kernels can read: a copy if it is read-only or unaligned.
 
     Args:
-        what: it is, for the message.
+        what: name of the vector, for the message.
         vector: (size,) float32, contiguous.
-        size: expected; any if None.
+        size: expected length; any if None.
 
     Raises:
-        ValueError: it is another array, or none.
+        ValueError: the vector has another type, shape or length.
     """
     import numpy as np
 
@@ -126,29 +126,29 @@ def check_vector(what: str, vector: Any, size: int | None = None) -> "Vector":
 
 
 def check_target(what: str, vector: Any, size: int | None = None) -> None:
-    """Raise for a vector that kernels cannot change in place; as `check_vector`.
+    """Require a vector that kernels can change in place. The arguments are those of `check_vector`.
 
     Raises:
-        ValueError: it is another array, none, or read-only.
+        ValueError: the vector has another type, shape or length, or is read-only.
     """
     if check_vector(what, vector, size) is not vector:
         raise ValueError(f"{what}: expected a vector that can be changed in place")
 
 
 def check_parameters(parameters: Any) -> int:
-    """The number of parameters n.
+    """Return the number of parameters n.
 
     Raises:
-        ValueError: it is no integer from 1 to 2^31 - 1.
+        ValueError: n is no integer from 1 to 2^31 - 1.
     """
     return check_integer("parameters", parameters, 1, MOST_PARAMETERS)
 
 
 def check_integer(name: str, value: Any, least: int, most: int = MOST_PARAMETERS) -> int:
-    """An integer within its range, both ends included.
+    """Return an integer within its range, both ends included.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the value is no integer, or out of the range.
     """
     is_integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_integer or not least <= value <= most:
@@ -157,10 +157,10 @@ def check_integer(name: str, value: Any, least: int, most: int = MOST_PARAMETERS
 
 
 def check_above_zero(name: str, value: Any) -> float:
-    """A number that float32 holds as finite and above 0.
+    """Return a number that is finite and above 0 in float32.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the value is no such number.
     """
     if not _is_number(value) or not 1e-30 <= value <= 1e30:
         raise ValueError(f"{name} = {value!r}: expected a number from 1e-30 to 1e+30")
@@ -168,10 +168,10 @@ def check_above_zero(name: str, value: Any) -> float:
 
 
 def check_share(name: str, value: Any, *, above_zero: bool = False) -> float:
-    """A number from 0 to below 1, or above 0 and below 1.
+    """Return a number from 0 to below 1, or above 0 and below 1.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the value is no such number.
     """
     # From 1 - 2^-25 on float32 would round it to 1.
     in_range = _is_number(value) and 0 <= value < 1 - 2**-25

@@ -1,6 +1,6 @@
-"""Error feedback: what a worker has not sent yet stays with it, as a residual.
+"""Error feedback: a worker keeps the unsent part of its gradients as a residual.
 
-Loads neither MPI nor NumPy by itself, so that a configuration needs neither.
+This module loads neither MPI nor NumPy, so that a configuration needs neither.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ErrorFeedback:
-    """The residual of an exchange: a base class.
+    """Base class of exchanges with a residual.
 
     Args:
         group: this worker's group.
@@ -34,7 +34,7 @@ class ErrorFeedback:
         self._residual = np.zeros(parameters, np.float32)
 
     def flush(self) -> "Update":
-        """Exchange all that has not been sent yet, densely; collective in the group."""
+        """Exchange the whole residuals, uncompressed. Collective in the group."""
         from gtcbmuf.core.algorithm import DenseUpdate
 
         everything = self._residual.copy()
@@ -53,6 +53,6 @@ class ErrorFeedback:
         return {"residual": self._residual}
 
     def restore(self, state: "State") -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         for name, array in self.state().items():
             array[:] = state[name]

@@ -1,9 +1,8 @@
 """Numba kernels of gradient threshold compression: arrays in, arrays out.
 
 Every kernel has a scalar oracle in tests/core/test_kernels.py. An update is a uint32
-`index << 1 | negative`; `gtcbmuf.core.wire` describes how updates travel. Kernels check nothing
-that their callers can: lengths and dtypes are the callers' promise, except in `unpack`, `are_bits`
-and `add_message`, which judge words from outside.
+`index << 1 | negative`. `gtcbmuf.core.wire` describes the messages. Kernels trust their callers for
+lengths and dtypes. Only `unpack`, `are_bits` and `add_message` check words from outside.
 """
 
 # mypy: disable-error-code="assignment,arg-type"
@@ -18,25 +17,25 @@ from numpy.typing import NDArray
 from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.base.jit import kernel
 
-#: Parameters that are compared with tau together: the bits of a mask.
+#: Number of parameters that are compared with tau together: the bits of a mask.
 MASK_BITS = 32
 
-# Of a message, as `gtcbmuf.core.wire` describes it.
+# Constants of a message, as `gtcbmuf.core.wire` describes it.
 HEADER = 4
 MAGIC = 0x47544300
 DENSE = 31
-#: What can be wrong with one.
+#: Faults of a message.
 SHORT, FOREIGN, OTHER_MODEL, BAD_TAU, BAD_FORM, BAD_BODY = range(1, 7)
-#: The count of updates that a kernel returns where a gradient is not finite.
+#: Count of updates that a kernel returns if a gradient is not finite.
 NOT_FINITE = -1
 
 _LARGEST = np.finfo(np.float32).max
-#: Bits of a float32 but its sign, and those of its exponent: all set where it is not finite.
+#: All bits of a float32 except the sign; its exponent, whose bits are all set if it is not finite.
 _SIZE, _EXPONENT = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
 
 
 def _lowest(mask: Any) -> int:
-    """Position of the lowest bit that is set; there is one."""
+    """Position of the lowest bit that is set, of a mask that is not 0."""
     return (int(mask) & -int(mask)).bit_length() - 1
 
 
@@ -60,17 +59,17 @@ def _compiled_lowest(mask: Any) -> Any:
 def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) -> tuple[int, int]:
     """residual += gradient; move one tau from each |residual| >= tau to an update, ascending.
 
-    One pass (Strom 2015, section 2). It ends early where `updates` cannot hold MASK_BITS more.
+    One pass (Strom 2015, section 2). It ends early if `updates` cannot hold MASK_BITS more.
 
     Args:
-        residual: (n,) float32, in place.
+        residual: (n,) float32, changed in place.
         gradient: (n,) float32.
         tau: the threshold, above 0.
-        updates: uint32, out; room for MASK_BITS at least.
+        updates: uint32, output; holds at least MASK_BITS.
 
     Returns:
-        The number of updates, and the parameter at which it ended: n, or a multiple of MASK_BITS;
-        or NOT_FINITE, and the first parameter whose sum is not finite.
+        The number of updates, and the parameter at which the pass ended: n, or a multiple of
+        MASK_BITS. Or NOT_FINITE, and the first parameter whose sum is not finite.
     """
     n = residual.size
     count = 0
@@ -79,17 +78,17 @@ def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) ->
             return count, begin
         mask = np.uint32(0)
         if begin + MASK_BITS <= n:
-            # A length known when compiled, of slices made here: LLVM makes it 8 or 16 lanes wide.
+            # Slices with a length known at compile time: LLVM vectorises to 8 or 16 lanes.
             left, more = residual[begin : begin + MASK_BITS], gradient[begin : begin + MASK_BITS]
             for i in range(MASK_BITS):
                 value = left[i] + more[i]
                 left[i] = value
-                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # NaN is among them
+                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # also NaN
         else:
             for i in range(n - begin):
                 value = residual[begin + i] + gradient[begin + i]
                 residual[begin + i] = value
-                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # NaN is among them
+                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # also NaN
         while mask:
             i = begin + _lowest(mask)
             mask &= mask - np.uint32(1)
@@ -104,12 +103,12 @@ def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) ->
 
 @kernel("(u4[::1], i8, u4[::1])")
 def pack(updates: Words, k: int, words: Words) -> int:
-    """Golomb-Rice code the gaps between updates, as `gtcbmuf.core.wire` describes it.
+    """Write the gaps between updates as Golomb-Rice codes, as `gtcbmuf.core.wire` describes them.
 
     Args:
         updates: (count,) uint32, ascending.
         k: bits of a remainder, 0 to 30.
-        words: uint32, out; room enough.
+        words: uint32, output; long enough.
 
     Returns:
         The number of words.
@@ -154,10 +153,10 @@ def unpack(words: Words, k: int, n: int, updates: Words) -> bool:
         words: uint32.
         k: bits of a remainder, 0 to 30.
         n: the number of parameters.
-        updates: (count,) uint32, out; ascending and below n where the words are good.
+        updates: (count,) uint32, output; ascending and below n if the words are valid.
 
     Returns:
-        Whether the words are those that `pack` makes of `count` updates of n parameters.
+        Whether the words are the output of `pack` for `count` updates of n parameters.
     """
     count = updates.size
     width = k + 1
@@ -180,7 +179,7 @@ def unpack(words: Words, k: int, n: int, updates: Words) -> bool:
             both = np.uint64(words[at]) | np.uint64(words[at + 1]) << np.uint64(32)
             field = np.int64(both >> shift & field_mask)
             bit += width
-            # The gaps so far: their quotients are the zeros before this one.
+            # The quotients of the gaps so far are the zeros before this one bit.
             remainders += field >> 1
             index = ((one - i) << k) + remainders + i
             if index >= n:
@@ -192,14 +191,15 @@ def unpack(words: Words, k: int, n: int, updates: Words) -> bool:
 
 @kernel("(f4[::1], f4[::1], f4, i8, u4[::1])")
 def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, words: Words) -> int:
-    """The same as `take`, from a parameter on, into 2 bits a parameter: 1 is +tau, 3 is -tau.
+    """Do the same as `take`, but write 2 bits per parameter: 1 is +tau, 3 is -tau.
 
     Args:
-        residual: (n,) float32, in place.
+        residual: (n,) float32, changed in place.
         gradient: (n,) float32.
         tau: the threshold.
-        first: the parameter to begin with; n, or a multiple of 16.
-        words: (ceil(n / 16),) uint32, out; parameter i has bits 2 (i % 16) and up of word i // 16.
+        first: the parameter to begin with: n, or a multiple of 16.
+        words: (ceil(n / 16),) uint32, output; the code of parameter i starts at bit 2 (i % 16) of
+            word i // 16.
 
     Returns:
         The number of updates; or NOT_FINITE.
@@ -210,7 +210,7 @@ def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, w
     for begin in range(first, n, 16):
         bits = np.uint32(0)
         if begin + 16 <= n:
-            # As in `take`: slices of a length known when compiled.
+            # As in `take`: slices with a length known at compile time.
             left, more = residual[begin : begin + 16], gradient[begin : begin + 16]
             kept, most = raw[begin : begin + 16], np.uint32(0)
             for i in range(16):
@@ -219,7 +219,7 @@ def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, w
                 left[i] = value - np.float32(sent) * np.copysign(tau, value)
                 bits |= np.uint32(sent * (1 + 2 * negative) << 2 * i)
                 count += sent
-            for i in range(16):  # what is not finite stays so
+            for i in range(16):  # infinity and NaN stay in the residual
                 most = max(most, kept[i] & _SIZE)
             largest = max(largest, most)
         else:
@@ -274,7 +274,7 @@ def add_updates(updates: Words, step: np.float32, vector: Vector) -> None:
 
 @kernel("(u4[::1], f4, f4[::1])")
 def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
-    """The same as `add_updates`, for words that `are_bits`."""
+    """Do the same as `add_updates`, for the 2-bit form. `are_bits` must hold."""
     for w in range(words.size):
         bits = words[w]
         begin = w * 16
@@ -285,11 +285,11 @@ def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
 
 
 def rice_parameter(n: int, count: int) -> int:
-    """k that suits `count` updates of n parameters.
+    """Choose k for `count` updates of n parameters.
 
-    For gaps at random the best k is the logarithm to base 2 of 0.962 n / count, rounded down:
-    0.962 is twice that of the golden ratio to base e (Kiely, IPN Progress Report 42-159, 2004).
-    In integers, so that all hosts agree.
+    For random gaps the best k is log2(0.962 n / count), rounded down. The constant 0.962 is twice
+    the natural logarithm of the golden ratio (Kiely, IPN Progress Report 42-159, 2004). The
+    computation uses integers, so that all hosts agree.
     """
     k, quotient = 0, 246 * n // (256 * max(count, 1)) >> 1
     while quotient:
@@ -300,12 +300,12 @@ def rice_parameter(n: int, count: int) -> int:
 
 _rice_parameter = kernel("(i8, i8)")(
     rice_parameter
-)  # a plan calls the other one: it has no kernel to load
+)  # a plan calls the Python function, which loads no kernel
 
 
 @kernel("(i8, i8)")
 def form_of(n: int, count: int) -> int:
-    """The form of a message: k, or DENSE where that is smaller or denser than 1/16."""
+    """Choose the form of a message: k, or DENSE if that is smaller or the density is above 1/16."""
     if 16 * count > n:
         return DENSE
     k = _rice_parameter(n, count)
@@ -315,16 +315,16 @@ def form_of(n: int, count: int) -> int:
 
 @kernel("(u4[::1], f4, u4[::1], f4[::1])")
 def add_message(words: Words, scale: np.float32, scratch: Words, vector: Vector) -> int:
-    """Check a message, and vector += scale * its updates; or nothing, if something is wrong.
+    """Check a message, and vector += scale * its updates. A fault leaves the vector unchanged.
 
     Args:
         words: uint32, from outside.
-        scale: of the updates.
-        scratch: uint32, room for n / 16 updates.
-        vector: (n,) float32, in place.
+        scale: factor of the updates.
+        scratch: uint32, holds n / 16 updates.
+        vector: (n,) float32, changed in place.
 
     Returns:
-        0, or what is wrong.
+        0, or the fault.
     """
     n = vector.size
     if words.size < HEADER:
@@ -356,10 +356,10 @@ def add_message(words: Words, scale: np.float32, scratch: Words, vector: Vector)
 def add_messages(
     rows: NDArray[np.uint32], scale: np.float32, scratch: Words, vector: Vector
 ) -> tuple[int, int]:
-    """`add_message` for every row: the words of a message, and before them their number.
+    """Call `add_message` for every row: the number of a message's words, and the words.
 
     Returns:
-        (0, 0), or the first row with something wrong, and what.
+        (0, 0), or the first row with a fault, and the fault.
     """
     for rank in range(rows.shape[0]):
         row = rows[rank]

@@ -1,4 +1,4 @@
-"""Counts what a worker does in an epoch: seconds by part, bytes, updates."""
+"""Counts the work of a worker in an epoch: seconds by part, bytes, updates."""
 
 import time
 from collections.abc import Iterator
@@ -8,22 +8,22 @@ PARTS = ("read", "compute", "encode", "communicate", "decode", "filter")
 
 
 class Meter:
-    """What one worker did since `reset`; give the same one to both tiers and the worker.
+    """Counts of one worker since `reset`. Both tiers and the worker share one meter.
 
     Attributes:
-        seconds: of each part of PARTS.
-        bytes_sent: the payload that this worker handed to MPI for others, both tiers together,
-            before whatever forwarding a collective does with it.
-        part: which is being timed now; nothing between them.
+        seconds: seconds of each part of PARTS.
+        bytes_sent: payload that this worker handed to MPI for others, in both tiers. Forwarding
+            inside a collective does not count.
+        part: the part that is being timed; empty between parts.
         updates_sent: parameters whose update was sent to the group, summed over the steps.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from mpi4py import MPI
         >>> from gtcbmuf import GTCExchange
         >>> exchange = GTCExchange(MPI.COMM_SELF, 100, 1.0, meter := Meter())
         >>> update = exchange(np.linspace(0, 2, 100, dtype=np.float32))
-        >>> meter.updates_sent, meter.bytes_sent  # to others, and there are none
+        >>> meter.updates_sent, meter.bytes_sent  # no bytes: there are no other workers
         (50, 0)
     """
 
@@ -40,7 +40,7 @@ class Meter:
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
-        """Add the seconds of a `with` statement to a part, less those of statements within it."""
+        """Add the seconds of a `with` statement to a part, without nested `with` statements."""
         begin, before = time.perf_counter(), self._within
         outer, self.part = self.part, part
         yield
@@ -50,11 +50,11 @@ class Meter:
         self._within = before + seconds
 
     def state(self) -> dict[str, float]:
-        """What it counted, by name."""
+        """The counts by name."""
         counts = {"bytes_sent": self.bytes_sent, "updates_sent": self.updates_sent}
         return {**self.seconds, **counts}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         self.seconds = {part: float(state[part]) for part in PARTS}
         self.bytes_sent, self.updates_sent = int(state["bytes_sent"]), int(state["updates_sent"])

@@ -1,8 +1,8 @@
-"""Tier 1 while the gradient is still being computed: an exchange for each slice of the model.
+"""Tier 1 during the backward pass: an exchange for each slice of the model.
 
-Back-propagation finishes the gradient from its end to its beginning. A thread of its own exchanges
-whatever is final, slice after slice, with the exchanges of `gtcbmuf.core.algorithm` as they are. So
-the result has the same bits as without overlap (a dense one's, added in rank order).
+Back-propagation finishes the gradient from its end to its beginning. A separate thread exchanges
+each finished slice with an exchange of `gtcbmuf.core.algorithm`. So the result has the same bits as
+without overlap. A dense exchange has to add in rank order for that.
 """
 
 import math
@@ -16,7 +16,7 @@ from gtcbmuf.core.algorithm import Exchange, State, Update
 from gtcbmuf.core.checks import NotFiniteError, VectorCheck
 from gtcbmuf.core.meter import Meter
 
-#: Parameters that are worth an exchange of their own.
+#: Smallest number of parameters that is worth a separate exchange.
 SMALLEST = 1 << 16
 
 #: Shapes of a model's arrays, in the order of the flat vector.
@@ -24,17 +24,17 @@ Shapes = Sequence[tuple[int, ...]]
 
 
 class Flushing(Exchange, Protocol):
-    """An exchange that keeps a residual, and can send all of it."""
+    """An exchange that can send its whole residual."""
 
     def flush(self) -> Update:
-        """Exchange all that has not been sent yet, densely; collective in the group."""
+        """Exchange the whole residuals, uncompressed. Collective in the group."""
         ...
 
 
 def count_parameters(shapes: Shapes) -> int:
-    """The length n of a flat vector of arrays with these shapes.
+    """Count the parameters of arrays with these shapes.
 
-    Example:
+    Examples:
         >>> count_parameters([(3, 4), (4,)])
         16
     """
@@ -43,11 +43,11 @@ def count_parameters(shapes: Shapes) -> int:
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of a model's arrays, one after the other.
+    """Consecutive arrays of a model.
 
     Attributes:
-        first, end: the range of their parameters.
-        shapes: of the arrays.
+        first, end: range of their parameters.
+        shapes: shapes of the arrays.
     """
 
     first: int
@@ -56,9 +56,9 @@ class Slice:
 
 
 def cut(shapes: Shapes) -> list[Slice]:
-    """Slices of a model, in order, none shorter than SMALLEST but the first.
+    """Cut a model into slices. Only the first one may be shorter than SMALLEST.
 
-    Example:
+    Examples:
         >>> [(part.first, part.end) for part in cut([(300, 300), (300,), (300, 9), (9,)])]
         [(0, 93009)]
         >>> [(part.first, part.end) for part in cut([(9, 300), (300,), (300, 300), (300,)])]
@@ -78,7 +78,7 @@ def cut(shapes: Shapes) -> list[Slice]:
 
 @dataclass(frozen=True)
 class SlicedUpdate:
-    """Updates of slices of the model, each with its slice."""
+    """Updates of the model's slices, each with its slice."""
 
     updates: list[tuple[slice, Update]]
 
@@ -89,13 +89,13 @@ class SlicedUpdate:
 
 
 class Overlapped:
-    """An exchange that begins with a slice as soon as its gradient is final.
+    """An exchange that starts with a slice as soon as its gradient is final.
 
     Args:
-        slices: in order; together they are the model.
-        build: a slice, and a meter -> its exchange; it must use a `PatientComm` of a communicator
-            that nothing else uses meanwhile.
-        meter: counts; waiting for what is not through counts as communicating.
+        slices: all slices of the model, in order.
+        build: slice, meter -> its exchange. It must use a `PatientComm` of a communicator that
+            nothing else uses at the same time.
+        meter: counts. Waiting for unfinished exchanges counts as communication.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Overlapped:
         self._pending: list[Future[Update]] = []  # from the last slice to the first
 
     def ready(self, gradient: Vector, first: int) -> None:
-        """Take note that gradient[first:] is final, and will not change before the exchange."""
+        """Start to exchange gradient[first:], which must not change until the exchange returns."""
         while len(self._pending) < len(self._slices):
             number = len(self._slices) - 1 - len(self._pending)
             part = self._slices[number]
@@ -126,7 +126,7 @@ class Overlapped:
         self.ready(gradient, 0)
         updates: list[Update] = []
         with self._meter.time("communicate"):
-            # As they were begun: what follows an error may wait for other ranks for ever.
+            # In the order of their start: an exchange after an error may wait for ever.
             for part, pending in zip(reversed(self._slices), self._pending, strict=True):
                 try:
                     updates.insert(0, pending.result())
@@ -138,9 +138,9 @@ class Overlapped:
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
 
     def flush(self) -> Update:
-        """Exchange all that the slices' exchanges have not sent yet; collective in the group.
+        """Exchange the whole residuals of all slices. Collective in the group.
 
-        All of them must be `Flushing`.
+        All exchanges must be `Flushing`.
         """
         with self._meter.time("communicate"):
             flushed = [exchange.flush() for exchange in self._exchanges]  # type: ignore[attr-defined]
@@ -153,12 +153,12 @@ class Overlapped:
         self._beside.reset()
 
     def forget(self) -> None:
-        """Drop what has not been sent yet."""
+        """Drop the residuals of all slices."""
         for exchange in self._exchanges:
             exchange.forget()
 
     def state(self) -> State:
-        """Those of the slices, by number."""
+        """The states of the slices, by number."""
         return {
             f"{number}.{name}": array
             for number, exchange in enumerate(self._exchanges)
@@ -166,6 +166,6 @@ class Overlapped:
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         for number, exchange in enumerate(self._exchanges):
             exchange.restore({name: state[f"{number}.{name}"] for name in exchange.state()})

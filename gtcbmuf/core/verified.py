@@ -7,7 +7,7 @@ from gtcbmuf.mpi.topology import Topology
 
 
 class Verified:
-    """A block filter that makes sure, before and after, that replicas which must be equal are.
+    """A block filter that compares the replicas of the group before, and of all workers after.
 
     Raises, when called:
         ReplicaError: on all workers, naming the ranks that differ.

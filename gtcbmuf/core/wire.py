@@ -1,4 +1,4 @@
-"""The message of gradient threshold compression, as it travels.
+"""The message format of gradient threshold compression.
 
 Little-endian uint32 words. A header of four:
 
@@ -7,15 +7,17 @@ Little-endian uint32 words. A header of four:
     2   count                     updates: parameters sent
     3   tau                       bits of a float32, finite and above 0
 
-and a body. Sparse, up to a density of 1/16, it is Golomb-Rice coded (Golomb 1966; Rice 1979):
-from one sent index to the next there is a gap of parameters that are not sent, of which it takes
-the quotient by 2^k and the remainder. First come all remainders, each as a field of k + 1 bits with
-the sign (1: -tau) as the lowest one; the fields fill words from the lowest bit up, and zeros the
-rest of the last word. Then come all quotients in unary, in words of their own: for each as many
-zeros, and a one. The form is k. A body of updates at random places is within 2 % of their entropy.
+and a body in one of two forms.
 
-Dense, it has 2 bits a parameter (0 not sent, 1 +tau, 3 -tau), 16 parameters a word, and the form
-is 31. It is larger, but takes the same short time however many updates there are.
+Sparse, up to a density of 1/16: Golomb-Rice codes (Golomb 1966; Rice 1979) of the gaps. A gap is
+the number of unsent parameters between two sent ones. It is divided by 2^k. First come all
+remainders, each in a field of k + 1 bits with the sign (1: -tau) as the lowest bit. The fields fill
+words from the lowest bit up; zeros fill the last word. Then, from a new word, come all quotients in
+unary: a quotient of q is q zeros and a one. The form is k. A body of updates at random places is
+within 2 % of their entropy.
+
+Dense: 2 bits per parameter (0 not sent, 1 +tau, 3 -tau), 16 parameters per word. The form is 31.
+The body is larger, but takes the same short time for any number of updates.
 
 n and count decide the form and k, so that a message never exceeds n / 4 bytes (rounded up to a
 word) and the header.
@@ -30,24 +32,24 @@ from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.core import kernels
 from gtcbmuf.core.kernels import DENSE, MAGIC
 
-#: Words of it.
+#: Words of a header.
 HEADER = kernels.HEADER
 
 
 class WireError(ValueError):
-    """Words that are not a message for this model."""
+    """The words are no message for this model."""
 
 
 def max_words(n: int) -> int:
-    """Words of the longest message for n parameters, header included."""
+    """Number of words of the longest message for n parameters, with the header."""
     return HEADER + -(-n // 16)
 
 
 def expected_bytes(n: int, density: float) -> float:
-    """Expected bytes of a message of n parameters, a share of them sent at random places.
+    """Expected bytes of a message for n parameters, with updates at random places.
 
-    A gap's quotient by 2^k has the mean q / (1 - q) with q = (1 - density)^(2^k), and takes that
-    many bits and one; the field beside it k + 1 (Golomb 1966).
+    A gap's quotient by 2^k has the mean q / (1 - q) with q = (1 - density)^(2^k). It takes one bit
+    more than its value, and the field of the remainder takes k + 1 bits (Golomb 1966).
     """
     header = 4.0 * HEADER
     if density == 0:
@@ -60,7 +62,7 @@ def expected_bytes(n: int, density: float) -> float:
 
 
 class Encoder:
-    """Thresholds a residual into messages, in buffers that are made once.
+    """Thresholds a residual into messages. It allocates its buffers once.
 
     Args:
         n: number of parameters, 1 <= n < 2^31.
@@ -74,10 +76,10 @@ class Encoder:
         self._words = np.zeros(max_words(n), "<u4")
 
     def encode(self, residual: Vector, gradient: Vector, tau: float) -> Words:
-        """residual += gradient; take sign(residual) * tau from where |residual| >= tau.
+        """residual += gradient; move sign(residual) * tau to a message where |residual| >= tau.
 
         Args:
-            residual: (n,) float32, in place.
+            residual: (n,) float32, changed in place.
             gradient: (n,) float32.
             tau: the threshold, finite and above 0.
 
@@ -109,7 +111,7 @@ class Encoder:
 
 
 class Decoder:
-    """Checks messages that came from outside, and adds what they say.
+    """Checks messages from outside, and adds their updates.
 
     Args:
         n: number of parameters.
@@ -127,27 +129,27 @@ class Decoder:
 
         Args:
             words: uint32, the whole message.
-            scale: of the updates.
-            vector: (n,) float32; where an error is raised, it stays as it was.
+            scale: factor of the updates.
+            vector: (n,) float32; unchanged after an error.
 
         Raises:
-            WireError: not a message, of another version or model, or with an index, a count or a
-                code out of its bounds.
+            WireError: the words are no message, or a message of another version or model, or an
+                index, a count or a code is out of its bounds.
         """
         fault = kernels.add_message(words, np.float32(scale), self._scratch, vector)
         if fault:
             raise WireError(self._told(fault, words))
 
     def add_all(self, rows: NDArray[np.uint32], scale: float, vector: Vector) -> None:
-        """The same for the messages of all ranks, in rank order.
+        """Add the messages of all ranks in rank order, as `add` does.
 
         Args:
-            rows: (ranks, w) uint32, of each rank the number of its words, and the words.
-            scale: of the updates.
-            vector: (n,) float32; where an error is raised, it has the updates of lower ranks.
+            rows: (ranks, w) uint32: for each rank the number of its words, and the words.
+            scale: factor of the updates.
+            vector: (n,) float32; has the updates of lower ranks after an error.
 
         Raises:
-            WireError: names the first rank whose message is none.
+            WireError: names the first rank with an invalid message.
         """
         rank, fault = kernels.add_messages(rows, np.float32(scale), self._scratch, vector)
         if fault:
@@ -171,5 +173,5 @@ class Decoder:
 
 
 def counts(rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Updates of each message, as it says: (ranks,) of rows as in `Decoder.add_all`."""
+    """Number of updates in each message's header: (ranks,), of rows as in `Decoder.add_all`."""
     return rows[:, 3]

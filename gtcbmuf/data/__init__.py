@@ -1,1 +1,1 @@
-"""Speech as frames with targets: corpus files, minibatches, features, imports, synthesis."""
+"""Frames of speech with targets: corpus files, minibatches, features, imports and synthesis."""

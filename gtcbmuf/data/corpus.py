@@ -1,6 +1,6 @@
-"""Reads a corpus file: frames of features, each with a target.
+"""Reads corpus files. A corpus holds frames of features, with one target per frame.
 
-docs/corpus.md describes the format. `gtcbmuf.data.corpus_writer` writes it.
+docs/reference/files.md describes the format. `gtcbmuf.data.corpus_writer` writes such files.
 """
 
 import mmap
@@ -28,20 +28,20 @@ from gtcbmuf.data.corpus_format import (
 )
 
 SPLITS = ("train", "valid", "test")
-#: The phone of pauses. The phone error rate ignores it.
+#: Phone of silence. The phone error rate ignores it.
 SILENCE = "sil"
-#: The largest number of frames in memory at a time: 3 hours, 84 MB.
+#: Largest number of frames in memory at a time: 3 hours, or 84 MB at 40 features per frame.
 POOL = 2**20
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of some utterances, one utterance after the other.
+    """The frames of several utterances, one utterance after the other.
 
     Attributes:
-        features: (T, D) float16.
-        targets: (T,) uint16.
-        ends: (U,) int64. The frame after the last one of each utterance.
+        features: features of the T frames, (T, D) float16.
+        targets: target of each frame, (T,) uint16.
+        ends: end of each utterance, (U,) int64. This is the index of the frame after its last one.
     """
 
     features: NDArray[np.float16]
@@ -52,7 +52,7 @@ class Frames:
         return len(self.targets)
 
     def release(self) -> None:
-        """Give the memory of mapped pages back to the system, which reads them again on demand."""
+        """Release the memory of mapped pages. The system reads them again on demand."""
         for array in (self.features, self.targets):
             base: object = array.base
             if isinstance(base, mmap.mmap):
@@ -61,19 +61,23 @@ class Frames:
 
 @dataclass(frozen=True)
 class Split(Frames):
-    """The frames of one split, as read-only maps of the file that the ranks of a host share.
+    """The frames of one split, mapped from the file read-only.
+
+    The ranks of a host share the mapped pages.
 
     Attributes:
-        names, speakers: (U,) of the utterances.
+        names: names of the U utterances.
+        speakers: names of the speakers of the U utterances.
     """
 
     names: tuple[str, ...]
     speakers: tuple[str, ...]
 
     def pieces(self) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int64]]]:
-        """Yield the targets and ends of successive groups of utterances.
+        """Yield the targets and the ends of the utterances, piece by piece.
 
-        A piece has at most POOL frames, or a single utterance, so that memory stays bounded.
+        A piece consists of whole utterances: at most POOL frames, or one longer utterance. This
+        bounds the memory. The ends count from the start of the piece.
         """
         begin = first = 0
         while first < len(self.ends):
@@ -83,7 +87,7 @@ class Split(Frames):
             self.release()
 
     def counts(self, target_count: int) -> NDArray[np.int64]:
-        """Return the number of frames of each target: (target_count,)."""
+        """Count the frames of each target, (target_count,) int64."""
         counts = np.zeros(target_count, np.int64)
         for targets, _ in self.pieces():
             counts += np.bincount(targets, minlength=target_count)
@@ -95,13 +99,16 @@ class Corpus:
     """An open corpus file.
 
     Attributes:
-        path: of the file.
-        digest: text of the user block, with the hash of the content. `find_damage` checks it.
-        attributes: of the file, such as its source and its normalisation.
-        feature_dim: D.
-        phones: (P,) names.
-        target_phone: (C,) uint16. The phone of each target.
-        train, valid, test: the splits.
+        path: path of the file.
+        digest: text of the user block, which contains the hash of the content. Only `find_damage`
+            compares the content with this hash.
+        attributes: attributes of the file, such as its source and its normalisation.
+        feature_dim: number of features per frame, D.
+        phones: names of the phones.
+        target_phone: index of each target's phone, (C,) uint16.
+        train: split for training.
+        valid: split for validation.
+        test: split for the final evaluation.
     """
 
     path: Path
@@ -125,28 +132,33 @@ class Corpus:
 
     @property
     def normalisation(self) -> str:
-        """The frames over which features have mean 0 and variance 1.
+        """Scope of the normalisation of the features to mean 0 and variance 1.
 
-        One of "speaker", "utterance", "none" and "statistics" (Kaldi's), or "" if the file does not
-        say.
+        "speaker", "utterance", "none" or "statistics" (from Kaldi). An empty string if the file
+        does not state it.
         """
         return str(self.attributes.get("normalisation", ""))
 
     @property
     def has_phones(self) -> bool:
-        """Whether the phones are known. Without them, each target (a pdf-id) is its own phone."""
+        """Whether the phones are known. If not, each target is a pdf-id and its own phone."""
         return self.attributes.get("targets") != "pdf"
 
 
 def open_corpus(path: Path | str) -> Corpus:
-    """Open a corpus file; the frames stay on disk until they are used.
+    """Open a corpus file.
+
+    The frames stay on disk until they are read.
 
     Args:
-        path: of the file.
+        path: path of the corpus file.
+
+    Returns:
+        The open corpus.
 
     Raises:
-        UserError: the file does not exist, is no corpus, has another version, or has arrays that
-            contradict each other.
+        UserError: the file does not exist or is not a corpus. Its format has another version, or
+            its arrays contradict each other.
 
     >>> from tempfile import TemporaryDirectory
     >>> from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
@@ -165,8 +177,9 @@ def open_corpus(path: Path | str) -> Corpus:
     with _refusing_unreadable(path):
         if not path.exists():
             raise UserError(
-                f"{path}: no such file; make a corpus with "
-                f"gtcbmuf corpus synth --preset small --out {path}, import-kaldi or import-audio"
+                f"{path}: no such file; create it with "
+                f"gtcbmuf corpus synth --preset small --out {path}, or with import-kaldi or "
+                "import-audio"
             )
         with path.open("rb") as raw:
             digest = raw.read(USER_BLOCK).rstrip(b"\0").decode(errors="replace")
@@ -174,30 +187,39 @@ def open_corpus(path: Path | str) -> Corpus:
             attributes = get_attributes(file)
             version = attributes.get("version")
             if attributes.get("format") != FORMAT:
-                raise UserError(f"{path}: an HDF5 file, but not a corpus of ours")
+                raise UserError(f"{path}: an HDF5 file, but not a gtcbmuf corpus")
             if version != VERSION:
-                raise UserError(f"{path}: corpus format {version}; this program reads {VERSION}")
+                raise UserError(f"{path}: corpus format version {version}; expected {VERSION}")
             phones = _read_text(get_dataset(file, "phones"))
             target_phone = get_dataset(file, "target_phone")[:].astype(np.uint16)
             if not (len(target_phone) and target_phone.max() < len(phones)):
-                raise UserError(f"{path}: target_phone names a phone that is not there")
+                raise UserError(
+                    f"{path}: target_phone: expected at least one target, with phones below "
+                    f"{len(phones)}"
+                )
             train, valid, test = (
                 _read_split(path, file, name, len(target_phone)) for name in SPLITS
             )
-    feature_dim = train.features.shape[1]
-    if not feature_dim == valid.features.shape[1] == test.features.shape[1]:
-        raise UserError(f"{path}: train, valid and test differ in their feature dimensions")
-    return Corpus(path, digest, attributes, feature_dim, phones, target_phone, train, valid, test)
+    dims = [split.features.shape[1] for split in (train, valid, test)]
+    if len(set(dims)) > 1:
+        raise UserError(
+            f"{path}: train, valid and test have {dims[0]}, {dims[1]} and {dims[2]} features per "
+            "frame; expected equal numbers"
+        )
+    return Corpus(path, digest, attributes, dims[0], phones, target_phone, train, valid, test)
 
 
 def find_damage(path: Path) -> list[str]:
-    """Compare every byte of a corpus file with the hash and the checksums in it.
+    """Compare every byte of a corpus file with its hash and its checksums.
+
+    Args:
+        path: path of the corpus file.
 
     Returns:
-        A line for each damaged part. An intact file gives an empty list.
+        One line per damaged part. The list is empty for an intact file.
 
     Raises:
-        UserError: the damage makes the file unreadable.
+        UserError: the file is too damaged to be read.
     """
     corpus = open_corpus(path)
     with path.open("rb") as file:
@@ -215,7 +237,7 @@ def find_damage(path: Path) -> list[str]:
                     f"{min(first + CHECKSUM_FRAMES, len(split)) - 1}"
                     for first in _find_wrong_checksums(array, checksums)
                 ]
-    return faults or ["the checksum of the file is wrong, those of its frames are right"]
+    return faults or ["the hash of the file is wrong, but the checksums of all frames are right"]
 
 
 def _find_wrong_checksums(
@@ -231,7 +253,7 @@ def _find_wrong_checksums(
 
 @contextmanager
 def _refusing_unreadable(path: Path) -> Iterator[None]:
-    """Turn what HDF5 and NumPy raise for a damaged or foreign file into a UserError."""
+    """Raise a UserError in place of the errors that HDF5 and NumPy raise for a bad file."""
     try:
         yield
     except READ_ERRORS as error:
@@ -240,8 +262,9 @@ def _refusing_unreadable(path: Path) -> Iterator[None]:
 
 def _read_text(dataset: h5py.Dataset) -> tuple[str, ...]:
     if dataset.dtype.kind != "S" or dataset.ndim != 1:
-        raise ValueError(f"{dataset.name} is no list of text of fixed length")
-    return tuple(sys.intern(text.decode()) for text in dataset[:])  # speakers repeat
+        raise ValueError(f"{dataset.name} is not a 1-D array of fixed-length text")
+    # Interned, because a speaker's name occurs once per utterance.
+    return tuple(sys.intern(text.decode()) for text in dataset[:])
 
 
 def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Split:
@@ -250,16 +273,22 @@ def _read_split(path: Path, file: h5py.File, name: str, target_count: int) -> Sp
     lengths = get_dataset(file, f"{name}/lengths")[:]
     ends = np.cumsum(lengths, dtype=np.int64)
     if not (len(ends) and len(features) == len(targets) == ends[-1] and np.all(lengths > 0)):
-        raise UserError(f"{path}: {name}: features, targets and lengths differ in their frames")
+        raise UserError(
+            f"{path}: {name}: {len(features)} frames of features, {len(targets)} targets, and "
+            f"lengths with the sum {ends[-1:].sum()}; expected equal numbers, and lengths above 0"
+        )
     names = _read_text(get_dataset(file, f"{name}/names"))
     speakers = _read_text(get_dataset(file, f"{name}/speakers"))
     if not len(names) == len(speakers) == len(ends):
-        raise UserError(f"{path}: {name}: lengths, names and speakers differ in their utterances")
+        raise UserError(
+            f"{path}: {name}: {len(ends)} lengths, {len(names)} names and {len(speakers)} "
+            "speakers; expected one of each per utterance"
+        )
     split = Split(features, targets, ends, names, speakers)
     for first in range(0, len(split), POOL):
         largest = targets[first : first + POOL].max()
         if largest >= target_count:
-            raise UserError(f"{path}: {name}: target {largest} of only {target_count}")
+            raise UserError(f"{path}: {name}: target {largest}; expected 0 to {target_count - 1}")
         split.release()
     return split
 
@@ -271,5 +300,8 @@ def _map_dataset(
     if dataset.dtype != dtype or dataset.ndim != ndim or offset is None:
         raise ValueError(f"{dataset.name} is not a contiguous {ndim}-D array of {dtype.__name__}")
     if offset % dataset.dtype.itemsize:  # NumPy would copy the whole array at each access
-        raise ValueError(f"{dataset.name} is not aligned: it begins at byte {offset} of the file")
+        raise ValueError(
+            f"{dataset.name} is not aligned: it starts at byte {offset}; expected a multiple of "
+            f"{dataset.dtype.itemsize}"
+        )
     return np.memmap(path, dtype, "r", offset, dataset.shape)

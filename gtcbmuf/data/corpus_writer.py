@@ -1,4 +1,4 @@
-"""Writes a corpus file, utterance by utterance."""
+"""Writes corpus files, utterance by utterance."""
 
 import tempfile
 import zlib
@@ -29,15 +29,15 @@ from gtcbmuf.data.corpus_format import (
 
 @dataclass(frozen=True)
 class Utterance:
-    """Some seconds of speech of one speaker.
+    """A few seconds of speech of one speaker, as T frames with targets.
 
     Attributes:
-        name: of the utterance.
+        name: name of the utterance.
         speaker: name of the speaker.
-        features: (T, D) float32, normalised.
-        targets: (T,) uint16.
+        features: normalised features, (T, D) float32.
+        targets: target of each frame, (T,) uint16.
 
-    Example:
+    Examples:
         >>> silence = Utterance("a-1", "a", np.zeros((9, 40), np.float32), np.zeros(9, np.uint16))
         >>> len(silence.targets)
         9
@@ -50,9 +50,9 @@ class Utterance:
 
 
 class _Spool:
-    """The utterances of a split, in temporary files without a name.
+    """The utterances of one split, in temporary files without a name.
 
-    The system removes such files when the process dies.
+    The system removes these files when the process ends.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -68,17 +68,19 @@ class _Spool:
 class CorpusWriter:
     """Writes a corpus file, utterance by utterance. Use it in a `with` statement.
 
-    The file appears when the `with` statement ends without an exception. Otherwise, an earlier file
-    stays as it was. The same calls give the same bytes. Memory does not grow with the frames.
+    The file appears when the `with` statement ends without an exception. After an exception, an
+    earlier file remains unchanged. The same calls write the same bytes. The memory does not grow
+    with the number of frames.
 
     Args:
-        path: of the HDF5 file.
-        phones: names.
-        target_phone: for each target, the index of its phone.
-        attributes: how the corpus was made.
+        path: path of the HDF5 file.
+        phones: names of the phones.
+        target_phone: index of each target's phone.
+        attributes: origin of the corpus, such as its source and its normalisation.
 
     Raises:
         UserError: the file cannot be written, or the disk is full.
+        ValueError: a split has no utterance when the `with` statement ends.
 
     >>> from tempfile import TemporaryDirectory
     >>> folder = TemporaryDirectory()
@@ -104,7 +106,7 @@ class CorpusWriter:
         self._phones, self._target_phone = phones, target_phone
         self._attributes = {**attributes, "format": FORMAT, "version": VERSION}
         self._dim = 0
-        self._split_of: dict[str, str] = {}  # of each speaker
+        self._split_of: dict[str, str] = {}  # by speaker
 
     def __enter__(self) -> "CorpusWriter":
         with writing(self.path), ExitStack() as stack:
@@ -118,28 +120,41 @@ class CorpusWriter:
 
         Args:
             split: "train", "valid" or "test".
-            utterance: one of a speaker who is in no other split.
+            utterance: utterance of a speaker who is in no other split.
 
         Raises:
-            ValueError: features and targets differ in their frames, or a target is unknown. The
-                features do not fit into float16, or have another dimension than earlier ones. The
-                speaker is in another split.
+            ValueError: the features and targets have no frames or different numbers of frames. The
+                features do not fit into float16, or have another dimension than those of earlier
+                utterances. A target is out of range. The speaker is in another split.
             UserError: the disk is full.
         """
         name, frames = utterance.name, len(utterance.targets)
-        with np.errstate(over="ignore"):  # the check for finite values finds an overflow
+        with np.errstate(over="ignore"):  # the check for finite values catches an overflow
             features = utterance.features.astype(np.float16)
         if features.ndim != 2 or len(features) != frames or not frames:
-            raise ValueError(f"{name}: features {features.shape} and {frames} targets differ")
+            raise ValueError(
+                f"{name}: features of shape {features.shape} and {frames} targets; "
+                "expected (T, D) and T, with T above 0"
+            )
         self._dim = self._dim or features.shape[1]
         if features.shape[1] != self._dim:
-            raise ValueError(f"{name}: {features.shape[1]} features a frame, not {self._dim}")
+            raise ValueError(
+                f"{name}: {features.shape[1]} features per frame; expected {self._dim}, as in "
+                "earlier utterances"
+            )
         if not np.isfinite(features).all():
-            raise ValueError(f"{name}: features hold NaN, or values that float16 cannot")
+            raise ValueError(f"{name}: features that are NaN, infinite or too large for float16")
         if not 0 <= utterance.targets.min() <= utterance.targets.max() < len(self._target_phone):
-            raise ValueError(f"{name}: a target is not below {len(self._target_phone)}")
-        if self._split_of.setdefault(utterance.speaker, split) != split:
-            raise ValueError(f"{name}: speaker {utterance.speaker} is in another split already")
+            raise ValueError(
+                f"{name}: targets from {utterance.targets.min()} to {utterance.targets.max()}; "
+                f"expected 0 to {len(self._target_phone) - 1}"
+            )
+        speaker_split = self._split_of.setdefault(utterance.speaker, split)
+        if speaker_split != split:
+            raise ValueError(
+                f"{name}: speaker {utterance.speaker} is already in {speaker_split}; expected no "
+                "speaker in two splits"
+            )
         spool = self._spools[split]
         with writing(self.path):
             spool.features.write(features.tobytes())
@@ -159,9 +174,11 @@ class CorpusWriter:
                 self._write_file()
 
     def _write_file(self) -> None:
-        empty = [name for name, spool in self._spools.items() if not spool.lengths]
-        if empty:
-            raise ValueError(f"{self.path}: no utterance in {empty[0]}")
+        empty_splits = [name for name, spool in self._spools.items() if not spool.lengths]
+        if empty_splits:
+            raise ValueError(
+                f"{self.path}: {empty_splits[0]} has no utterance; expected at least one"
+            )
         with replacing(self.path) as part:
             with h5py.File(
                 part,
@@ -196,7 +213,7 @@ def _write_array(
     shape: tuple[int, ...],
     dtype: type[np.generic],
 ) -> None:
-    """Write a dataset with a row for each frame, and the checksums of its frames."""
+    """Write a dataset with one row per frame, and the checksums of its frames."""
     dataset = group.create_dataset(name, shape, dtype)
     row_bytes = dataset.dtype.itemsize * int(np.prod(shape[1:]))
     spool.seek(0)

@@ -1,8 +1,7 @@
-"""Log-mel features of a waveform, their normalisation, and a target for every frame.
+"""Log-mel features of a waveform, their normalisation, and the target of every frame.
 
-A frame is 25 ms of audio, and a new frame begins every 10 ms. Both are rounded down to whole
-samples, as in Kaldi. There are only whole frames ("snip edges"), so every frame lies inside the
-audio.
+A frame is 25 ms of audio, and a new frame starts every 10 ms. Both durations are rounded down to
+whole samples, as in Kaldi. Every frame lies within the audio ("snip edges" in Kaldi).
 """
 
 from collections.abc import Sequence
@@ -10,36 +9,39 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: Features of a frame.
+#: Number of features per frame.
 DIM = 40
-#: States of a phone. Each is a third of the phone's duration.
+#: Number of states per phone. Each state lasts for a third of the phone.
 STATES = 3
 _FRAME_MS = 25
 _SHIFT_MS = 10
 
 
 def frame_shift(sample_rate: int) -> int:
-    """Return the distance between the beginnings of two frames, in samples."""
+    """Return the number of samples from the start of a frame to the start of the next."""
     return sample_rate * _SHIFT_MS // 1000
 
 
 def frame_centres(frames: int, sample_rate: int) -> NDArray[np.int64]:
-    """Return the sample in the middle of each frame: (frames,), counted from the first sample."""
+    """Return the index of the middle sample of each frame, (frames,) int64."""
     middle = sample_rate * _FRAME_MS // 1000 // 2
     return np.arange(frames) * frame_shift(sample_rate) + middle
 
 
 def log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """Compute the logarithms of 40 mel-band energies with Kaldi's code and defaults, undithered.
+    """Compute the logarithms of 40 mel-band energies per frame.
+
+    Kaldi's code computes them, with Kaldi's defaults but without dither.
 
     Args:
-        samples: (samples,), in any unit. Another unit adds a constant, which `normalise` removes.
-        sample_rate: in Hz.
+        samples: waveform, (samples,), in any unit. A change of unit adds a constant to the
+            features. `normalise` removes this constant.
+        sample_rate: sample rate in Hz.
 
     Returns:
-        (frames, 40). Audio shorter than a frame gives no frames.
+        Features, (frames, 40) float32. Audio shorter than a frame has no frames.
     """
-    import kaldi_native_fbank as knf  # an optional dependency, which frame targets do not need
+    import kaldi_native_fbank as knf  # optional: frame targets do not need it
 
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = sample_rate
@@ -49,7 +51,7 @@ def log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float3
     options.frame_opts.dither = 0
     options.mel_opts.num_bins = DIM
     fbank = knf.OnlineFbank(options)
-    waveform = np.ascontiguousarray(samples).data  # passes three times as fast as the array
+    waveform = np.ascontiguousarray(samples).data  # three times as fast as passing the array
     fbank.accept_waveform(sample_rate, waveform)
     fbank.input_finished()
     frames = np.empty((fbank.num_frames_ready, DIM), np.float32)
@@ -59,16 +61,18 @@ def log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float3
 
 
 def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """Normalise utterances to mean 0 and variance 1 in each dimension, over all their frames.
+    """Normalise the features of a speaker to mean 0 and variance 1 in each dimension.
+
+    Mean and variance are those of all frames of all utterances.
 
     Args:
-        utterances: (frames, dim) each, of one speaker.
+        utterances: features of each utterance, (frames, dim).
 
     Returns:
-        The normalised utterances. A constant dimension becomes 0.
+        The normalised features of each utterance, float32. A constant dimension becomes 0.
 
     Raises:
-        ValueError: there is no frame.
+        ValueError: the utterances have no frames.
 
     >>> first, second = np.array([[1, 5]], np.float32), np.array([[3, 5]], np.float32)
     >>> [utterance.tolist() for utterance in normalise([first, second])]
@@ -76,7 +80,7 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
     """
     frames = np.concatenate(utterances).astype(np.float64)
     if not len(frames):
-        raise ValueError("normalise: no frames")
+        raise ValueError("normalise: no frames; expected at least one")
     mean = frames.mean(axis=0)
     deviation = np.maximum(frames.std(axis=0), 1e-5)
     return [((utterance - mean) / deviation).astype(np.float32) for utterance in utterances]
@@ -85,26 +89,29 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
 def frame_targets(
     phones: NDArray[np.int64], bounds: NDArray[np.int64], centres: NDArray[np.int64]
 ) -> NDArray[np.uint16]:
-    """Compute the target of each frame, 3 * phone + state, from the phone at its centre.
+    """Compute the target of each frame, 3 * phone + state, from the phone at the frame's centre.
 
     Args:
-        phones: (n,) in order.
-        bounds: (n + 1,) samples, never decreasing. Phone i extends from bounds[i] up to, but not
-            including, bounds[i + 1].
-        centres: (frames,) samples.
+        phones: indices of the phones in order, (n,).
+        bounds: first sample of each phone, and the sample after the last phone, (n + 1,). Phone i
+            consists of the samples bounds[i] to bounds[i + 1] - 1. It may be empty.
+        centres: index of the middle sample of each frame, (frames,).
 
     Returns:
-        (frames,).
+        Targets, (frames,) uint16.
 
     Raises:
-        ValueError: a centre is outside all phones.
+        ValueError: a centre lies outside all phones.
 
     >>> phones, bounds = np.array([4, 0]), np.array([0, 300, 600])
     >>> frame_targets(phones, bounds, np.array([50, 150, 250, 350])).tolist()
     [12, 13, 14, 0]
     """
     if len(centres) and not bounds[0] <= centres.min() <= centres.max() < bounds[-1]:
-        raise ValueError(f"a frame's centre lies outside of samples {bounds[0]} to {bounds[-1]}")
-    place = np.searchsorted(bounds, centres, side="right") - 1
-    state = STATES * (centres - bounds[place]) // (bounds[place + 1] - bounds[place])
-    return (STATES * phones[place] + state).astype(np.uint16)
+        raise ValueError(
+            f"centres of frames from {centres.min()} to {centres.max()}; expected samples "
+            f"{bounds[0]} to {bounds[-1] - 1}"
+        )
+    index = np.searchsorted(bounds, centres, side="right") - 1
+    state = STATES * (centres - bounds[index]) // (bounds[index + 1] - bounds[index])
+    return (STATES * phones[index] + state).astype(np.uint16)

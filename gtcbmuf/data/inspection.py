@@ -1,4 +1,4 @@
-"""Describes a corpus in words, and draws the features of an utterance."""
+"""Descriptions of a corpus as text, and pictures of its utterances."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from gtcbmuf.data.corpus import SPLITS, Corpus
 
 
 def describe_corpus(corpus: Corpus) -> str:
-    """Describe a corpus: its attributes, its splits, and the phones of its train frames."""
+    """Describe a corpus as text: attributes, splits, and shares of the phones in train."""
     shift = float(corpus.attributes.get("frame_shift_ms", 10.0))
     lines = [f"{name} = {value}" for name, value in corpus.attributes.items()]
     lines += ["", f"{'split':<6} {'hours':>8} {'frames':>12} {'utterances':>11} {'speakers':>9}"]
@@ -29,7 +29,7 @@ def describe_corpus(corpus: Corpus) -> str:
         return "\n".join(lines)
     phone_frames = np.bincount(corpus.target_phone, target_frames, len(corpus.phones))
     shares = 100 * phone_frames / phone_frames.sum()
-    lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; of train frames:"]
+    lines += ["", f"{len(corpus.phones)} phones, {corpus.target_count} targets; phones in train:"]
     ranking = np.argsort(-shares, kind="stable")
     cells = [f"{corpus.phones[phone]} {shares[phone]:.2f} %" for phone in ranking]
     width = max(map(len, cells)) + 2
@@ -45,12 +45,12 @@ def draw_utterance(corpus: Corpus, utterance: str, path: Path) -> None:
     """Draw the features of an utterance, with its phones above them.
 
     Args:
-        corpus: that has the utterance.
+        corpus: corpus of the utterance.
         utterance: name of the utterance.
-        path: of the picture. Its suffix gives the format, such as .png.
+        path: path of the picture. Its suffix, such as .png, selects the format.
 
     Raises:
-        UserError: there is no such utterance, or the picture cannot be written.
+        UserError: the corpus has no utterance of this name, or the picture cannot be written.
     """
     for name in SPLITS:
         split = corpus.split(name)
@@ -58,7 +58,8 @@ def draw_utterance(corpus: Corpus, utterance: str, path: Path) -> None:
             break
     else:
         raise UserError(
-            f"{corpus.path}: no utterance {utterance!r}; there is {corpus.train.names[0]!r}, say"
+            f"{corpus.path}: no utterance {utterance!r}; expected a name such as "
+            f"{corpus.train.names[0]!r}"
         )
     number = split.names.index(utterance)
     first, end = (split.ends[number - 1] if number else 0), split.ends[number]

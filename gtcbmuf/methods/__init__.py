@@ -1,9 +1,9 @@
 """Methods: one file for each exchange and each block filter.
 
-A file declares all there is to know of one: its name, its configuration keys with their defaults
-and bounds, how it is built, what it sends and what it computes. Recipes, plans, benchmarks and
-tests iterate over the declarations. `declaration` says what one must have; every other module of
-this package is a declaration, and is found by itself.
+A file declares one method part completely: its name, its configuration keys with defaults and
+bounds, its construction, its messages and its computing costs. Recipes, plans, benchmarks and tests
+iterate over the declarations. `declaration` defines the parts of a declaration. Every other module
+of this package is a declaration and is imported automatically.
 """
 
 import importlib

@@ -1,7 +1,8 @@
-"""What a method declares, and how its costs are stated.
+"""Declarations of exchanges and block filters: keys, construction and costs.
 
-An exchange or a block filter is declared by one class, whose fields are its configuration keys.
-A declaration that lacks a part does not import.
+One class declares an exchange or a block filter. Its fields are the configuration keys. The comment
+above a field says what the key does and, after an empty line, when to change it. A declaration that
+lacks a part does not import.
 """
 
 from dataclasses import dataclass
@@ -24,18 +25,18 @@ if TYPE_CHECKING:  # nothing here needs an MPI library
 #: Bytes of a float32.
 FLOAT = 4
 
-#: How often each part of a step's work is done, by its coefficient in a cluster's profile
-#: (`gtcbmuf.cluster.profile.Compute`), such as {"dense_parameter": n}.
+#: Numbers of operations in a step by kind, such as {"dense_parameter": n}. The kinds are the
+#: coefficients of a cluster's profile (`gtcbmuf.cluster.profile.Compute`).
 Work = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What every worker of some gives to a collective.
+    """The contribution of one worker to a collective.
 
     Attributes:
-        collective: how `gtcbmuf.cluster.costs` prices it.
-        bytes: of each worker (a broadcast: of the one that has them).
+        collective: name of its price in `gtcbmuf.cluster.costs`.
+        bytes: bytes of each worker; of the root in a broadcast.
     """
 
     collective: Literal["allgather", "allreduce", "rank order sum", "broadcast", "nothing"]
@@ -43,14 +44,15 @@ class Sent:
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
-    """What exchanges and block filters share: a declaration is checked when it is imported."""
+    """Base class of all declarations. A declaration is checked when it is imported."""
 
-    #: Its part of a method's name; nothing if it does not connect workers.
+    #: The part of a method's name; empty if it does not connect workers.
     label: ClassVar[str]
-    #: Whether workers that use it learn from each other.
+    #: Whether workers learn from each other through it.
     connects: ClassVar[bool] = True
-    #: Names that a declaration must have.
+    #: Names that a declaration must define.
     needed: ClassVar[tuple[str, ...]] = ()
+    #: All declarations, in the order of their import.
     declared: ClassVar[list[type[Any]]] = []
 
     def __init_subclass__(cls) -> None:
@@ -62,65 +64,65 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_fi
         cls.declared.append(cls)
 
     def with_keys(self, **values: Any) -> Self:
-        """The same with other values, of those keys that it has."""
+        """Copy the declaration with other values. Keys that it does not have are ignored."""
         return replace(self, **{k: v for k, v in values.items() if k in self.__struct_fields__})
 
     @property
     def kind(self) -> str:
-        """Its `kind` in a configuration."""
+        """The `kind` in a configuration."""
         return str(self.__struct_config__.tag)
 
 
 def _declares(cls: type[Spec], name: str) -> bool:
-    """Whether a class, or a base of it below the abstract ones, has a name of its own."""
+    """Whether a class or one of its concrete bases defines a name."""
     families = {Spec, ExchangeSpec, FilterSpec}
     return any(name in base.__dict__ for base in cls.__mro__ if base not in families)
 
 
 class ExchangeSpec(Spec, frozen=True):
-    """An exchange as a configuration and a plan know it."""
+    """Declaration of an exchange, for configurations and plans."""
 
     needed: ClassVar[tuple[str, ...]] = ("label", "build", "sent", "encoding", "adding")
     declared: ClassVar[list[type[Any]]] = []
 
-    #: Whether it keeps a residual, which `block_filter.residual` can clear or flush.
+    #: Whether it keeps a residual that `block_filter.residual` can clear or flush.
     keeps_residual: ClassVar[bool] = False
 
     @property
     def overlaps(self) -> bool:
-        """Whether slices of the model are exchanged behind the backward pass."""
+        """Whether slices of the model are exchanged during the backward pass."""
         return False
 
     @property
     def compresses(self) -> bool:
-        """Whether it sends a share of the parameters, its key `density`."""
+        """Whether it sends only a share of the parameters, given by its key `density`."""
         return "density" in self.__struct_fields__
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
-        """The exchange.
+        """Build the exchange.
 
         Args:
             group: this worker's group.
-            shapes: of the model's arrays, in the order of the flat vector.
-            meter: counts.
+            shapes: shapes of the model's arrays, in the order of the flat vector.
+            meter: counter of bytes, updates and seconds.
         """
         raise NotImplementedError
 
     def sent(self, n: int) -> Sent:
-        """What a worker gives to its group in a step, of a model of n parameters."""
+        """What a worker sends to its group in a step, for a model of n parameters."""
         raise NotImplementedError
 
     def encoding(self, n: int) -> Work:
-        """What a worker does in a step before it sends."""
+        """Operations of a worker in a step before it sends."""
         raise NotImplementedError
 
     def adding(self, n: int, group_size: int) -> Work:
-        """What a worker does in a step to add to its model what M workers sent."""
+        """Operations of a worker in a step to add the updates of M workers to its model."""
         raise NotImplementedError
 
 
 class FilterSpec(Spec, frozen=True):
-    """A block filter as a configuration and a plan know it."""
+    """Declaration of a block filter, for configurations and plans."""
 
     needed: ClassVar[tuple[str, ...]] = (
         *("label", "build", "leaders"),
@@ -128,50 +130,54 @@ class FilterSpec(Spec, frozen=True):
     )
     declared: ClassVar[list[type[Any]]] = []
 
-    #: Steps per block (K).
+    #: Steps per block, K. The last step of an epoch ends a block, too.
+    #:
+    #: Use the shortest block that your network affords: at a block's end the whole model is sent.
+    #: With 64 workers, 5 was better than 10, and 20 was worse. The paper used about 50. It has no
+    #: effect without a block filter, except for `train.verify`.
     period: Count = 50
 
     @property
     def clears_residuals(self) -> bool:
-        """Whether the exchanges drop their residuals at a block's end."""
+        """Whether the workers drop their residuals at a block's end."""
         return False
 
     @property
     def flushes_residuals(self) -> bool:
-        """Whether the exchanges send all of their residuals at a block's end."""
+        """Whether the workers send their whole residuals at a block's end."""
         return False
 
     @property
     def resets_momentum(self) -> bool:
-        """Whether the workers' local momentum starts again at 0 after a block."""
+        """Whether the workers' local momentum starts again from 0 after a block."""
         return False
 
     def resolve(self, groups: int) -> Self:
-        """The same for G groups, with numbers in place of words."""
+        """Replace words such as "auto" by their numbers for G groups."""
         return self
 
     def build(self, topology: "Topology", model: "Vector", meter: "Meter | None") -> "BlockFilter":
-        """The block filter; collective in the world.
+        """Build the block filter. Collective in the world.
 
         Args:
             topology: groups and leaders.
-            model: (n,) the start of the first block.
-            meter: counts.
+            model: (n,) start of the first block.
+            meter: counter of bytes, updates and seconds.
         """
         raise NotImplementedError
 
     def leaders(self, group_size: int) -> int:
-        """How many workers of a group lead, each for an equal part of the model."""
+        """Number of leaders in a group. Each leads for an equal part of the model."""
         raise NotImplementedError
 
     def summed(self, n: int, group_size: int) -> Sent:
-        """What a leader gives to those of the other groups at a block's end."""
+        """What a leader sends to the leaders of the other groups at a block's end."""
         raise NotImplementedError
 
     def spread(self, n: int, group_size: int) -> Sent:
-        """What a leader then gives to its group."""
+        """What a leader then sends to its group."""
         raise NotImplementedError
 
     def filtering(self, n: int) -> Work:
-        """What the filter does with n parameters."""
+        """Operations of the filter on n parameters."""
         raise NotImplementedError

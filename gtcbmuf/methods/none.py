@@ -1,4 +1,4 @@
-"""No exchange, and no block filter: a worker, or a group, on its own."""
+"""No exchange and no block filter, for a single worker or a single group."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class NoExchangeSpec(ExchangeSpec, frozen=True, tag="none"):
-    """Every worker keeps its gradient to itself."""
+    """Every worker applies its own gradient alone."""
 
     connects: ClassVar[bool] = False
     label: ClassVar[str] = ""
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
-        """The exchange."""
+        """Build the exchange."""
         from gtcbmuf.core.algorithm import NoExchange
         from gtcbmuf.core.overlap import count_parameters
 
@@ -36,24 +36,24 @@ class NoExchangeSpec(ExchangeSpec, frozen=True, tag="none"):
         return {}
 
     def adding(self, n: int, group_size: int) -> Work:
-        """The gradient is added."""
+        """One addition of the gradient."""
         return {"dense_parameter": n}
 
 
 class NoFilterSpec(FilterSpec, frozen=True, tag="none"):
-    """One group is the whole world; at a block's end `train.verify` compares the replicas."""
+    """One group has all workers, and nothing is filtered."""
 
     connects: ClassVar[bool] = False
     label: ClassVar[str] = ""
 
     def build(self, topology: "Topology", model: "Vector", meter: "Meter | None") -> "BlockFilter":
-        """The block filter."""
+        """Build the block filter."""
         from gtcbmuf.core.algorithm import NoFilter
 
         return NoFilter(model.size)
 
     def leaders(self, group_size: int) -> int:
-        """None leads; one is counted."""
+        """One, by convention: no worker leads."""
         return 1
 
     def summed(self, n: int, group_size: int) -> Sent:

@@ -91,6 +91,21 @@ def deviation_of(rates: Sequence[float]) -> float | None:
     return stdev(rates) if len(rates) > 1 and not any(map(math.isnan, rates)) else None
 
 
+def format_increase(
+    increase: float, deviation: float | None, seeds: int, plus_minus: str = "±"
+) -> str:
+    """Format an error increase with its deviation. A cell of one seed says so.
+
+    Examples:
+        >>> format_increase(-0.56, 0.59, seeds=3), format_increase(0.7, None, seeds=1)
+        ('-0.6 ± 0.6', '+0.7 (1 seed)')
+    """
+    text = tables.signed(increase)
+    if deviation is not None:
+        return f"{text} {plus_minus} {deviation:.1f}"
+    return f"{text} (1 seed)" if seeds == 1 else text
+
+
 def format_error_table(rows: Iterable[ErrorRow]) -> str:
     """Return the table as Markdown."""
     return tables.markdown(_HEADERS, [_table_cells(row, "±") for row in rows])
@@ -102,9 +117,7 @@ def format_error_latex(rows: Iterable[ErrorRow]) -> str:
 
 
 def _table_cells(row: ErrorRow, plus_minus: str) -> list[str]:
-    increase = tables.signed(row.increase)
-    if row.deviation is not None:
-        increase += f" {plus_minus} {row.deviation:.1f}"
+    increase = format_increase(row.increase, row.deviation, row.seeds, plus_minus)
     if math.isnan(row.fer):
         increase = "diverged"
     elif row.method == "sgd" or math.isnan(row.increase):

@@ -22,8 +22,8 @@ class MeasuredSpeedUp:
     """A speed-up over one worker, on a machine with a core for each worker.
 
     Attributes:
-        speed_up: ratio of the median steps, times the workers.
-        where: the processor and the commit.
+        speed_up: ratio of the median step times, times the number of workers.
+        where: processor and commit of the measurement.
     """
 
     speed_up: float
@@ -31,13 +31,17 @@ class MeasuredSpeedUp:
 
 
 def measure_or_read(file: Path, plan: Plan) -> dict[CellKey, MeasuredSpeedUp]:
-    """Measure speed-ups with up to as many workers as this machine has cores.
+    """Measure speed-ups with 1, 2, 4, ... workers, up to the number of cores of this machine.
 
-    An earlier table with the same model and settings, and as many workers, is read instead.
+    If an earlier table has the same model, settings and number of workers, its speed-ups are
+    returned instead.
 
     Args:
-        file: speedup_table.csv.
+        file: path of speedup_table.csv.
         plan: the model and the settings.
+
+    Returns:
+        Speed-ups by method and number of workers.
 
     Raises:
         UserError: a measurement failed, or the file is not a speed-up table.
@@ -51,14 +55,18 @@ def measure_or_read(file: Path, plan: Plan) -> dict[CellKey, MeasuredSpeedUp]:
 
 
 def read_measured_speed_ups(file: Path, plan: Plan) -> dict[CellKey, MeasuredSpeedUp]:
-    """Read the measured speed-ups of an earlier table; none if there is no file.
+    """Read the measured speed-ups of an earlier table. A missing file has none.
 
     Args:
-        file: speedup_table.csv.
-        plan: rows with another model, minibatch, density or period are left out.
+        file: path of speedup_table.csv.
+        plan: the model and the settings. Rows with another model, minibatch, density or period are
+            skipped.
+
+    Returns:
+        Speed-ups by method and number of workers.
 
     Raises:
-        UserError: it is not a speed-up table.
+        UserError: the file is not a speed-up table.
     """
     settings = {key: f"{getattr(plan, key):g}" for key in ("minibatch", "density", "period")}
     settings["parameters"] = str(plan.parameters)
@@ -75,7 +83,7 @@ def read_measured_speed_ups(file: Path, plan: Plan) -> dict[CellKey, MeasuredSpe
         return {}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(
-            f"{file}: no speed-up table of ours: {error}; remove it to measure anew"
+            f"{file}: not a speed-up table: {error}; remove it to measure again"
         ) from None
 
 
@@ -83,7 +91,10 @@ def measure_steps(max_workers: int) -> list[Figure]:
     """Measure the steps of every method on this machine with 1, 2, 4, ... workers.
 
     Args:
-        max_workers: the number of cores.
+        max_workers: largest number of workers.
+
+    Returns:
+        Figures of `gtcbmuf bench methods`.
 
     Raises:
         UserError: a measurement failed.
@@ -109,12 +120,15 @@ def measure_steps(max_workers: int) -> list[Figure]:
 def speed_ups_of(
     figures: Sequence[Figure], parameters: int, where: str
 ) -> dict[CellKey, MeasuredSpeedUp]:
-    """Return the speed-ups over one worker of measured steps.
+    """Compute speed-ups over one worker from measured steps.
 
     Args:
-        figures: of `gtcbmuf bench methods` with one worker and with more.
-        parameters: of the model; figures of other models are left out.
-        where: the processor and the commit.
+        figures: figures of `gtcbmuf bench methods` with one worker and with more.
+        parameters: parameters of the model. Figures of other models are skipped.
+        where: processor and commit of the measurement.
+
+    Returns:
+        Speed-ups by method and number of workers.
     """
     facts = [(figure.facts or {}, figure.value) for figure in figures]
     steps = {

@@ -23,7 +23,7 @@ ERROR_INCREASES: dict[CellKey, float] = {
     ("gtc-bmuf", 64): 3.1,
     ("gtc-bmuf", 128): 4.7,
 }
-#: The paper says only that this error fell.
+#: The paper only reports that the error of this cell fell.
 ERROR_FELL: CellKey = ("gtc-bmuf", 32)
 
 #: Speed-up over one worker.
@@ -55,7 +55,7 @@ class Fit:
         link: one message over the worker's own link.
         shared: one message over a link that all workers of a group share.
         leader: the model of one other group at a block's end, divided by K.
-        group_sizes: M of the hybrid by N. The paper does not state it.
+        group_sizes: group size M of the hybrid, by N. The paper does not state it.
     """
 
     compute: float
@@ -65,12 +65,12 @@ class Fit:
     group_sizes: Mapping[int, int]
 
     def step(self, workers: int, group_size: int) -> float:
-        """Return a step of N workers in groups of M, in steps of one worker."""
+        """Return the time of a step of N workers in groups of M, in steps of one worker."""
         groups = workers // group_size
         return self.compute + self.exchange(group_size) + self.leader * (groups - 1)
 
     def exchange(self, m: int) -> float:
-        """Return the exchange of a group of M in a step, in steps of one worker."""
+        """Return the time of the exchange of a group of M, in steps of one worker."""
         return self.link * (m - 1) + self.shared * m * (m - 1)
 
     def speed_up(self, cell: CellKey) -> float:
@@ -78,7 +78,7 @@ class Fit:
         return cell[1] / self.step(cell[1], group_size(cell, self.group_sizes))
 
     def rms_error(self, cells: Sequence[CellKey]) -> float:
-        """Return the root mean square of the relative errors of the steps."""
+        """Return the root mean square of the relative errors of the cells' steps."""
         return math.sqrt(mean((SPEED_UPS[c] / self.speed_up(c) - 1) ** 2 for c in cells))
 
 
@@ -86,11 +86,11 @@ def fit_models(cells: Sequence[CellKey] = tuple(SPEED_UPS)) -> list[Fit]:
     """Fit the model to speed-ups, by least squares of the relative errors of the steps.
 
     Args:
-        cells: whose speed-ups count.
+        cells: cells to fit.
 
     Returns:
-        A fit for each combination of group sizes, the best first. The four costs are not
-        negative. The group sizes of the hybrid are powers of two.
+        A fit for each combination of the hybrid's group sizes, the best first. The group sizes are
+        powers of two. The four costs are not negative.
     """
     hybrids = sorted({workers for method, workers in cells if method == "gtc-bmuf"})
     sizes_of = [[2**power for power in range(1, workers.bit_length() - 1)] for workers in hybrids]
@@ -108,28 +108,32 @@ def fit_models(cells: Sequence[CellKey] = tuple(SPEED_UPS)) -> list[Fit]:
 
 
 def fit_without_each_cell() -> list[Fit]:
-    """Return the best fit without each of the nine cells.
+    """Return nine fits, each the best one without one of the nine cells.
 
-    The data determine a cost as far as these fits agree on it.
+    The range of a cost over these fits shows how well the data determine it.
     """
     return [fit_models([cell for cell in SPEED_UPS if cell != omitted])[0] for omitted in SPEED_UPS]
 
 
 def improved_speed_ups(fit: Fit, workers: int, m: int, bits: float) -> dict[str, float]:
-    """Return the hybrid's speed-up on the paper's cluster with the changes of this package.
+    """Return the hybrid's speed-ups on the paper's cluster with the changes of this package.
 
-    Each entry has its change and those before it:
+    The first entry has none of the changes. Each further entry adds one:
 
-    1. Shorter messages. All of the exchange becomes cheaper. A limit on the number of messages
-       would remain.
+    1. Shorter messages. The whole exchange becomes cheaper. A cost per message would not shrink,
+       but this model has none.
     2. Sums in parts. Each leader sums one part, so it sends 2 (G - 1)/G models instead of G - 1.
     3. Overlap. The backward pass hides the exchange, except for `costs.not_hidden`.
 
     Args:
         fit: the cluster.
-        workers: N.
-        m: workers of a group.
-        bits: of an update in our messages. The paper's (after Strom 2015) has 32.
+        workers: number of workers, N.
+        m: workers in a group.
+        bits: bits per update in this package's messages. The paper's messages have 32, as in Strom
+            (2015).
+
+    Returns:
+        Speed-ups by name of the change.
     """
     exchange, groups = fit.exchange(m), workers // m
     short_exchange = exchange * bits / 32
@@ -145,12 +149,15 @@ def improved_speed_ups(fit: Fit, workers: int, m: int, bits: float) -> dict[str,
 
 
 def extrapolate(fit: Fit, workers: int, bits: float) -> dict[str, float]:
-    """Return the speed-ups at any number of workers; the hybrid has its fastest group size.
+    """Return the speed-ups at any number of workers. The hybrid has its fastest group size.
 
     Args:
         fit: the cluster.
-        workers: N, not a prime.
+        workers: number of workers, N. It must not be a prime.
         bits: as in `improved_speed_ups`.
+
+    Returns:
+        Speed-ups by name of the method or the change.
     """
     hybrids = [improved_speed_ups(fit, workers, m, bits) for m in costs.group_sizes(workers)]
     best = {name: max(hybrid[name] for hybrid in hybrids) for name in hybrids[0]}
@@ -164,7 +171,7 @@ def extrapolate(fit: Fit, workers: int, bits: float) -> dict[str, float]:
 
 
 def group_size(cell: CellKey, group_sizes: Mapping[int, int]) -> int:
-    """Return M of a cell, with the hybrid's group sizes by N.
+    """Return the group size M of a cell. The hybrid's is looked up by N.
 
     >>> group_size(("gtc-bmuf", 32), {32: 8}), group_size(("gtc", 32), {})
     (8, 32)

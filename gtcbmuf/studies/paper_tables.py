@@ -1,4 +1,4 @@
-"""Markdown tables of the model of the paper's cluster: its fit, and what it predicts."""
+"""Markdown tables of the model of the paper's cluster: its fit and its predictions."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from gtcbmuf.methods.gtc import SLOT
 from gtcbmuf.studies import paper
 
 _COSTS = ("compute", "link", "shared", "leader")
-#: Parameters and density of the messages that the predictions are for.
+#: Parameters of the model and density of the messages, for the predictions.
 _PARAMETERS, _DENSITY = 10_000_000, 0.001
-#: Group sizes of the hybrid with 128 workers.
+#: Group sizes of the hybrid with 128 workers, for the predictions.
 _GROUP_SIZES = (32, 16, 8)
 
 
 def format_paper_fit() -> str:
-    """Return the Markdown tables of the fit to the paper's speed-ups, and of its predictions."""
+    """Format the tables of the fit to the paper's speed-ups, and of its predictions."""
     fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
     bits = 8 * SLOT * expected_bytes(_PARAMETERS, _DENSITY) / _PARAMETERS / _DENSITY
     return "\n\n".join(
@@ -31,7 +31,7 @@ def format_paper_fit() -> str:
 
 
 def _format_cells(fit: paper.Fit) -> str:
-    """The paper's speed-ups beside the fitted ones."""
+    """Format the paper's speed-ups beside the fitted ones."""
     rows = []
     for cell, speed_up in paper.SPEED_UPS.items():
         fitted, size = fit.speed_up(cell), paper.group_size(cell, fit.group_sizes)
@@ -42,7 +42,7 @@ def _format_cells(fit: paper.Fit) -> str:
 
 
 def _format_costs(fit: paper.Fit, partial_fits: Sequence[paper.Fit]) -> str:
-    """The fitted costs, and their range over the fits without one cell."""
+    """Format the fitted costs, and their range over the fits without one cell."""
     rows = []
     for name in _COSTS:
         values = [getattr(partial, name) for partial in partial_fits]
@@ -51,7 +51,7 @@ def _format_costs(fit: paper.Fit, partial_fits: Sequence[paper.Fit]) -> str:
 
 
 def _format_group_sizes(fits: Sequence[paper.Fit]) -> str:
-    """The errors of the fits by the group sizes that they assume."""
+    """Format the errors of the fits by their group sizes."""
     rows = [
         (
             ", ".join(map(str, fit.group_sizes.values())),
@@ -63,7 +63,7 @@ def _format_group_sizes(fits: Sequence[paper.Fit]) -> str:
 
 
 def _format_improvements(fits: Sequence[paper.Fit], bits: float) -> str:
-    """The hybrid's speed-up with each of our changes: of the first fit, and the range of all."""
+    """Format the hybrid's speed-ups with each change: the first fit, and the range of all."""
     by_size = [
         [paper.improved_speed_ups(fit, 128, size, bits) for fit in fits] for size in _GROUP_SIZES
     ]
@@ -76,7 +76,7 @@ def _format_improvements(fits: Sequence[paper.Fit], bits: float) -> str:
 
 
 def _format_extrapolation(fit: paper.Fit, bits: float) -> str:
-    """The speed-ups with more workers than the paper has."""
+    """Format the speed-ups at more workers than the paper has."""
     counts = [*(2**power for power in range(5, 14)), 10_000]
     speed_ups = {workers: paper.extrapolate(fit, workers, bits) for workers in counts}
     names = list(speed_ups[32])

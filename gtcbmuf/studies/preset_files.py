@@ -1,4 +1,4 @@
-"""Reads a preset: one that ships with the package (studies/presets), or a user's TOML file."""
+"""Reader of presets: those that ship with the package (studies/presets), and TOML files."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ from gtcbmuf.studies.presets import Cell, Preset, RunSpec, preset_names, tuning_
 from gtcbmuf.studies.synthesis import Synthesis
 
 S = TypeVar("S", bound=Struct)
-#: Characters of the longest preset.
+#: Largest valid number of characters in a preset.
 _LONGEST = 1_000_000
 
 
@@ -35,11 +35,14 @@ def read_preset(source: str) -> Preset:
     Args:
         source: name of a preset that ships with the package, or path of a TOML file.
 
+    Returns:
+        The preset.
+
     Raises:
         UserError: there is no such preset, a key or a setting is invalid, or the corpus file
             cannot be read.
 
-    Example:
+    Examples:
         >>> read_preset("quick").cells[0].name
         'sgd 1'
     """
@@ -56,14 +59,14 @@ def read_preset(source: str) -> Preset:
     preset = Preset(name, path, synthesis, digest, file.common, file.tuning, cells, choices)
     if "sgd 1" not in (cell.name for cell in cells):
         raise UserError(
-            f'{source}: has no cell of method = "sgd", workers = 1: errors are over its'
+            f'{source}: no cell with method = "sgd", workers = 1; other errors are relative to it'
         )
     for cell in (*cells, *choices):
         runs = [preset.run_spec(cell, settings) for settings in cell.tried]
         for run in (*runs, *tuning_runs_of(preset, cell)):
             _check(f"{source}: {cell.name}", run)
         if len({run.fingerprint for run in runs}) < len(runs):
-            raise UserError(f"{source}: {cell.name}: two of its settings are the same")
+            raise UserError(f"{source}: {cell.name}: tried: two entries have the same settings")
     return preset
 
 
@@ -76,7 +79,7 @@ def _check(where: str, run: RunSpec) -> None:
     for setting in run.assignments:
         key = setting.partition("=")[0].strip()
         if key in ("corpus.path", "train.seed"):
-            raise UserError(f"{where}: {setting}: it is the study that gives {key}")
+            raise UserError(f"{where}: {setting}: the study sets {key}; remove the setting")
     try:
         config, recipe = run.config, load_config(run.method)
         resolve_group_size(config, run.workers)
@@ -85,11 +88,13 @@ def _check(where: str, run: RunSpec) -> None:
     for key in ("exchange", "block_filter"):
         kind, recipe_kind = (getattr(tables, key).kind for tables in (config, recipe))
         if kind != recipe_kind:
-            raise UserError(f"{where}: {key}.kind = {kind}: {run.method} has {recipe_kind}")
+            raise UserError(
+                f"{where}: {key}.kind = {kind}: expected {recipe_kind}, as in {run.method}"
+            )
 
 
 def _read_tree(source: str) -> dict[str, Any]:
-    """The tables of a preset's file."""
+    """Read the tables of a preset's file."""
     if source in preset_names():
         return tomllib.loads(read_shipped("gtcbmuf.studies", "presets", source))
     if not source.endswith(".toml"):
@@ -98,8 +103,8 @@ def _read_tree(source: str) -> dict[str, Any]:
     name = Path(source).stem
     if name in preset_names() or not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise UserError(
-            f"--preset {source}: results have the name of the file: expected letters, digits, '.', "
-            f"'-' and '_', and not {' or '.join(preset_names())}, which are ours"
+            f"--preset {source}: the file name names the results: expected letters, digits, '.', "
+            f"'-' and '_', and not {' or '.join(preset_names())}, which ship with the package"
         )
     try:
         with open(source, encoding="utf-8") as file:
@@ -114,7 +119,7 @@ def _read_tree(source: str) -> dict[str, Any]:
 
 
 def _cells(source: str, key: str, tables: Any) -> list[Cell]:
-    """The cells of [[cells]] or [[choices]].
+    """Convert the tables [[cells]] or [[choices]].
 
     Raises:
         UserError: a cell is invalid, or occurs twice in [[cells]].
@@ -123,29 +128,31 @@ def _cells(source: str, key: str, tables: Any) -> list[Cell]:
         raise UserError(f"{source}: {key} = {tables!r}: expected tables, each under [[{key}]]")
     cells: list[Cell] = []
     for number, table in enumerate(tables, 1):
-        where = f"{source}: {key}, number {number}"
+        where = f"{source}: [[{key}]] number {number}"
         cell = _convert(table, Cell, where)
         if cell.method not in recipe_names():
             expected = ", ".join(recipe_names())
             raise UserError(f"{where}: method = {cell.method!r}: expected {expected}")
         if key == "cells" and cell.name in (other.name for other in cells):
-            raise UserError(f"{where}: there is a cell of {cell.name} already")
+            raise UserError(
+                f"{where}: duplicate cell {cell.name}; put all its settings into one `tried`"
+            )
         if cell.chosen is not None and cell.chosen >= len(cell.tried):
             raise UserError(
-                f"{where}: chosen = {cell.chosen}: expected 0 to {len(cell.tried) - 1}, the number "
-                "of one that was tried"
+                f"{where}: chosen = {cell.chosen}: expected 0 to {len(cell.tried) - 1}, the index "
+                "of an entry of `tried`"
             )
         cells.append(cell)
     return cells
 
 
 def _convert(tree: Any, kind: type[S], where: str) -> S:
-    """A table as a struct; the error names the place and the valid keys."""
+    """Convert a table to a struct. The error names the place and the valid keys."""
     try:
         return msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
         fault = explain(error, tree if isinstance(tree, dict) else {})[1]
-        known = f"the keys are {', '.join(kind.__struct_fields__)}"
+        known = f"the valid keys are {', '.join(kind.__struct_fields__)}"
         fault = re.sub("Object contains unknown field (`.*`)", rf"unknown key \1; {known}", fault)
-        fault = re.sub("Object missing required field", "there is no", fault)
+        fault = re.sub("Object missing required field", "missing key", fault)
         raise UserError(f"{where}: {fault}") from None

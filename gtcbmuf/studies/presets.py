@@ -1,11 +1,11 @@
 """A preset: the corpus, the cells and the settings of a study, and the runs of each study.
 
-`gtcbmuf.studies.preset_files` reads a preset from a TOML file. A preset has the runs of three
+`gtcbmuf.studies.preset_files` reads a preset from a TOML file. A preset defines the runs of three
 studies:
 
-    tuning        every cell with each of its settings, with seed 0
-    choices       every choice with each of its settings, with seed 0 and more
-    error-table   every tuned cell with its best setting, with seed 1 and more
+    tuning        every cell with each of its settings; seed 0
+    choices       every choice with each of its settings; seeds from 0 on
+    error-table   every tuned cell with its best setting; seeds from 1 on
 """
 
 import hashlib
@@ -41,9 +41,9 @@ class Cell(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         method: name of a recipe.
-        workers: N.
-        tried: the settings to try. Each is a list of `section.key=value`.
-        chosen: index of the setting with the lowest valid FER; None before the tuning.
+        workers: number of workers, N.
+        tried: settings to try. Each is a list of `section.key=value`.
+        chosen: index in `tried` of the setting with the lowest valid FER; None before the tuning.
         seeds: number of seeds.
     """
 
@@ -65,11 +65,11 @@ class RunSpec:
 
     Attributes:
         method: name of a recipe.
-        workers: N.
-        seed: of the run.
-        assignments: `section.key=value`, over the recipe.
-        test: evaluate the test set, too.
-        corpus: identity of the corpus; empty if all runs of the preset use the same.
+        workers: number of workers, N.
+        seed: seed of the run.
+        assignments: `section.key=value` settings that override the recipe.
+        test: whether to evaluate the test set.
+        corpus: identity of the corpus; empty if the preset always has the same corpus.
     """
 
     method: str
@@ -89,7 +89,7 @@ class RunSpec:
 
     @cached_property
     def config(self) -> Config:
-        """The recipe with the assignments."""
+        """Configuration of the run: the recipe with the assignments."""
         return load_config(self.method, self.assignments)
 
     @property
@@ -98,7 +98,7 @@ class RunSpec:
         return f"{self.method}-{self.workers}-{self.fingerprint[:6]}-seed{self.seed}"
 
     def matches(self, result: Result) -> bool:
-        """Return whether a result has this method, workers and fingerprint, with any seed."""
+        """Return whether a result has this method, workers and fingerprint. Any seed matches."""
         return (result.method, result.workers, result.config) == (
             self.method,
             self.workers,
@@ -112,7 +112,7 @@ class RunSpec:
             corpus: path of the corpus.
             out: the run directory.
 
-        Example:
+        Examples:
             >>> run = RunSpec("sgd", 1, 3, ("train.epochs=2",))
             >>> print(*run.arguments(Path("a.h5"), Path("out"))[:6])
             train sgd --set corpus.path=a.h5 --set train.seed=3
@@ -132,14 +132,14 @@ class Preset:
     """The corpus, the cells and the settings of a study.
 
     Attributes:
-        name: of its folders.
+        name: name of the preset and of its folders.
         corpus: path of the corpus.
-        synthesis: of the corpus; None if the preset names a corpus file.
-        digest: of the corpus file that the preset names; empty for a synthetic corpus.
+        synthesis: parameters of a synthetic corpus; None if the preset names a corpus file.
+        digest: hash of the corpus file that the preset names; empty for a synthetic corpus.
         common: settings of all runs.
-        tuning: more settings of the tuning runs, such as fewer epochs.
-        cells: of the tuning and the error table.
-        choices: cells whose settings are compared with their first one.
+        tuning: additional settings of the tuning runs, such as fewer epochs.
+        cells: cells of the tuning and of the error table.
+        choices: cells for comparisons of each setting with the first one.
     """
 
     name: str
@@ -160,14 +160,14 @@ class Preset:
 
     @cached_property
     def _corpus_identity(self) -> str:
-        """What tells the runs on this corpus from others; the package's presets have only one."""
+        """Identity of the corpus in fingerprints; empty for presets of the package."""
         if self.synthesis is None or self.name in preset_names():
             return self.digest
         return shlex.join(self.synthesis.arguments(Path()))
 
 
 def _toml_value(path: Path) -> str:
-    """A path for `--set`: in quotes where TOML would read it as another value."""
+    """Format a path for `--set`, in quotes if TOML would read it as another value."""
     bare, quoted = f"value = {path}", tomli_w.dumps({"value": str(path)})
     try:
         tomllib.loads(bare)
@@ -200,12 +200,12 @@ def choices_runs(preset: Preset) -> list[RunSpec]:
 def error_table_runs(preset: Preset, seeds: Sequence[int] | None = None) -> list[RunSpec]:
     """Return the runs of the study "error-table": each tuned cell with its best setting.
 
-    The first seed of all cells comes before the other seeds. Seed 0 selected the settings, so a
-    table with seed 0 would be biased towards lucky runs.
+    Seed 1 of all cells comes before the other seeds. Seed 0 selected the settings, so a table with
+    seed 0 would be biased towards lucky runs.
 
     Args:
-        preset: whose cells.
-        seeds: instead of the preset's.
+        preset: the preset.
+        seeds: seeds that replace the preset's.
     """
     runs = [
         preset.run_spec(cell, cell.tried[cell.chosen], seed, test=True)

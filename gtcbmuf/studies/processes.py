@@ -1,4 +1,4 @@
-"""One training run as a process of its own under mpirun: start, signals, progress, last message."""
+"""A training run as a separate process under mpirun: start, signals, progress, last message."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from gtcbmuf.mpi import launcher
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
-        status: its exit status.
-        interrupted: a signal to this process stopped it.
+        status: exit status.
+        interrupted: whether a signal to this process stopped it.
     """
 
     status: int
@@ -34,7 +34,7 @@ def gtcbmuf_command(workers: int, arguments: Sequence[str]) -> list[str]:
     """Return the command that starts `gtcbmuf` on a number of workers.
 
     Raises:
-        UserError: there is no mpirun.
+        UserError: mpirun is not installed.
     """
     return [*launcher.mpirun(workers), launcher.program(), *arguments]
 
@@ -48,12 +48,15 @@ def run_under_mpirun(
 
     Args:
         workers: number of ranks.
-        arguments: of `gtcbmuf`.
-        log: the log file.
-        run_directory: whose metrics show the progress.
+        arguments: arguments of `gtcbmuf`.
+        log: path of the log.
+        run_directory: directory of the run. Its metrics show the progress.
+
+    Returns:
+        Exit status, and whether a signal stopped the run.
 
     Raises:
-        UserError: the log cannot be written, or there is no mpirun.
+        UserError: the log cannot be written, or mpirun is not installed.
     """
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +71,7 @@ def run_under_mpirun(
 def _start(
     command: Sequence[str], log: TextIO
 ) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """The process of a command, and the signals that this process received meanwhile."""
+    """Start a command. Yields its process, and a list of the signals to this process."""
     signals: list[int] = []
     process = subprocess.Popen(
         command,
@@ -85,8 +88,8 @@ def _start(
             process.kill()
             return
         with suppress(OSError):  # the terminal is gone
-            os.write(2, b"\nstopping after this step, with a checkpoint; again: at once\n")
-        # After SIGUSR1 every mpirun gives its ranks the time that a checkpoint takes.
+            os.write(2, b"\nstopping after this step, with a checkpoint; repeat to stop at once\n")
+        # After SIGUSR1, every mpirun gives its ranks time to write a checkpoint.
         process.send_signal(signal.SIGUSR1)
 
     kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
@@ -104,7 +107,7 @@ def _start(
 
 
 def _follow(process: subprocess.Popen[bytes], run_directory: Path) -> None:
-    """Wait for a process; on a terminal, show the progress of its run."""
+    """Wait for a process. On a terminal, show the progress of its run."""
     on_terminal, begin = sys.stderr.isatty(), time.monotonic()
     while process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
@@ -124,7 +127,7 @@ def _follow(process: subprocess.Popen[bytes], run_directory: Path) -> None:
 
 
 def last_message(log: Path) -> str:
-    """Return the last line of a log that `gtcbmuf` itself wrote; empty without one."""
+    """Return the last message of `gtcbmuf` in a log; empty if there is none."""
     if not log.exists():
         return ""
     # Open MPI 5's mpirun ends some of its own messages with a NUL.
@@ -133,7 +136,7 @@ def last_message(log: Path) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for people.
+    """Format a duration in minutes and seconds, or in hours and minutes.
 
     >>> format_duration(75), format_duration(7500)
     ('1 min 15 s', '2 h 5 min')

@@ -1,6 +1,9 @@
-"""A table and a picture of finished runs, from their run directories alone."""
+"""A table and a picture of finished runs, from their run directories alone.
 
-from collections.abc import Sequence
+`gtcbmuf.studies.report_page` has an HTML page of them.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -8,9 +11,10 @@ from typing import Any
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.plotting import picture
 from gtcbmuf.base.tables import markdown, signed
-from gtcbmuf.training.run_directory import Run
+from gtcbmuf.training.run_directory import Run, read_run
 
-_HEADERS = (
+#: Columns of the table.
+HEADERS = (
     "method",
     "workers",
     "groups",
@@ -33,8 +37,44 @@ _FACTS = (
 )
 
 
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read finished runs.
+
+    Args:
+        paths: of run directories, or of folders of run directories, such as a study's. A folder
+            stands for the finished runs in it: those of sgd first, then by method and workers.
+
+    Raises:
+        UserError: a path is neither, or a run is unfinished or damaged.
+    """
+    return [run for path in paths for run in _runs_at(path)]
+
+
+def _runs_at(path: Path) -> list[Run]:
+    finished = sorted(file.parent for file in path.glob("*/summary.json"))
+    if not finished or (path / "config.toml").exists():
+        return [read_run(path)]
+
+    def order(run: Run) -> tuple[bool, str, int]:
+        facts = require(run.path, run.summary, ("method", "workers"))
+        return facts["method"] != "sgd", facts["method"], facts["workers"]
+
+    return sorted(map(read_run, finished), key=order)
+
+
 def format_report(runs: Sequence[Run]) -> str:
     """Return a Markdown table with one row per run, and a note if workers shared cores.
+
+    Raises:
+        UserError: a run directory is damaged.
+    """
+    lines = [markdown(HEADERS, report_rows(runs))]
+    note = oversubscription_note(runs)
+    return "\n".join([*lines, "", note] if note else lines)
+
+
+def report_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the cells of each run, in the columns of `HEADERS`.
 
     The error increase is relative to the mean test FER of those sgd runs that used the same
     corpus. Bytes are what a worker passes to MPI for other workers in a step: the mean over
@@ -43,23 +83,25 @@ def format_report(runs: Sequence[Run]) -> str:
     Raises:
         UserError: a run directory is damaged.
     """
-    summaries = [_require(run.path, run.summary, _FACTS) for run in runs]
-    corpora = [str(_require(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
+    summaries = [require(run.path, run.summary, _FACTS) for run in runs]
+    corpora = [str(require(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
     sgd_fers: dict[str, list[float]] = {}
     for summary, corpus in zip(summaries, corpora, strict=True):
         if summary["method"] == "sgd" and summary["fer_test"] is not None:
             sgd_fers.setdefault(corpus, []).append(summary["fer_test"])
-    rows = [
+    return [
         _row(summary, mean(sgd_fers[corpus]) if corpus in sgd_fers else None)
         for summary, corpus in zip(summaries, corpora, strict=True)
     ]
-    lines = [markdown(_HEADERS, rows)]
-    note = _oversubscription_note(runs)
-    return "\n".join([*lines, "", note] if note else lines)
 
 
-def _require(path: Path, facts: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Some facts of a run directory, all of which must be there.
+def require(path: Path, facts: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return some facts of a run directory, all of which must be there.
+
+    Args:
+        path: of the directory.
+        facts: of one of its files.
+        keys: of the facts.
 
     Raises:
         UserError: one is missing.
@@ -86,20 +128,37 @@ def _row(summary: dict[str, Any], fer_sgd: float | None) -> list[str]:
     ]
 
 
-def _oversubscription_note(runs: Sequence[Run]) -> str:
-    """A note if a host of one of the runs had more ranks than cores; empty otherwise."""
+def oversubscription_note(runs: Sequence[Run]) -> str:
+    """Return a note if a host of one of the runs had more ranks than cores; empty otherwise."""
     worst = (1, 1)
     for run in runs:
-        environment = _require(run.path, run.environment, ("host_of_rank", "hosts"))
+        environment = require(run.path, run.environment, ("host_of_rank", "hosts"))
         for host, facts in environment["hosts"].items():
             load = environment["host_of_rank"].count(host), facts["cores"]
             worst = max(worst, load, key=lambda pair: pair[0] / pair[1])
     if worst[0] <= worst[1]:
         return ""
-    return (
-        f"Up to {worst[0]} workers shared {worst[1]} cores here: frames/s says what this machine "
-        "managed, and is no measurement of a speed-up."
-    )
+    return f"Up to {worst[0]} workers shared {worst[1]} cores, so frames/s measures no speed-up."
+
+
+def method_and_workers(summary: Mapping[str, Any]) -> str:
+    """Name a run for a legend.
+
+    Examples:
+        >>> method_and_workers({"method": "gtc", "workers": 8})
+        'gtc (8 workers)'
+    """
+    return f"{summary['method']} ({count(summary['workers'], 'worker')})"
+
+
+def count(number: int, noun: str) -> str:
+    """Format a number of things.
+
+    Examples:
+        >>> count(1, "run"), count(1024, "run")
+        ('1 run', '1,024 runs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def plot_report(runs: Sequence[Run], path: Path) -> None:
@@ -115,15 +174,14 @@ def plot_report(runs: Sequence[Run], path: Path) -> None:
     """
     with picture(path, 7, 4.5) as axes:
         for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
-            summary = _require(run.path, run.summary, _FACTS)
-            epochs = [_require(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
-            workers = summary["workers"]
+            summary = require(run.path, run.summary, _FACTS)
+            epochs = [require(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
             axes.plot(
                 [line["epoch"] for line in epochs],
                 [line["fer_valid"] for line in epochs],
                 marker=marker,
                 markersize=5,
-                label=f"{summary['method']} ({workers} worker{'s' if workers > 1 else ''})",
+                label=method_and_workers(summary),
             )
         axes.set(xlabel="epoch", ylabel="frame error rate on valid (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)

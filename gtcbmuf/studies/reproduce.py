@@ -32,14 +32,14 @@ def reproduce_runs(
     seeds: Sequence[int] | None = None,
     launch: Launch = "mpirun",
 ) -> None:
-    """Run the pending runs of a study, write its results, and print its table.
+    """Execute the pending runs of a study, write its results, and print its table.
 
     Args:
         study: tuning, choices or error-table.
         preset_name: name or file of the preset.
         results_folder: the results go to its subfolder with the preset's name.
-        seeds: of an error table, instead of the preset's.
-        launch: "mpirun" runs one run after the other. "slurm" submits the pending runs, and
+        seeds: seeds of an error table that replace the preset's.
+        launch: "mpirun" executes one run after the other. "slurm" submits the pending runs, and
             collects the results of earlier jobs. "dry-run" prints the Slurm jobs.
 
     Raises:
@@ -72,46 +72,47 @@ def reproduce_runs(
     try:
         if launch == "mpirun":
             if preset.name in preset_names() and not study_runs.pending_runs():
-                print("# to have the runs of a published table here: --results FOLDER")
+                print("# the results are published; to repeat the runs here, use --results FOLDER")
             study_runs.run()
         else:
             study_runs.submit(job_name)
     finally:
         results = study_runs.results()
         table = _write_table(study, preset, results, file)
-    print(f"\n{table}" if results else "no run is finished yet")
+    print(f"\n{table}" if results else "no finished runs yet")
 
 
 def _check_study(study: str, preset: Preset, preset_name: str, seeds: Sequence[int] | None) -> None:
-    """Check that a preset has what a study needs, and print the cells that are left out.
+    """Check that a preset suits a study, and print the cells that the study skips.
 
     Raises:
-        UserError: there are no choices, sgd is not tuned, or a seed is invalid.
+        UserError: the preset has no choices, sgd is not tuned, or a seed is invalid.
     """
     if study == "choices" and not preset.choices:
-        raise UserError(f"{preset_name}: has no [[choices]] to compare")
+        raise UserError(f"{preset_name}: no table [[choices]]; expected at least one")
     untuned = [cell.name for cell in preset.cells if cell.chosen is None]
     if study == "error-table" and "sgd 1" in untuned:
         raise UserError(
-            f"{preset_name}: sgd 1: has no number as `chosen`: which of its settings is the best? "
-            f"`gtcbmuf reproduce tuning --preset {preset_name}` tells"
+            f"{preset_name}: sgd 1: no `chosen`; set it to the number of the best setting in the "
+            f"table of `gtcbmuf reproduce tuning --preset {preset_name}`"
         )
     if seeds is not None and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
-        raise UserError(f"--seeds {' '.join(map(str, seeds))}: expected numbers from 0, each once")
+        raise UserError(f"--seeds {' '.join(map(str, seeds))}: expected different integers >= 0")
     if study == "error-table" and untuned:
-        print(f"# left out, as not tuned yet: {', '.join(untuned)}", flush=True)
+        print(f"# skipped, not tuned yet: {', '.join(untuned)}", flush=True)
 
 
 def _print_jobs(preset: Preset, study_runs: Study, job_name: str) -> None:
-    """Print the Slurm jobs of the pending runs, and the command that makes their corpus."""
+    """Print the Slurm jobs of the pending runs, and the command that synthesises the corpus."""
     if preset.synthesis and not preset.corpus.exists():
         arguments = preset.synthesis.arguments(preset.corpus)
-        print(f"# first: sbatch {sbatch.CORPUS} {shlex.join(arguments)}\n")
+        job_file = sbatch.find_job_file(sbatch.CORPUS)
+        print(f"# first: sbatch {job_file} {shlex.join(arguments)}\n")
     print("\n".join(study_runs.array_texts(job_name)) or "# all runs are finished\n", end="")
 
 
 def _write_table(study: str, preset: Preset, results: Sequence[Result], file: Path) -> str:
-    """Write the tables of a study beside its CSV file, and return the Markdown one."""
+    """Write the tables of a study beside its CSV file, and return the Markdown table."""
     if study == "error-table":
         return write_error_table(results, file.parent)
     table = (format_tuning if study == "tuning" else format_choices)(preset, results)
@@ -136,7 +137,7 @@ def reproduce_model(
         study: speedup-table or trade-off.
         preset_name: name or file of the preset.
         results_folder: the table goes to its subfolder with the preset's name.
-        cluster, network, elsewhere: as `gtcbmuf.cluster.plan.read_cluster` takes them.
+        cluster, network, elsewhere: as in `gtcbmuf.cluster.plan.read_cluster`.
 
     Raises:
         UserError: the preset or a file of the cluster is invalid, a measurement failed, or a file

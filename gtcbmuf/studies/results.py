@@ -1,4 +1,4 @@
-"""The result of a run: a row of a CSV file."""
+"""Results of runs: the rows of a CSV file."""
 
 import csv
 from pathlib import Path
@@ -14,17 +14,18 @@ class Result(Struct, frozen=True):
 
     Attributes:
         method: name of the recipe.
-        workers: N.
-        groups: G.
-        seed: of the run.
+        workers: number of workers, N.
+        groups: number of groups, G.
+        seed: seed of the run.
         fer_valid: FER on the valid set, in per cent; NaN if the run diverged.
-        fer_test, per_test: error rates in per cent; NaN if the run diverged or had no test.
+        fer_test, per_test: error rates on the test set, in per cent; NaN if the run diverged or had
+            no test.
         density: share of the parameters whose update is sent in a step; 0 without an exchange.
-        steps: of each worker.
-        seconds: of the run. Its workers may have shared cores.
+        steps: steps of each worker.
+        seconds: duration of the run. Its workers may have shared cores.
         config: fingerprint of configuration and corpus (`RunSpec.fingerprint`).
-        commit: of the checkout.
-        command: that repeats the run.
+        commit: commit of the checkout.
+        command: command that repeats the run.
     """
 
     method: str
@@ -43,24 +44,24 @@ class Result(Struct, frozen=True):
 
     @property
     def run(self) -> tuple[str, int, str, int]:
-        """Identity of the run."""
+        """Identity of the run: method, workers, fingerprint and seed."""
         return self.method, self.workers, self.config, self.seed
 
 
 def read_results(path: Path) -> list[Result]:
-    """Read a results file, without columns that it has in addition; no rows without a file.
+    """Read a results file. Additional columns are ignored; a missing file has no rows.
 
     Raises:
-        UserError: it is not a results file.
+        UserError: the file is not a results file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = set(Result.__struct_fields__) - set(reader.fieldnames or ())
             if missing:
-                raise ValueError(f"no column {sorted(missing)[0]}")
+                raise ValueError(f"missing column {sorted(missing)[0]}")
             return msgspec.convert(list(reader), list[Result], strict=False)
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: no results of ours: {error}") from None
+        raise UserError(f"{path}: not a results file: {error}") from None

@@ -1,4 +1,4 @@
-"""Markdown tables that compare settings: those of the studies tuning and choices."""
+"""Markdown tables of the studies tuning and choices, which compare settings."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from gtcbmuf.studies.results import Result
 
 
 def format_choices(preset: Preset, results: Sequence[Result]) -> str:
-    """Return a Markdown table of the choices with results, each compared with its cell's first.
+    """Format the choices with results, each compared with the first choice of its cell.
 
-    The first row of a cell names all its settings. The other rows name what differs from it.
+    The first row of a cell lists all settings. The other rows list only different settings.
     """
     rows = []
     for cell in preset.choices:
@@ -37,7 +37,7 @@ def format_choices(preset: Preset, results: Sequence[Result]) -> str:
 
 
 def format_tuning(preset: Preset, results: Sequence[Result]) -> str:
-    """Return a Markdown table of the settings with results; it marks the best of each cell."""
+    """Format the tuning settings with results. The table marks the best one of each cell."""
     rows = []
     for cell in preset.cells:
         rates = {

@@ -1,4 +1,4 @@
-"""The paper's speed-up table: measured here, modelled on a cluster, and the paper's own."""
+"""The speed-up table: measured here, modelled for a cluster, and the paper's figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,14 @@ class SpeedUpRow:
     """A row of the table: a method at a number of workers.
 
     Attributes:
-        method: its name.
-        workers: N.
-        group_size: M of the modelled method.
-        measured: None if it was not measured.
+        method: name of the method.
+        workers: number of workers, N.
+        group_size: workers in a group of the modelled method, M.
+        measured: measured speed-up; None without a measurement.
         modelled: speed-up by `gtcbmuf.cluster.costs` on the given cluster.
         paper: the paper's speed-up; None if the paper has none.
-        fitted: by the best of `gtcbmuf.studies.paper.fit_models`; None where the paper has none.
+        fitted: speed-up by the best of `gtcbmuf.studies.paper.fit_models`; None if the paper has
+            none.
     """
 
     method: str
@@ -44,14 +45,15 @@ class SpeedUpRow:
 def reproduce_speedup_table(
     compute: Compute, network: Network, cluster_name: str, folder: Path
 ) -> None:
-    """Measure what this machine has cores for, model the rest, and write and print the table.
+    """Measure and model speed-ups, and write and print their table.
 
-    An earlier measurement with the same model and settings is not repeated.
+    The measurement has up to as many workers as this machine has cores. An earlier measurement
+    with the same model and settings is not repeated.
 
     Args:
-        compute, network: the cluster of the model.
-        cluster_name: its files.
-        folder: for the table.
+        compute, network: profile of the modelled cluster.
+        cluster_name: names of the profile's files.
+        folder: folder of the table.
 
     Raises:
         UserError: a measurement failed, or a file cannot be read or written.
@@ -74,7 +76,7 @@ def model_origin(plan: Plan, cluster_name: str) -> dict[str, str]:
 
     Args:
         plan: the model and the settings.
-        cluster_name: the files of the cluster.
+        cluster_name: names of the files of the cluster's profile.
     """
     return {
         "parameters": str(plan.parameters),
@@ -87,11 +89,11 @@ def model_origin(plan: Plan, cluster_name: str) -> dict[str, str]:
 
 
 def speedup_rows(plan: Plan, measured: Mapping[paper.CellKey, MeasuredSpeedUp]) -> list[SpeedUpRow]:
-    """Return a row for each measured number of workers and each of the paper's.
+    """Return the rows for the measured numbers of workers and for the paper's.
 
     Args:
         plan: the cluster, the model and the settings of the modelled speed-ups.
-        measured: speed-ups of the same model.
+        measured: measured speed-ups of the same model.
     """
     fit, rows = paper.fit_models()[0], []
     counts = sorted({workers for _, workers in (*measured, *paper.SPEED_UPS)})
@@ -115,12 +117,12 @@ def speedup_rows(plan: Plan, measured: Mapping[paper.CellKey, MeasuredSpeedUp]) 
 
 
 def format_speedup_table(rows: Sequence[SpeedUpRow]) -> str:
-    """Return the table as Markdown."""
+    """Format the table as Markdown."""
     return tables.markdown(_HEADERS, [_table_cells(row) for row in rows])
 
 
 def format_speedup_latex(rows: Sequence[SpeedUpRow]) -> str:
-    """Return the table as a LaTeX tabular."""
+    """Format the table as a LaTeX tabular."""
     return tables.latex(_HEADERS, [_table_cells(row) for row in rows])
 
 
@@ -133,7 +135,7 @@ def _table_cells(row: SpeedUpRow) -> list[str]:
 
 
 def plot_speedup_table(rows: Sequence[SpeedUpRow], path: Path) -> None:
-    """Plot speed-ups over workers: modelled ones as lines, measured and the paper's as points.
+    """Plot speed-ups over workers: modelled ones as lines, measured and published as points.
 
     Raises:
         UserError: the picture cannot be written.
@@ -175,9 +177,9 @@ def write_speedup_table(
     """Write speedup_table.csv, .md, .tex and .png.
 
     Args:
-        rows: of the table.
-        origin: of the modelled figures, as `model_origin` returns it.
-        folder: for the files.
+        rows: rows of the table.
+        origin: origin of the modelled figures, from `model_origin`.
+        folder: folder of the files.
 
     Raises:
         UserError: a file cannot be written.
@@ -198,7 +200,7 @@ def write_speedup_table(
 
 
 def _format_origin(rows: Sequence[SpeedUpRow], origin: Mapping[str, str]) -> str:
-    """The line below the table that names the origin of its figures."""
+    """Format the line below the table, which names the origin of its figures."""
     places = dict.fromkeys(row.measured.where for row in rows if row.measured)
     measured = f"; measured: {'; '.join(places)}" if places else ""
     return (

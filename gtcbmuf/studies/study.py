@@ -1,7 +1,7 @@
-"""A study: many runs, each a process of its own under mpirun or in a Slurm array.
+"""A study: many runs, each a separate process under mpirun or a task of a Slurm array.
 
 The results of a study are a CSV file with one row per run. The file is written after each run, and
-a run with a row is never repeated. Run directories and logs stay.
+a run with a row is never repeated. Run directories and logs are kept.
 """
 
 import json
@@ -27,7 +27,7 @@ from gtcbmuf.training.outcome import read_outcome
 
 
 class InterruptedStudyError(UserError):
-    """A signal stopped a run; the same command continues the study."""
+    """A signal stopped a run. The same command continues the study."""
 
     status = 75  # EX_TEMPFAIL: try again
 
@@ -39,15 +39,15 @@ class UnfinishedStudyError(UserError):
 
 
 class Study:
-    """Runs what has no result yet, and keeps the results.
+    """Executor of a study's pending runs, and keeper of its results.
 
     Args:
-        runs: in their order.
+        runs: runs of the study, in the order of their execution.
         corpus: path of the corpus of all runs.
-        folder: for run directories and logs.
-        results_file: the CSV file.
-        synthesis: of the corpus; None if the user gave the file.
-        digest: of a corpus that the user gave. Runs on another corpus are refused.
+        folder: folder of run directories and logs.
+        results_file: path of the CSV file.
+        synthesis: parameters of a synthetic corpus; None if the user provides the corpus file.
+        digest: hash of a corpus file from the user. Runs on another corpus are refused.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Study:
         self._results_file, self._synthesis, self._digest = results_file, synthesis, digest
 
     def results(self) -> list[Result]:
-        """Return the results of the study's cells in the order of its runs, with all seeds."""
+        """Return the results of the study's cells with all seeds, in the order of the runs."""
         rows = read_results(self._results_file)
         results = {row.run: row for run in self._runs for row in rows if run.matches(row)}
         return list(results.values())
@@ -79,12 +79,12 @@ class Study:
         ]
 
     def run(self) -> None:
-        """Run all pending runs, one after the other.
+        """Execute all pending runs, one after the other.
 
         Raises:
             InterruptedStudyError: a signal stopped a run.
             UnfinishedStudyError: some runs failed. The others have results.
-            UserError: the corpus is another one, or a file cannot be written.
+            UserError: the corpus differs from the study's, or a file cannot be written.
         """
         self.check_corpus()
         self.collect()
@@ -111,15 +111,15 @@ class Study:
             )
 
     def submit(self, job_name: str) -> None:
-        """Submit all pending runs to Slurm, unless jobs of that name are queued.
+        """Submit all pending runs to Slurm, unless jobs with this name are queued.
 
-        A job before them synthesises the corpus, if there is none.
+        If there is no corpus, a first job synthesises it.
 
         Args:
-            job_name: of the Slurm jobs.
+            job_name: name of the Slurm jobs.
 
         Raises:
-            UserError: Slurm refuses a job, or the corpus is another one.
+            UserError: Slurm refuses a job, or the corpus differs from the study's.
         """
         self.check_corpus()
         self.collect()
@@ -127,8 +127,9 @@ class Study:
         print(f"{len(self._runs) - len(pending)} of {len(self._runs)} runs are finished")
         if not pending:
             return
+        print(sbatch.describe_job_file())
         if queue:
-            print(f"Slurm has jobs {', '.join(queue)} for the others")
+            print(f"Slurm already has jobs {', '.join(queue)} for the other runs")
         else:
             self._folder.mkdir(parents=True, exist_ok=True)
             texts = self.array_texts(job_name)
@@ -141,13 +142,13 @@ class Study:
             for text in texts:
                 number = slurm.enqueue(text, after=corpus_job)
                 print(f"job {number}: {sbatch.option(text, 'array')}")
-        print(f"{len(pending)} runs, whose logs are in {self._folder}")
+        print(f"{len(pending)} pending runs; logs in {self._folder}")
         print(
-            f"to follow them: squeue --me --name {job_name}; when they are done: the same command"
+            f"to follow them: squeue --me --name {job_name}; to collect results: the same command"
         )
 
     def array_texts(self, job_name: str) -> list[str]:
-        """Return a Slurm array for each number of workers, as the text of a job.
+        """Return the job scripts of the Slurm arrays, one for each number of workers.
 
         Raises:
             UserError: jobs/train.sbatch cannot be filled in.
@@ -169,10 +170,10 @@ class Study:
         ]
 
     def check_corpus(self) -> None:
-        """Check that an existing corpus file is the one of the study's synthesis.
+        """Check that an existing corpus file has the parameters of the study's synthesis.
 
         Raises:
-            UserError: it has other parameters.
+            UserError: the file has other parameters.
         """
         if self._synthesis and self._corpus.exists():
             check_corpus(self._corpus, self._synthesis)
@@ -181,7 +182,7 @@ class Study:
         """Add the results of finished runs from their run directories.
 
         Raises:
-            UserError: a run was on another corpus, or the results cannot be written.
+            UserError: a run has another corpus, or the results cannot be written.
         """
         results = [
             result for run in self.pending_runs() if (result := self._result(run)) is not None
@@ -203,19 +204,19 @@ class Study:
         return self._folder / f"{run.name}.log"
 
     def _finish(self, run: RunSpec) -> Result | None:
-        """Start or resume a run, and wait for its end; None if it failed."""
+        """Start or resume a run, and wait for its result; None if it failed."""
         out, log = self._run_directory(run), self._log(run)
         arguments = [*run.arguments(self._corpus, out), "--resume"]
         end = run_under_mpirun(run.workers, arguments, log, out)
         if end.interrupted:
-            raise InterruptedStudyError(f"{run.name} was stopped; the same command goes on")
+            raise InterruptedStudyError(f"{run.name} was stopped; the same command continues")
         if end.status:
             reason = last_message(log) or f"see {log}"
             print(f"  ended with status {end.status}: {reason}", file=sys.stderr, flush=True)
         return self._result(run)
 
     def _result(self, run: RunSpec) -> Result | None:
-        """The result of a finished or diverged run; None of any other."""
+        """Read the result of a finished or diverged run; None for any other run."""
         out = self._run_directory(run)
         outcome = read_outcome(out)
         if (out / "summary.json").exists():
@@ -228,8 +229,8 @@ class Study:
         environment = json.loads((out / "environment.json").read_text())
         if self._digest and environment.get("corpus") != self._digest:
             raise UserError(
-                f"{out}: was trained on another corpus than {self._corpus} was when the study "
-                "began, or does not tell on which; remove it"
+                f"{out}: was trained on another corpus than {self._corpus}, or does not name its "
+                "corpus; remove it"
             )
         arguments = run.arguments(self._corpus, Path("RUN"))
         return Result(
@@ -252,7 +253,7 @@ def _rounded(value: float | None) -> float:
 
 
 def _estimate(pending: Sequence[RunSpec], results: Sequence[Result]) -> str:
-    """The time that the pending runs will take, judged by the finished ones."""
+    """Estimate the time of the pending runs from the finished ones."""
     if not results:
         return ""
 
@@ -261,4 +262,4 @@ def _estimate(pending: Sequence[RunSpec], results: Sequence[Result]) -> str:
         same_cell = [row.seconds for row in results if (row.method, row.workers) == cell]
         return mean(same_cell or [row.seconds for row in results])
 
-    return f"; all that is left: about {format_duration(sum(map(seconds, pending)))}"
+    return f"; time left: about {format_duration(sum(map(seconds, pending)))}"

@@ -13,12 +13,12 @@ from gtcbmuf.data.synth.synthesis import synthesise
 
 
 class Synthesis(Struct, frozen=True, forbid_unknown_fields=True):
-    """The synthesis of a corpus by `gtcbmuf corpus synth`.
+    """Parameters of a corpus by `gtcbmuf corpus synth`.
 
     Attributes:
-        preset: name of the synthetic corpus.
-        hours: of speech.
-        seed: of all random numbers.
+        preset: name of a preset of `gtcbmuf corpus synth`.
+        hours: hours of speech.
+        seed: seed of all random numbers.
     """
 
     preset: Literal["tiny", "small", "medium", "large"]
@@ -44,7 +44,7 @@ def synthesise_corpus(path: Path, synthesis: Synthesis) -> None:
     """Synthesise the corpus of a study, unless the file exists.
 
     Raises:
-        UserError: the extra is not installed, or the file cannot be written.
+        UserError: the extra `synth` is not installed, or the file cannot be written.
     """
     if path.exists():
         return
@@ -63,6 +63,6 @@ def check_corpus(path: Path, synthesis: Synthesis) -> None:
     for key, value in preset_attributes(synthesis.parameters(), synthesis.seed).items():
         if attributes.get(key) != value:
             raise UserError(
-                f"{path}: was made with {key} = {attributes.get(key)}, and the preset "
-                f"has {value}: remove it, to have another made"
+                f"{path}: was synthesised with {key} = {attributes.get(key)}, but the preset has "
+                f"{value}; remove the file to synthesise it again"
             )

@@ -1,16 +1,17 @@
 """The trade-off of a study: measured error increases beside modelled speed-ups."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from gtcbmuf.acoustic.mlp import Architecture
 from gtcbmuf.base import tables
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_csv, write_text, writing
-from gtcbmuf.base.plotting import picture
+from gtcbmuf.base.plotting import pictures
 from gtcbmuf.base.provenance import provenance
 from gtcbmuf.cluster.costs import Method, step_time
 from gtcbmuf.cluster.profile import Compute, Network
@@ -19,7 +20,7 @@ from gtcbmuf.data import features
 from gtcbmuf.data.corpus import open_corpus
 from gtcbmuf.data.synth import espeak
 from gtcbmuf.studies import paper
-from gtcbmuf.studies.error_table import error_rows
+from gtcbmuf.studies.error_table import error_rows, format_increase
 from gtcbmuf.studies.presets import Preset, RunSpec, error_table_runs, preset_names
 from gtcbmuf.studies.results import Result, read_results
 
@@ -34,14 +35,18 @@ class TradeOffRow:
         method: its name.
         workers: N.
         groups: G.
+        seeds: number of runs.
         increase: of the FER over that of sgd, in per cent; NaN if a run diverged.
+        deviation: standard deviation of `increase` between single runs, as in `ErrorRow`.
         speed_up: over one worker, mean over the seeds; NaN if a run diverged.
     """
 
     method: str
     workers: int
     groups: int
+    seeds: int
     increase: float
+    deviation: float | None
     speed_up: float
 
 
@@ -109,7 +114,9 @@ def _trade_off_rows(
             row.method,
             row.workers,
             row.groups,
+            row.seeds,
             row.increase,
+            row.deviation,
             fmean(speeds[row.method, row.workers]),
         )
         for row in error_rows([result for _, result in pairs])
@@ -180,7 +187,9 @@ def format_trade_off(rows: Sequence[TradeOffRow]) -> str:
             row.method,
             str(row.workers),
             str(row.groups),
-            "-" if math.isnan(row.increase) else tables.signed(row.increase),
+            "-"
+            if math.isnan(row.increase)
+            else format_increase(row.increase, row.deviation, row.seeds),
             "-" if math.isnan(row.speed_up) else f"{row.speed_up:.3g}",
         ]
         for row in rows
@@ -189,42 +198,94 @@ def format_trade_off(rows: Sequence[TradeOffRow]) -> str:
 
 
 def plot_trade_off(rows: Sequence[TradeOffRow], path: Path, *, with_paper: bool) -> None:
-    """Plot the error increase over the speed-up, with one curve per method.
+    """Plot the error increase over the speed-up: a panel for our rows, one for the paper's.
+
+    A marker holds the number of workers. It is hollow where a cell has one seed. Bars are standard
+    deviations between single runs.
 
     Args:
         rows: of the table.
         path: of the picture.
-        with_paper: plot the paper's points, too.
+        with_paper: draw the paper's panel, too.
 
     Raises:
         UserError: the picture cannot be written.
     """
-    increases = {(row.method, row.workers): row.increase for row in rows}
-    speeds = {(row.method, row.workers): row.speed_up for row in rows}
-    methods = list(dict.fromkeys(row.method for row in rows))
-    sources: list[tuple[str, Mapping[paper.CellKey, float], Mapping[paper.CellKey, float]]] = [
-        ("errors measured, speed-ups modelled", increases, speeds)
+    ours = [
+        _Point(row.method, row.workers, row.speed_up, row.increase, row.seeds == 1, row.deviation)
+        for row in rows
+        if not math.isnan(row.increase + row.speed_up)
     ]
+    panels = [("measured errors, modelled speed-ups", ours)]
     if with_paper:
-        sources.append(("paper", paper.ERROR_INCREASES, paper.SPEED_UPS))
-    with picture(path, 7, 4.5) as axes:
-        for source, errors, speed_ups in sources:
+        cells = paper.ERROR_INCREASES.items()
+        points = [_Point(*cell, paper.SPEED_UPS[cell], error) for cell, error in cells]
+        panels.append(("the paper, both measured (LSTMs, 2,000 hours)", points))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    with pictures(path, 5 * len(panels), 4.5, len(panels)) as all_axes:
+        for axes, (title, points) in zip(all_axes, panels, strict=True):
             for number, method in enumerate(methods):
-                cells = sorted(
-                    cell
-                    for cell, error in errors.items()
-                    if cell[0] == method and not math.isnan(error + speed_ups[cell])
-                )
-                if not cells:
-                    continue
-                points = [speed_ups[cell] for cell in cells], [errors[cell] for cell in cells]
-                style = {"linestyle": ":", "marker": "s", "fillstyle": "none"}
-                if source != "paper":
-                    style = {"linestyle": "-", "marker": "o", "fillstyle": "full"}
-                axes.plot(*points, color=f"C{number}", **style, label=f"{method}, {source}")
-                for (_, workers), x, y in zip(cells, *points, strict=True):
-                    axes.annotate(f" {workers}", (x, y), fontsize=8)
-        axes.axhline(0, color="gray", linewidth=0.8)
-        axes.set(xlabel="speed-up over one worker", ylabel="increase of the error (%)")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+                _draw_curve(axes, [point for point in points if point.method == method], number)
+            axes.axhline(0, color="gray", linewidth=0.8, zorder=0)
+            axes.set_title(title, fontsize=10)
+            axes.set(xlabel="speed-up over one worker")
+            axes.grid(alpha=0.25)
+        all_axes[0].set_xscale("log", base=2)
+        low, high = all_axes[0].get_xlim()
+        all_axes[0].set_xlim(low, 1.6 * high)  # room for the names
+        all_axes[0].xaxis.set_major_formatter("{x:g}")
+        all_axes[0].set_ylabel("increase of the error over one worker (%)")
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A marker of the picture; fields as in `TradeOffRow`."""
+
+    method: str
+    workers: int
+    speed_up: float
+    increase: float
+    hollow: bool = False
+    deviation: float | None = None
+
+
+def _draw_curve(axes: Any, points: Sequence[_Point], number: int) -> None:
+    """Draw a method's markers, its curve and, at the last marker, its name."""
+    color = f"C{number}"
+    axes.plot(
+        [point.speed_up for point in points],
+        [point.increase for point in points],
+        color=color,
+        linewidth=1,
+        alpha=0.6,
+    )
+    for point in points:
+        axes.errorbar(
+            point.speed_up,
+            point.increase,
+            point.deviation,
+            color=color,
+            capsize=3,
+            marker="o",
+            markersize=14,
+            markerfacecolor="white" if point.hollow else color,
+        )
+        axes.annotate(
+            str(point.workers),
+            (point.speed_up, point.increase),
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color=color if point.hollow else "white",
+        )
+    if points:
+        axes.annotate(
+            points[-1].method,
+            (points[-1].speed_up, points[-1].increase),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            weight="bold",
+            fontsize=9,
+        )

@@ -1,10 +1,13 @@
-"""Checkpoints of a run: a folder each, with a file a rank, so that no rank holds another's state.
+"""Files of a run's checkpoints: one folder per checkpoint, with one file per rank.
 
-    checkpoints/step-00001200/rank-00000.h5 ...    what a rank's next step depends on
-    checkpoints/step-00001200/manifest.json        what all share, and the hash of every file
+So no rank holds another rank's state.
 
-A folder gets its name when all of it is on disk; one with another name is not whole. Nothing here
-knows of MPI: what is said of "all files" is for one rank, after the others are through.
+    checkpoints/step-00001200/rank-00000.h5 ...    state that a rank's next step depends on
+    checkpoints/step-00001200/manifest.json        data that all ranks share, hash of every file
+
+A folder gets its final name when all its files are on disk. A folder with another name is
+incomplete. This module does not use MPI. Functions that concern all files are called on one rank,
+after the other ranks have written theirs.
 """
 
 import hashlib
@@ -27,18 +30,18 @@ FORMAT = "gtcbmuf-checkpoint"
 VERSION = 2
 _MANIFEST = "manifest.json"
 
-#: Arrays by their names.
+#: Arrays by name.
 State = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that `read` found whole, but for the files of the ranks.
+    """A checkpoint with an intact manifest. The ranks' files are still unchecked.
 
     Attributes:
-        path: its folder.
-        shared: what all ranks share.
-        hashes: SHA-256, in hexadecimal, of the file of each rank.
+        path: folder of the checkpoint.
+        shared: data that all ranks share.
+        hashes: SHA-256 of each rank's file, in hexadecimal.
     """
 
     path: Path
@@ -47,14 +50,16 @@ class Checkpoint:
 
 
 def begin_checkpoint(folder: Path, step: int) -> Path:
-    """Make the folder that ranks write to, until `publish`; for one rank, before the others.
+    """Create the folder that all ranks write to until `publish_checkpoint`.
+
+    One rank calls it, before any rank writes.
 
     Args:
-        folder: of all checkpoints.
-        step: of the whole run.
+        folder: folder of all checkpoints.
+        step: number of steps since the start of the run.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     part = folder / f".step-{step:08}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -63,16 +68,16 @@ def begin_checkpoint(folder: Path, step: int) -> Path:
 
 
 def write_rank(part: Path, rank: int, state: State, own: Mapping[str, float]) -> str:
-    """Write the file of a rank, wait until it is on disk, and return its hash.
+    """Write a rank's file, wait until it is on disk, and return its hash.
 
     Args:
-        part: the folder that `begin` made.
-        rank: whose.
-        state: arrays.
-        own: numbers.
+        part: folder that `begin_checkpoint` created.
+        rank: number of the rank.
+        state: the rank's arrays.
+        own: the rank's numbers.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = _file(part, rank)
     with h5py.File(path, "w", libver="v110") as file:
@@ -85,17 +90,18 @@ def write_rank(part: Path, rank: int, state: State, own: Mapping[str, float]) ->
 
 
 def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:
-    """Give a folder its name once all ranks' files are on disk; for one rank.
+    """Write the manifest and give the folder its final name.
 
-    Checkpoints of later steps go: the run went on from before them, so they could not be read.
+    One rank calls it, once all ranks' files are on disk. Checkpoints of later steps are deleted.
+    The run continued from an earlier step because they could not be read.
 
     Args:
-        part: the folder that `begin` made.
-        shared: what all ranks share: text, numbers, lists, dictionaries.
-        hashes: of the file of each rank.
+        part: folder that `begin_checkpoint` created.
+        shared: data that all ranks share: text, numbers, lists, dictionaries.
+        hashes: hash of each rank's file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the checkpoint cannot be written.
     """
     manifest = {"format": FORMAT, "version": VERSION, "hashes": hashes, "shared": dict(shared)}
     text = json.dumps(manifest, indent=1)
@@ -116,13 +122,13 @@ def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str])
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first."""
+    """Return the checkpoints in a folder, newest first."""
     ours = (path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal())
     return sorted(ours, key=_step, reverse=True)
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints, and what is left of those that were never whole."""
+    """Remove all but the `keep` newest checkpoints, and all incomplete ones."""
     for old in [*list_checkpoints(folder)[keep:], *folder.glob(".step-*.part")]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -132,10 +138,10 @@ def _step(path: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what the ranks share.
+    """Read the data that all ranks share.
 
     Raises:
-        UserError: it is damaged, not whole, or of another version.
+        UserError: the checkpoint is damaged, incomplete or of another format version.
     """
     try:
         whole = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
@@ -156,10 +162,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_rank(
     checkpoint: Checkpoint, rank: int
 ) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-    """Read the arrays and the numbers of a rank.
+    """Read the arrays and numbers of a rank.
 
     Raises:
-        UserError: its file is missing, or not what was written.
+        UserError: the rank's file is missing, or has changed since it was written.
     """
     path = _file(checkpoint.path, rank)
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints, written and read by all ranks together."""
+"""Checkpoints that all ranks write and read together."""
 
 import sys
 import time
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that was read.
+    """The content of a checkpoint for one worker.
 
     Attributes:
-        checkpoint: what all workers share.
+        checkpoint: data that all workers share.
         state, own: this worker's arrays and numbers.
     """
 
@@ -47,9 +47,9 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        world: the workers.
-        folder: of the checkpoints.
-        kept: how many of them, the newest.
+        world: communicator of the workers.
+        folder: folder of all checkpoints.
+        kept: number of checkpoints to keep. The newest are kept.
     """
 
     def __init__(self, world: MPI.Comm, folder: Path, kept: int) -> None:
@@ -62,15 +62,16 @@ class Checkpoints:
         own: Mapping[str, float],
         shared: Mapping[str, Any],
     ) -> str:
-        """Write a checkpoint; return a line about it; collective.
+        """Write a checkpoint and return a line about it. Collective.
 
         Args:
-            step: of the whole run.
+            step: number of steps since the start of the run.
             state, own: this worker's arrays and numbers.
-            shared: what all workers share; that of rank 0 counts.
+            shared: data that all workers share. The value on rank 0 is used.
 
         Raises:
-            CollectiveError: on all ranks alike: it cannot be written. Earlier ones are as before.
+            CollectiveError: the checkpoint cannot be written. Raised on all ranks alike. Earlier
+                checkpoints remain unchanged.
         """
         world, rank = self._world, self._world.rank
         begin = time.perf_counter()
@@ -90,9 +91,9 @@ class Checkpoints:
         return f"checkpoint {path}: {largest:.1f} MB a rank at most, {seconds:.2f} s"
 
     def load(self) -> Loaded | None:
-        """The newest checkpoint that is whole, with this worker's arrays and numbers; collective.
+        """Read the newest intact checkpoint, with this worker's arrays and numbers. Collective.
 
-        Rank 0 tells of those that are not. Nothing, if there is none.
+        Rank 0 reports damaged checkpoints. Return None if there is no intact one.
         """
         world = self._world
         paths: list[Path] = world.bcast(list_checkpoints(self._folder) if not world.rank else None)

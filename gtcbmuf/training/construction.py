@@ -21,13 +21,13 @@ from gtcbmuf.mpi.topology import Topology, by_host, host_of_rank
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run before it begins.
+    """The plan of a run.
 
     Attributes:
-        world: the workers, in the order in which they form groups.
-        method: its name.
-        config: with numbers in place of all words that stand for numbers.
-        group_size: M.
+        world: communicator of the workers, in the order in which they form groups.
+        method: name of the method.
+        config: configuration in which numbers replace all words that stand for numbers.
+        group_size: M, the number of workers in a group.
     """
 
     world: MPI.Comm
@@ -37,10 +37,10 @@ class RunPlan:
 
 
 def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
-    """Read the configuration on rank 0 and fit it to the workers that there are; collective.
+    """Read the configuration on rank 0 and fit it to the job's workers. Collective.
 
     Raises:
-        CollectiveError: on all ranks alike: the configuration is at fault.
+        CollectiveError: the configuration is invalid. Raised on all ranks alike.
     """
     hosts = host_of_rank(world)
 
@@ -62,13 +62,13 @@ def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
 def build_exchange(
     config: Config, topology: Topology, shapes: Shapes, meter: Meter | None = None
 ) -> Exchange:
-    """The exchange of a configuration; collective in the group.
+    """Build the exchange of a configuration. Collective in the group.
 
     Args:
-        config: of the run.
-        topology: the groups.
-        shapes: of the model's arrays, in the order of the flat vector.
-        meter: counts.
+        config: configuration of the run.
+        topology: groups of the workers.
+        shapes: shapes of the model's arrays, in the order of the flat vector.
+        meter: meter that counts the exchange's work.
 
     Raises:
         CollectiveError: overlap needs another MPI library.
@@ -90,7 +90,7 @@ def build_exchange(
 def build_block_filter(
     config: Config, topology: Topology, model: Vector, meter: Meter | None = None
 ) -> BlockFilter:
-    """The block filter of a configuration; collective in the world."""
+    """Build the block filter of a configuration. Collective in the world."""
     block_filter = config.block_filter.build(topology, model, meter)
     return Verified(block_filter, topology) if config.train.verify else block_filter
 
@@ -102,7 +102,10 @@ def build_worker(
     shapes: Shapes,
     meter: Meter | None = None,
 ) -> Worker:
-    """Both tiers around a model; collective in the world. Arguments as of `build_exchange`."""
+    """Build a worker with both tiers around a model. Collective in the world.
+
+    The other arguments are those of `build_exchange`.
+    """
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
     descent = Descent(model.size, config.train.momentum)

@@ -1,4 +1,4 @@
-"""How a run ended: a file in its directory, for the study or the script that started it."""
+"""The outcome of a run: a file in its directory, for the study or script that started the run."""
 
 import json
 from contextlib import suppress
@@ -13,13 +13,13 @@ _NAME = "outcome.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        state: "finished"; "diverged": the loss, a gradient or the model was no longer finite;
-            "interrupted": by a signal, with a checkpoint.
-        seconds: of the run, over all jobs that it took.
-        reason: in one line; empty if it finished.
+        state: "finished", "diverged" or "interrupted". In a diverged run the loss, a gradient or
+            the model was no longer finite. A signal interrupted the run after a checkpoint.
+        seconds: seconds of the run, summed over all its jobs.
+        reason: reason for the outcome in one line; empty if the run finished.
     """
 
     state: Literal["finished", "diverged", "interrupted"]
@@ -28,13 +28,16 @@ class Outcome:
 
 
 def write_outcome(run: Path, outcome: Outcome) -> None:
-    """Write outcome.json; a run directory that cannot be written to gets none."""
+    """Write outcome.json. Do nothing if the run directory cannot be written to."""
     with suppress(*WRITE_ERRORS):
         write_json(run / _NAME, asdict(outcome))
 
 
 def read_outcome(run: Path) -> Outcome | None:
-    """How the run in a directory ended; None while it goes on, or if its job was killed."""
+    """Return the outcome of the run in a directory.
+
+    Return None while the run continues, or if its job was killed.
+    """
     try:
         return Outcome(**json.loads((run / _NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -42,6 +45,6 @@ def read_outcome(run: Path) -> Outcome | None:
 
 
 def remove_outcome(run: Path) -> None:
-    """Forget how an earlier job ended, as another one goes on."""
+    """Remove the outcome of an earlier job, because another job continues the run."""
     with suppress(OSError):
         (run / _NAME).unlink()

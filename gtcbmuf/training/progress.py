@@ -1,11 +1,11 @@
-"""How far a run has come, besides its model and the state of the two tiers."""
+"""The progress of a run, apart from its model and the state of the two tiers."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Fields that all ranks have alike, and those of each rank.
+#: Fields that are the same on all ranks, and fields that each rank has for itself.
 _SHARED = (
     *("epoch", "step", "schedule", "fer_valid", "taus"),
     *("train_seconds", "wall_seconds", "bytes_sent", "updates_sent"),
@@ -15,18 +15,18 @@ _OWN = ("loss", "epoch_seconds")
 
 @dataclass
 class Progress:
-    """Saved in every checkpoint, and restored from it.
+    """The progress of a run. Every checkpoint stores it.
 
     Attributes:
-        epoch, step: to go on with, from 0.
-        schedule: state of the learning rate's schedule.
-        fer_valid: of the last epoch, in per cent.
-        taus: of this worker's group, some of this epoch.
-        train_seconds: of all epochs that are done, on the slowest rank.
-        wall_seconds: of the run, until `start` was called last.
-        bytes_sent, updates_sent: of all epochs that are done and all ranks.
+        epoch, step: current epoch and its next step, from 0.
+        schedule: state of the learning rate schedule.
+        fer_valid: frame error rate on the validation set after the last epoch, in per cent.
+        taus: some values of tau in this epoch, in this worker's group.
+        train_seconds: training time of all finished epochs, on the slowest rank.
+        wall_seconds: seconds of the run before this job.
+        bytes_sent, updates_sent: bytes and updates that all ranks sent in all finished epochs.
         loss: sum of this worker's losses in this epoch.
-        epoch_seconds: of this epoch, until `start` or `start_epoch` was called last.
+        epoch_seconds: seconds of this epoch before this job.
     """
 
     epoch: int = 0
@@ -46,38 +46,38 @@ class Progress:
 
     @classmethod
     def restored(cls, shared: Mapping[str, Any], own: Mapping[str, float]) -> "Progress":
-        """That of a checkpoint.
+        """Return the progress stored in a checkpoint.
 
         Args:
-            shared, own: what `shared` and `own` returned, perhaps among other entries.
+            shared, own: entries that `shared` and `own` returned. Other entries are ignored.
         """
         fields = {name: shared[name] for name in _SHARED} | {name: own[name] for name in _OWN}
         return cls(**fields)
 
     def shared(self) -> dict[str, Any]:
-        """What all ranks have alike, now."""
+        """Return the current values of the fields that are the same on all ranks."""
         return {name: getattr(self, name) for name in _SHARED} | {
             "wall_seconds": self.seconds_of_run()
         }
 
     def own(self) -> dict[str, float]:
-        """What is this rank's alone, now."""
+        """Return the current values of the fields that this rank has for itself."""
         return {"loss": self.loss, "epoch_seconds": self.seconds_of_epoch()}
 
     def start_epoch(self) -> None:
-        """The clock of an epoch, or of the rest of one, starts."""
+        """Start the clock of an epoch, or of the rest of an epoch."""
         self._epoch_started = time.perf_counter()
 
     def end_epoch(self) -> None:
-        """The next epoch begins with its first step, and with nothing counted."""
+        """Move to the first step of the next epoch and reset the counts of the epoch."""
         self.epoch, self.step = self.epoch + 1, 0
         self.loss = self.epoch_seconds = 0.0
         self.taus = []
 
     def seconds_of_epoch(self) -> float:
-        """Of this epoch so far."""
+        """Return the seconds of this epoch so far."""
         return self.epoch_seconds + time.perf_counter() - self._epoch_started
 
     def seconds_of_run(self) -> float:
-        """Of this run so far."""
+        """Return the seconds of this run so far."""
         return self.wall_seconds + time.perf_counter() - self._started

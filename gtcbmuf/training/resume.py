@@ -1,4 +1,4 @@
-"""Whether a job asks for the run that is there: to go on with its checkpoint, or to leave it."""
+"""Compares a job with the run in its directory, to resume that run or to leave it as it is."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from gtcbmuf.data.corpus import Corpus
 from gtcbmuf.training.checkpoint_files import Checkpoint
 from gtcbmuf.training.run_directory import read_run
 
-#: Keys that may differ in a run that goes on or is finished. (A checkpoint knows its corpus.)
+#: Keys that may differ in a resumed or finished run. (A checkpoint identifies its corpus.)
 _FREE = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
 
 
 def _tables(config: Config) -> dict[str, dict[str, Any]]:
-    """As a checkpoint has it: lists for tuples."""
+    """Return the configuration as a checkpoint stores it, with lists in place of tuples."""
     tables: dict[str, dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(config))
     return tables
 
@@ -26,7 +26,10 @@ def _tables(config: Config) -> dict[str, dict[str, Any]]:
 def _difference(
     before: Mapping[str, Any], config: Config, free: Sequence[str]
 ) -> tuple[str, Any, Any] | None:
-    """The first key with another value before, and both values; but for free keys."""
+    """Return the first key whose value differs from `before`, and both values.
+
+    Keys in `free` may differ. Return None if no other key differs.
+    """
     for section, keys in _tables(config).items():
         for key, value in keys.items():
             earlier = before.get(section, {}).get(key)
@@ -36,10 +39,10 @@ def _difference(
 
 
 def is_finished(out: Path, workers: int, config: Config) -> bool:
-    """Whether there is a finished run of this configuration.
+    """Return whether `out` holds a finished run of this configuration.
 
     Raises:
-        UserError: there is one of another.
+        UserError: `out` holds a finished run of another configuration or number of workers.
     """
     if not (out / "summary.json").exists():
         return False
@@ -60,15 +63,15 @@ def is_finished(out: Path, workers: int, config: Config) -> bool:
 
 
 def check_same(checkpoint: Checkpoint, config: Config, corpus: Corpus, network: str) -> None:
-    """Refuse to go on with another configuration, network or corpus.
+    """Require that a checkpoint has this job's configuration, network and corpus.
 
     Args:
-        checkpoint: to go on from.
-        config, corpus: of this job.
-        network: name of its class; empty for the MLP.
+        checkpoint: checkpoint to resume from.
+        config, corpus: this job's configuration and corpus.
+        network: class name of this job's network; empty for the MLP.
 
     Raises:
-        UserError: it names the key, or the file.
+        UserError: the checkpoint does not fit this job. The message names the key or the file.
     """
     shared = checkpoint.shared
     difference = _difference(shared["config"], config, (*_FREE, "epochs"))

@@ -1,4 +1,4 @@
-"""A training run: epochs around the two tiers, evaluation, and its directory."""
+"""A training run: epochs of the two tiers, evaluation and the run directory."""
 
 import math
 import os
@@ -33,6 +33,7 @@ from gtcbmuf.mpi.staging import staged
 from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training.checkpoints import Checkpoints, Loaded
 from gtcbmuf.training.construction import RunPlan, build_worker, plan_run
+from gtcbmuf.training.event_files import EventFile, require_tensorboard
 from gtcbmuf.training.outcome import Outcome, remove_outcome, write_outcome
 from gtcbmuf.training.progress import Progress
 from gtcbmuf.training.resume import check_same, is_finished
@@ -42,7 +43,7 @@ from gtcbmuf.training.signals import Poll, StopSignals
 from gtcbmuf.training.streams import INITIAL, ORDER, WINDOWS, stream
 from gtcbmuf.training.watchdog import Watchdog
 
-#: How often an epoch's metrics tell of tau.
+#: Largest number of tau values in an epoch's metrics.
 _TAUS = 20
 
 
@@ -53,9 +54,9 @@ class DivergedError(UserError):
 
 
 class InterruptedRunError(CollectiveError):
-    """A signal asked the run to stop, and a checkpoint was written."""
+    """A signal stopped the run after a checkpoint was written."""
 
-    status = 75  # EX_TEMPFAIL: to be tried again
+    status = 75  # EX_TEMPFAIL: try again later
 
 
 def train(
@@ -69,31 +70,35 @@ def train(
     weights: Path | None = None,
     scratch: Path | None = None,
     test: bool = True,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
-    """Train once, on all ranks of `world`; collective.
+    """Train a model once, on all ranks of `world`. Collective.
 
     Args:
-        config: a recipe's name or a TOML file; that of rank 0 counts.
-        settings: `section.key=value`, over the configuration.
-        out: the run directory; by default one under runs/ that names method, workers and seed.
-        world: the workers; by default all ranks of the job.
-        build: of a network other than the MLP that `model.*` configures.
-        resume: go on from the last checkpoint in the run directory; a run without one begins.
-        weights: a saved model to begin with, instead of random weights.
-        scratch: a folder on a disk of each host; the corpus is copied there and read from there.
-        test: look at the test set at the end. Tuning runs leave it alone.
+        config: name of a recipe or path of a TOML file. The value on rank 0 is used.
+        settings: assignments `section.key=value` that override the configuration.
+        out: path of the run directory. The default is a directory under runs/, named after the
+            method, the workers and the seed.
+        world: communicator of the workers; by default all ranks of the job.
+        build: function that builds another network than the MLP that `model.*` configures.
+        resume: continue from the last checkpoint in the run directory. A run without a checkpoint
+            starts from the beginning.
+        weights: path of a saved model to start from, instead of random weights.
+        scratch: folder on a disk of each host. The corpus is copied there and read from there.
+        test: evaluate the test set at the end. Tuning runs skip it.
+        tensorboard: also write the curves of metrics.jsonl to tensorboard/ in the run directory.
 
     Returns:
         The content of the run's summary.json, on all ranks.
 
     Raises:
-        CollectiveError: on all ranks alike: before anything was trained or written, the
-            configuration, the corpus, the checkpoint or the weights are at fault; later, replicas
-            differ, or the results, or the checkpoint that a signal asked for, cannot be written.
-        DivergedError: on any rank.
-        InterruptedRunError: on all ranks alike.
+        CollectiveError: raised on all ranks alike. Before any training or output, the
+            configuration, the corpus, the checkpoint or the weights are invalid. Later, replicas
+            differ, or the results cannot be written, or a signal's checkpoint cannot be written.
+        DivergedError: the loss, a gradient or the model is not finite. Any rank can raise it.
+        InterruptedRunError: a signal stopped the run. Raised on all ranks alike.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
         >>> folder = Path(tempfile.mkdtemp())
@@ -113,12 +118,14 @@ def train(
     """
     plan = plan_run(world or launcher.start(), str(config), list(settings))
     world = plan.world
+    if tensorboard:
+        on_root(world, require_tensorboard)
     path = Path(out) if out else Path("runs") / run_name(plan.config, world.size)
     if resume and on_root(world, lambda: is_finished(path, world.size, plan.config)):
         if world.rank == 0:
             print(f"{path}: this run is finished already", flush=True)
         return on_root(world, lambda: read_run(path).summary)
-    # A signal waits for the first step, and one that comes during the last test for nothing.
+    # An early signal takes effect after the first step. One during the final test is ignored.
     with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
         corpus = _open_corpus(plan, scratch)
         model = agree(world, lambda: _build_model(plan.config, corpus, build))
@@ -130,7 +137,7 @@ def train(
             agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
         topology = Topology(world, plan.group_size)
         run = _Run(plan, topology, corpus, model, vector, checkpoints, signals, path)
-        run.open_directory(loaded)
+        run.open_directory(loaded, tensorboard)
         summary = run.run_to_the_end(test)
         topology.free()
     return summary
@@ -139,7 +146,7 @@ def train(
 def _open_corpus(plan: RunPlan, scratch: Path | None) -> Corpus:
     world, path = plan.world, Path(plan.config.corpus.path)
     if scratch:
-        path = on_root(world, lambda: open_corpus(path).path)  # worth copying
+        path = on_root(world, lambda: open_corpus(path).path)  # check the corpus before the copy
         path = staged(world, path, scratch)
     return agree(world, lambda: open_corpus(path))
 
@@ -205,8 +212,8 @@ class _Run:
         self.schedule = Schedule(config.train)
         self.progress = Progress()
 
-    def open_directory(self, loaded: Loaded | None) -> None:
-        """Make the run directory, or go on from a checkpoint; collective."""
+    def open_directory(self, loaded: Loaded | None, tensorboard: bool) -> None:
+        """Create the run directory, or reopen it and restore a checkpoint. Collective."""
         world = self.topology.world
         facts = (MPI.Get_processor_name(), os.cpu_count())
         hosts: list[Any] = world.gather(facts) or []
@@ -224,7 +231,7 @@ class _Run:
             self.schedule.restore(self.progress.schedule)
         epoch, step = self.progress.epoch, self.progress.step
 
-        def opened() -> None:  # on rank 0, which holds the directory's lock
+        def opened() -> None:  # runs on rank 0, which holds the directory's lock
             if loaded:
                 facts = {"epoch": epoch + 1, "step": step, **where}
                 self.directory = RunDirectory.reopened(self.out, epochs=epoch, facts=facts)
@@ -232,6 +239,9 @@ class _Run:
             else:
                 self.directory = RunDirectory(self.out)
                 self.directory.write_environment({**where, "corpus": self.corpus.digest})
+            self.metrics_files: list[RunDirectory | EventFile] = [self.directory]
+            if tensorboard:
+                self.metrics_files.append(EventFile(self.out))
 
         on_root(world, opened)
         on_root(world, lambda: self.directory.write_config(to_tables(self.config)))
@@ -254,10 +264,12 @@ class _Run:
                 print(f"resumed from {path}: epoch {epoch + 1}, step {step}", flush=True)
 
     def run_to_the_end(self, test: bool) -> dict[str, Any]:
-        """Train and test; however that ends, the outcome is written; collective.
+        """Train, test and write the outcome of the run. Collective.
+
+        The outcome is also written when the run diverges or a signal interrupts it.
 
         Returns:
-            The summary.
+            The content of summary.json.
         """
         try:
             self._epochs()
@@ -274,11 +286,11 @@ class _Run:
         return Outcome(state, self.progress.seconds_of_run(), str(error))
 
     def _save(self) -> str:
-        """Write a checkpoint of this moment, and return a line about it; collective.
+        """Write a checkpoint of the current state and return a line about it. Collective.
 
         Raises:
-            CollectiveError: it cannot be written.
-            DivergedError: it would hold NaN or infinity.
+            CollectiveError: the checkpoint cannot be written.
+            DivergedError: the checkpoint would hold NaN or infinity.
         """
         state, progress = self.worker.state(), self.progress
         for name, array in state.items():
@@ -298,7 +310,7 @@ class _Run:
         )
 
     def _after(self, step: int) -> None:
-        """Note, checkpoint and listen to signals, after a step; collective."""
+        """Record a step, write a checkpoint if one is due, and handle signals. Collective."""
         steps, progress = self.minibatches.steps, self.progress
         progress.step = step + 1
         done = progress.epoch * steps + step + 1
@@ -325,7 +337,7 @@ class _Run:
             )
 
     def _epochs(self) -> None:
-        """Train and evaluate, epoch after epoch; collective."""
+        """Train and evaluate epoch by epoch. Collective."""
         world = self.topology.world
         folder, patience = self.out / "alive", 60 * self.config.train.patience
         watch = Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
@@ -381,7 +393,7 @@ class _Run:
             )
 
     def _steps(self, epoch: int) -> None:
-        """The steps of an epoch, or those that are left of it; collective."""
+        """Run the steps of an epoch, or its remaining steps after a resume. Collective."""
         bar, exchange = self._bar(epoch), self.worker.exchange
         workers = self.topology.world.size
 
@@ -395,7 +407,7 @@ class _Run:
             with self.meter.time("read"):
                 inputs, targets = self.minibatches[step]
             loss = self.model.backward(self.vector, inputs, targets, ready)
-            if not math.isfinite(loss):  # before a checkpoint or another worker gets it
+            if not math.isfinite(loss):  # before it reaches a checkpoint or a worker
                 rank = self.topology.world.rank
                 raise self._diverged(f"the loss of step {step + 1} is {loss} on rank {rank}")
             self.progress.loss += loss
@@ -418,11 +430,12 @@ class _Run:
                 bar.close()
 
     def _report(self, line: dict[str, Any]) -> None:
-        """Write an epoch's metrics, and print the most important of them."""
-        try:
-            self.directory.append_metrics(line)
-        except UserError as error:
-            print(f"gtcbmuf: {error}; training goes on", flush=True)
+        """Write an epoch's metrics and print the most important ones."""
+        for file in self.metrics_files:
+            try:
+                file.append_metrics(line)
+            except UserError as error:
+                print(f"gtcbmuf: {error}; training goes on", flush=True)
         print(
             f"epoch {line['epoch']:>2}/{self.config.train.epochs}  loss {line['loss']:6.4f}  "
             f"valid FER {line['fer_valid']:5.2f} %  rate {line['learning_rate']:.2e}  "
@@ -457,19 +470,22 @@ class _Run:
         )
 
     def _frame_error_rate(self, vector: Vector, split: Split) -> float:
-        """In per cent; collective."""
+        """Return the frame error rate on a split, in per cent. Collective."""
         world = self.topology.world
         errors = FrameErrors(split, self.model.context, world.size, world.rank)
         total: int = world.allreduce(errors.count(self.model, vector))
         return 100 * total / len(split)
 
     def _error_rates(self, vector: Vector) -> tuple[float, float | None]:
-        """FER and PER on test, in per cent; no PER where the phones are not known; collective."""
+        """Return FER and PER on the test set, in per cent. Collective.
+
+        PER is None if the phones are unknown.
+        """
         result = evaluate(self.topology.world, self.model, vector, self.corpus, "test")
         return result.total.fer, result.total.per if result.decoding else None
 
     def _finish(self, test: bool) -> dict[str, Any]:
-        """Test, if that is wanted, and write model and summary; collective."""
+        """Evaluate the test set if `test` is set, and write the results. Collective."""
         anchor = self.worker.block_filter.anchor(self.vector)
         fer_test, per_test = self._error_rates(anchor) if test else (None, None)
         summary = on_root(
@@ -483,7 +499,10 @@ class _Run:
     def _write_results(
         self, anchor: NDArray[np.float32], fer_test: float | None, per_test: float | None
     ) -> dict[str, Any]:
-        """Model and summary, in place of the checkpoints; for rank 0."""
+        """Write the model, the summary and the outcome, and delete the checkpoints.
+
+        Only rank 0 calls it.
+        """
         config, world, progress = self.config.train, self.topology.world, self.progress
         steps = self.minibatches.steps * config.epochs
         frames = len(self.corpus.train) * config.epochs
@@ -518,7 +537,7 @@ class _Run:
 
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:
-    """Min, mean and max over the ranks of each value; collective."""
+    """Return the minimum, mean and maximum of each value over the ranks. Collective."""
     everyone = np.array(world.allgather(values))
     return [
         {"min": float(column.min()), "mean": float(column.mean()), "max": float(column.max())}

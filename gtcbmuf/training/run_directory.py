@@ -1,11 +1,11 @@
-"""A run directory: what was asked for, where it ran, what happened, what came out.
+"""A run directory: configuration, environment, metrics and results of a run.
 
 - config.toml: the resolved configuration; `gtcbmuf train DIR/config.toml` repeats the run
 - environment.json: command, versions, MPI, hosts, threads, commit
-- metrics.jsonl: a line an epoch
+- metrics.jsonl: one line per epoch
 - model.h5: the final anchor
-- summary.json: the result; written last: a directory that has it is a finished run
-- .lock: held by the job that is at work here
+- summary.json: the result, written last; a directory with this file is a finished run
+- .lock: lock file of the job that uses the directory
 """
 
 import fcntl
@@ -22,23 +22,25 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import as_json, write_json, write_text, writing
 from gtcbmuf.base.provenance import command, environment
 
-#: The files by which a run directory is known, also one of an unfinished run.
+#: Files that identify the directory of a run, finished or not.
 _ALWAYS = ("environment.json", "config.toml")
 _LOCK = ".lock"
-#: Seconds that a job which was killed may take to end.
+#: Seconds that a killed job may take to end.
 _LINGER = 5
 
 
 class RunDirectory:
-    """A run's directory while it runs; for one rank.
+    """Writes the directory of a run while it runs. Only one rank uses it.
 
-    Its files are written whole or not at all; where one cannot be, that is a UserError.
+    A file is written completely or not at all. A failed write raises a UserError.
 
     Args:
-        path: is made. An earlier run there is kept, under the first free of `path`.1, .2, ...
+        path: path of the new directory. An earlier run there is moved to the first free path of
+            `path`.1, `path`.2, ...
 
     Raises:
-        UserError: another job is at work there, something else is there, or it cannot be made.
+        UserError: another job uses the directory, the path holds something other than a run, or
+            the directory cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,15 +59,15 @@ class RunDirectory:
 
     @classmethod
     def reopened(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
-        """The directory of an unfinished run that goes on.
+        """Open the directory of an unfinished run to continue the run.
 
         Args:
-            path: of the directory.
-            epochs: that are done; metrics of later ones go.
-            facts: to remember with the command and the time, in environment.json.
+            path: path of the directory.
+            epochs: number of finished epochs. Metrics of later epochs are deleted.
+            facts: facts to add to environment.json, with the command and the time.
 
         Raises:
-            UserError: another job is at work there, it is damaged, or cannot be written to.
+            UserError: another job uses the directory, it is damaged, or it cannot be written to.
         """
         directory = cls.__new__(cls)
         directory.path = path
@@ -96,16 +98,16 @@ class RunDirectory:
         self._write("config.toml", tomli_w.dumps(config))
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
-        """Write environment.json: `facts`, and what this process sees by itself."""
+        """Write environment.json: `facts`, and the environment of this process."""
         self._write("environment.json", as_json({**environment(), **facts}))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl; if that fails, it is written with what is written next."""
+        """Add a line to metrics.jsonl. If the write fails, the next write includes the line."""
         self._metrics += json.dumps(line) + "\n"
         self._write("metrics.jsonl", self._metrics)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, and metrics.jsonl once more."""
+        """Write metrics.jsonl once more, then summary.json."""
         self._write("metrics.jsonl", self._metrics)
         self._write("summary.json", as_json(summary))
 
@@ -116,7 +118,7 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, as its directory tells it."""
+    """A finished run, read from its directory."""
 
     path: Path
     environment: dict[str, Any]
@@ -128,12 +130,12 @@ def read_run(path: Path | str) -> Run:
     """Read a finished run.
 
     Args:
-        path: of its directory.
+        path: path of the run directory.
 
     Raises:
-        UserError: no run directory, an unfinished run, or a damaged file.
+        UserError: the path is no run directory, the run is unfinished, or a file is damaged.
 
-    Example:
+    Examples:
         >>> try:
         ...     read_run("runs/no-such-run")
         ... except UserError as error:
@@ -156,11 +158,13 @@ def read_run(path: Path | str) -> Run:
 
 
 def _held(path: Path) -> TextIO:
-    """The lock of a run directory, held until it is closed, as it is when this process ends.
+    """Lock a run directory and return the lock file.
+
+    The lock is held until the file is closed, at the latest when this process ends.
 
     Raises:
-        UserError: another job holds it, and goes on to.
-        OSError: there can be no file.
+        UserError: another job holds the lock and does not release it.
+        OSError: the lock file cannot be created.
     """
     lock = (path / _LOCK).open("w")
     end = time.monotonic() + _LINGER

@@ -1,4 +1,4 @@
-"""What ends or interrupts a run: signals, and what ranks agree on about once a second."""
+"""Signals that stop a run, and the poll in which ranks agree on them about once a second."""
 
 import signal
 import time
@@ -9,9 +9,9 @@ from mpi4py import MPI
 
 
 class StopSignals:
-    """Remembers whether this process was asked to stop: by SIGUSR1, SIGTERM or SIGINT.
+    """Remembers whether SIGUSR1, SIGTERM or SIGINT asked this process to stop.
 
-    A second SIGINT ends it at once. To be used in a `with` block.
+    A second SIGINT ends the process at once. Use an object of this class in a `with` statement.
     """
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class StopSignals:
 
 
 class Poll:
-    """Lets ranks agree, about once a second, on what any of them wants.
+    """Lets ranks agree on the requests of any rank, about once a second. Collective.
 
-    Asked at every step; how many steps pass between two collectives follows from the time they
-    take on rank 0. Collective.
+    Call it at every step. The time of a step on rank 0 sets the number of steps between two
+    collectives.
 
     Args:
-        world: the ranks.
-        minutes: between two checkpoints; nothing for never.
+        world: communicator of the ranks.
+        minutes: minutes between two checkpoints; None for no checkpoints by time.
     """
 
     def __init__(self, world: MPI.Comm, minutes: float | None) -> None:
@@ -50,7 +50,7 @@ class Poll:
         self._last = self._saved = time.monotonic()
 
     def __call__(self, received: int) -> tuple[int, bool]:
-        """The signal that any rank received, and whether it is time for a checkpoint."""
+        """Return the signal that any rank received (0: none), and whether a checkpoint is due."""
         self._left -= 1
         if self._left:
             return 0, False
@@ -67,5 +67,5 @@ class Poll:
         return int(wishes[0]), bool(wishes[1])
 
     def saved(self) -> None:
-        """Take note of a checkpoint."""
+        """Record that a checkpoint was written."""
         self._saved = time.monotonic()

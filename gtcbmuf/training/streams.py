@@ -1,11 +1,14 @@
-"""Random streams of a run: one for each purpose, worker and epoch."""
+"""Random streams of a run: one stream for each purpose, worker and epoch."""
 
 import numpy as np
 
-# Purposes.
+# Purposes of the streams.
 INITIAL, ORDER, WINDOWS = 0, 1, 2
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """The stream of a purpose, a rank (0 if it is common to all workers), an epoch, and more."""
+    """Return the stream of a key: purpose, rank, epoch and further numbers.
+
+    The rank is 0 for a stream that all workers share.
+    """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *key])))

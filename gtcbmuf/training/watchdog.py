@@ -1,8 +1,8 @@
-"""Ends a job that stands still, and tells which rank the others wait for.
+"""Ends a stalled job, and names the rank that the other ranks wait for.
 
-A rank that dies ends its job through its launcher. One that stops answering (a process that was
-stopped, a file system or a device that hangs) would leave the others waiting until the job's time
-is up. So each rank has a thread that writes down, in the run directory, how far the rank has come.
+When a rank dies, the launcher ends the job. A rank that hangs would keep the other ranks waiting
+until the job's time limit. Causes are a stopped process, or a file system or device that hangs. So
+each rank has a thread that records the rank's progress in the run directory.
 """
 
 import os
@@ -18,18 +18,19 @@ from gtcbmuf.mpi import launcher
 
 #: Parts of a step in which a rank waits for others.
 _WAITING = ("communicate", "filter")
-#: Seconds that the rank that tells of it has to end the job.
+#: Seconds that the reporting rank has to end the job before another rank does.
 _PRECEDENCE = 10
 
 
 class Watchdog:
-    """Watches over one rank, in a `with` block.
+    """Watches one rank. Use it in a `with` statement.
 
     Args:
-        folder: for the files of all ranks; is made, and removed by whoever is last.
-        rank, ranks: this one, of how many.
-        patience: seconds without a `step` until the job ends.
-        part: tells what the rank does now: a part of `gtcbmuf.core.meter`, or nothing.
+        folder: folder for the files of all ranks. It is created, and the last rank removes it.
+        rank, ranks: number of this rank, and number of all ranks.
+        patience: seconds without a call of `step` until the job ends.
+        part: function that returns the rank's current part of a step, as in
+            `gtcbmuf.core.meter`. The name is empty between parts.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Watchdog:
         self.step(0)
 
     def __enter__(self) -> "Watchdog":
-        self._report.unlink(missing_ok=True)  # of an earlier job
+        self._report.unlink(missing_ok=True)  # report of an earlier job
         self._thread.start()
         return self
 
@@ -51,11 +52,11 @@ class Watchdog:
         self._over.set()
         self._thread.join()
         self._file(self._rank).unlink(missing_ok=True)
-        with suppress(OSError):  # others are still there
+        with suppress(OSError):  # other ranks still use it
             self._folder.rmdir()
 
     def step(self, done: int) -> None:
-        """Take note that this rank goes on; `done` steps of the run are behind it."""
+        """Record that this rank makes progress and has finished `done` steps of the run."""
         self._done, self._since = done, time.monotonic()
 
     def _file(self, rank: int) -> Path:
@@ -63,7 +64,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(min(self._patience / 10, 30)):
-            with suppress(OSError):  # a full disk is no reason to end
+            with suppress(OSError):  # a full disk must not end the job
                 write_text(self._file(self._rank), f"{self._done} {self._part()}")
             idle = time.monotonic() - self._since
             if idle > self._patience:
@@ -76,10 +77,10 @@ class Watchdog:
                     launcher.wait_until_read()
                 else:
                     time.sleep(_PRECEDENCE)
-                os._exit(1)  # the launcher ends the others, whatever state they are in
+                os._exit(1)  # the launcher ends the other ranks, whatever their state
 
     def _is_first(self) -> bool:
-        """Whether no other rank tells of it."""
+        """Return whether this rank is the first to report the stall."""
         try:
             self._report.touch(exist_ok=False)
         except FileExistsError:

@@ -294,12 +294,33 @@ def test_what_is_submitted_runs_to_its_end(cluster: Cluster) -> None:
     shown = cluster.command(program("gtcbmuf"), *words, "--dry-run")
     assert re.search(r"^# sbatch: Job \d+ to start at .* on nodes n\[1-2\]", shown, re.MULTILINE)
     told = cluster.command(program("gtcbmuf"), *words)
-    found = re.match(rf"job (\d+): 2 x 2 workers -> {out}\n", told)
+    found = re.match(rf"job (\d+): 2 x 2 workers -> {out}\njob file: jobs/train.sbatch\n", told)
     assert found
     assert f"tail -F submitted-{found[1]}.log" in told
     ended = cluster.end(found[1])
     assert (ended["JobState"], ended["TimeLimit"]) == ("COMPLETED", "00:05:00")
     assert weights(out)
+
+
+def test_a_job_needs_no_checkout_and_no_active_environment(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    path = os.environ["PATH"].split(os.pathsep)
+    without = os.pathsep.join(one for one in path if one != str(Path(sys.executable).parent))
+    words = (*train(cluster, tmp_path / "run"), "--nodes", "2", "--ntasks-per-node", "2")
+    done = run(
+        *(program("gtcbmuf"), "submit", *words, "--time", "5"),
+        env={**cluster.env, "PATH": without},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.match(
+        r"job (\d+): 2 x 2 workers -> .*\njob file: train.sbatch of the package", done.stdout
+    )
+    assert found
+    log = tmp_path / f"gtcbmuf-{found[1]}.log"
+    assert cluster.end(found[1])["JobState"] == "COMPLETED", log.read_text()
+    assert weights(tmp_path / "run")
 
 
 def test_what_slurm_would_not_take_is_refused_in_one_line(cluster: Cluster) -> None:
@@ -343,15 +364,15 @@ def test_the_map_of_groups_is_drawn(cluster: Cluster) -> None:
 def test_the_doctor_looks_at_every_node(cluster: Cluster) -> None:
     srun = ("srun", "--mpi=pmi2", "-N2", "--ntasks-per-node=2", program("gtcbmuf"))
     told = cluster.command(*srun, "doctor", "--corpus", "corpus.h5")
-    assert "srun --mpi=pmi2: 4 ranks, which see each other" in told
+    assert "srun --mpi=pmi2: 4 ranks in one MPI world" in told
     for what in ("host n1", "host n2", "within a host", "across hosts"):
-        assert re.search(rf"^(ok  |look)  {what} ", told, re.MULTILINE)
-    assert "corpus.h5: can be read on every host" in told
+        assert re.search(rf"^(ok  |warn)  {what} ", told, re.MULTILINE)
+    assert "corpus.h5: readable on every host" in told
     # A file on one node's disk.
     cluster.command("cp", "corpus.h5", f"{cluster.env['TMPDIR']}.n1/corpus.h5")
     told = cluster.command(*srun, "doctor", "--corpus", f"{cluster.env['TMPDIR']}/corpus.h5")
     Path(f"{cluster.env['TMPDIR']}.n1/corpus.h5").unlink()
-    assert re.search("^look  corpus .* on n2: .*no such file", told, re.MULTILINE)
+    assert re.search("^warn  corpus .* on n2: .*no such file", told, re.MULTILINE)
     assert "on n1:" not in told
 
 
@@ -414,9 +435,9 @@ def test_slurm_is_given_a_study_once_and_its_results_are_taken_up(
 
     told = cluster.command(*words, "slurm")
     assert told.startswith("0 of 4 runs are finished\njob ")
-    assert re.search(r"^4 runs, whose logs", told, re.MULTILINE)
+    assert re.search(r"^4 pending runs; logs in", told, re.MULTILINE)
     assert len(jobs()) == 4  # which wait for the corpus
-    assert "Slurm has jobs " in cluster.command(*words, "slurm")
+    assert "Slurm already has jobs " in cluster.command(*words, "slurm")
     assert len(jobs()) == 4
     until(lambda: not jobs())
     told = cluster.command(*words, "slurm")

@@ -106,8 +106,9 @@ def test_a_dry_run_shows_the_text_and_submits_nothing(tmp_path: Path) -> None:
     assert out
     assert re.fullmatch("runs/gtc-bmuf-64-seed0-my corpus-[0-9a-f]{6}", out[1])
     expected = ["gtc-bmuf", "--set", "corpus.path=my corpus.h5", "--out", out[1]]
-    text, _, verdict = done.stdout.rpartition("\n# ")
+    text, job_file, verdict = done.stdout.rsplit("\n# ", 2)
     assert text == sbatch.fill(TEMPLATE, {"nodes": "4"}, expected)
+    assert job_file == "job file: jobs/train.sbatch"
     assert verdict == "there is no sbatch here that could be asked about this job\n"
 
 
@@ -217,10 +218,39 @@ def test_who_does_not_read_on_gets_no_traceback() -> None:
     assert (done.stdout, done.stderr) == ("141\n", "")
 
 
-def test_elsewhere_than_in_the_checkout_there_is_nothing_to_submit(tmp_path: Path) -> None:
-    done = gtcbmuf("submit", "gtc", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "jobs/train.sbatch cannot be read here; submit from the checkout" in done.stderr
+def test_elsewhere_than_in_the_checkout_the_packaged_job_file_is_used(tmp_path: Path) -> None:
+    done = gtcbmuf("submit", "gtc", "--dry-run", cwd=tmp_path, env=NO_SLURM)
+    assert done.returncode == 0, done.stderr
+    text, job_file, _ = done.stdout.rsplit("\n# ", 2)
+    assert options(text) == HEAD
+    assert job_file.startswith("job file: train.sbatch of the package; to edit it")
+
+
+def test_the_job_file_of_the_working_directory_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sbatch.read_template() == TEMPLATE
+    Path("jobs").mkdir()
+    sbatch.TEMPLATE.write_text("mine")
+    assert sbatch.read_template() == "mine"
+    assert sbatch.find_job_file(sbatch.CORPUS).read_text() == (ROOT / sbatch.CORPUS).read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "Is a directory"), (b"\xff", "expected UTF-8")]
+)
+def test_an_unreadable_job_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("jobs").mkdir()
+    if content is None:
+        sbatch.TEMPLATE.mkdir()
+    else:
+        sbatch.TEMPLATE.write_bytes(content)
+    with pytest.raises(UserError, match=f"jobs/train.sbatch: .*{says}"):
+        sbatch.read_template()
 
 
 def test_the_array_is_as_long_as_the_list_of_its_runs() -> None:
@@ -234,8 +264,8 @@ def test_the_array_is_as_long_as_the_list_of_its_runs() -> None:
     ("words", "says"),
     [
         (["2", "4"], "expected NODES CPUS COMMAND"),
-        (["0", "4", "true"], "NODES 0, CPUS 4: expected numbers"),
-        (["2", "four", "true"], "NODES 2, CPUS four: expected numbers"),
+        (["0", "4", "true"], "NODES 0, CPUS 4: expected integers from 1"),
+        (["2", "four", "true"], "NODES 2, CPUS four: expected integers from 1"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused_in_one_line(words: list[str], says: str) -> None:

@@ -1,7 +1,6 @@
-"""Corpora on disk, and how their frames are dealt out."""
+"""Corpus files: writing, reading, damage and refused files."""
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -50,7 +49,7 @@ def write_splits(path: Path, splits: dict[str, list[Utterance]] = SPLITS) -> Non
                 writer.add(split, utterance)
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_corpus_reads_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "corpus.h5"
     write_splits(path)
     corpus = open_corpus(path)
@@ -72,7 +71,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert corpus.attributes["preset"] == "by hand"
 
 
-def test_the_file_says_how_it_was_made_and_who_speaks(tmp_path: Path) -> None:
+def test_the_file_holds_attributes_phones_names_and_speakers(tmp_path: Path) -> None:
     write_splits(tmp_path / "corpus.h5")
     with h5py.File(tmp_path / "corpus.h5") as file:
         assert get_attributes(file) == {
@@ -95,7 +94,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     write_corpus(tmp_path / "other.h5", train_frames=500, seed=1)
     one, two, other = (tmp_path / f"{name}.h5" for name in ("one", "two", "other"))
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
-    with h5py.File(one) as file:  # no time is kept, which could differ a second later
+    with h5py.File(one) as file:  # a creation time would differ between the files
         for array in (*file["train"].values(), file["phones"], file["target_phone"]):
             assert not array.id.get_create_plist().get_obj_track_times()
 
@@ -112,7 +111,9 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     ],
     ids=["frames", "dimension", "overflow", "target", "speaker", "empty"],
 )
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, invalid_utterance: Utterance) -> None:
+def test_a_failed_write_keeps_the_earlier_file(
+    tmp_path: Path, invalid_utterance: Utterance
+) -> None:
     path = tmp_path / "corpus.h5"
     invalid_splits = {**SPLITS, "test": [make_utterance("e", 3), invalid_utterance]}
     with pytest.raises(ValueError, match=r"^x: "):
@@ -128,20 +129,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, invalid_utterance:
 
 
 def test_a_split_without_an_utterance_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no utterance in valid"):
+    with pytest.raises(ValueError, match="valid has no utterance; expected at least one"):
         write_splits(tmp_path / "corpus.h5", {**SPLITS, "valid": []})
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["file/corpus.h5", "x" * 300])
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("name", ["file/corpus.h5", "x" * 300])
+def test_an_unwritable_path_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written: "):
-        write_splits(tmp_path / place)
+        write_splits(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_digest_is_that_of_the_file_that_was_opened(tmp_path: Path) -> None:
+def test_the_digest_belongs_to_the_opened_file(tmp_path: Path) -> None:
     path, other = tmp_path / "corpus.h5", tmp_path / "other.h5"
     write_splits(path)
     write_splits(other)
@@ -150,7 +151,7 @@ def test_the_digest_is_that_of_the_file_that_was_opened(tmp_path: Path) -> None:
     write_corpus(other)
     os.replace(other, path)
     assert corpus.digest != open_corpus(path).digest
-    path.unlink()  # who trains has it mapped
+    path.unlink()  # the open corpus still maps it
     assert len(corpus.digest.split()[-1]) == 64
 
 
@@ -197,12 +198,12 @@ def get_refusal(path: Path) -> str:
     return message
 
 
-def test_a_missing_corpus_is_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_a_missing_corpus_is_refused_with_a_command_that_creates_it(tmp_path: Path) -> None:
     path = tmp_path / "none.h5"
     assert f"gtcbmuf corpus synth --preset small --out {path}" in get_refusal(path)
 
 
-def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.h5"
     path.write_text("some text\n" * 100)
     assert "cannot be read as a corpus" in get_refusal(path)
@@ -214,7 +215,7 @@ def test_a_foreign_hdf5_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.h5"
     with h5py.File(path, "w") as file:
         file["train"] = [1, 2, 3]
-    assert "not a corpus of ours" in get_refusal(path)
+    assert "an HDF5 file, but not a gtcbmuf corpus" in get_refusal(path)
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
@@ -222,38 +223,40 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     write_splits(path)
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 2
-    assert re.search(r"format 2\b.*reads 1$", get_refusal(path))
+    assert get_refusal(path).endswith("corpus format version 2; expected 1")
 
 
-def test_a_corpus_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "whole.h5", train_frames=300)
-    whole = (tmp_path / "whole.h5").read_bytes()
-    path = tmp_path / "cut.h5"
-    for length in [0, 1, 100, *range(1000, len(whole), 2500), len(whole) - 1]:
-        path.write_bytes(whole[:length])
+def test_a_truncated_corpus_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.h5"
+    write_corpus(path, train_frames=300)
+    content = path.read_bytes()
+    for length in [0, 1, 100, *range(1000, len(content), 2500), len(content) - 1]:
+        path.write_bytes(content[:length])
         get_refusal(path)
 
 
 @pytest.mark.parametrize(
-    ("dataset", "content", "words"),
+    ("dataset", "content", "message"),
     [
-        ("train/lengths", [5, 1, 6], "train: features, targets and lengths differ"),
-        ("train/lengths", [0, 6, 7], "train: features, targets and lengths differ"),
-        ("train/lengths", [14, -8, 7], "train: features, targets and lengths differ"),
-        ("train/lengths", [], "train: features, targets and lengths differ"),
-        ("valid/targets", np.zeros(3, np.uint16), "valid: features, targets and lengths differ"),
-        ("test/targets", np.full(7, 4, np.uint16), "test: target 4 of only 4"),
+        ("train/lengths", [5, 1, 6], "targets, and lengths with the sum 12; expected equal"),
+        ("train/lengths", [0, 6, 7], "train: 13 frames of features, 13 targets, and lengths"),
+        ("train/lengths", [14, -8, 7], "with the sum 13; expected equal numbers, and lengths"),
+        ("train/lengths", [], "train: 13 frames of features, 13 targets, and lengths with"),
+        ("valid/targets", np.zeros(3, np.uint16), "valid: 2 frames of features, 3 targets, and"),
+        ("test/targets", np.full(7, 4, np.uint16), "test: target 4; expected 0 to 3"),
         ("test/targets", np.zeros(7, np.int64), "targets is not a contiguous 1-D array of uint16"),
-        ("valid/features", np.zeros((2, 5), np.float16), "differ in their feature dimension"),
+        ("valid/features", np.zeros((2, 5), np.float16), "have 3, 5 and 3 features per frame"),
         ("valid/features", np.zeros((2, 3), np.float32), "not a contiguous 2-D array of float16"),
         ("valid/features", np.zeros(2, np.float16), "not a contiguous 2-D array of float16"),
+        ("valid/names", np.array([b"d", b"x"]), "valid: 1 lengths, 2 names and 1 speakers"),
+        ("target_phone", np.array([0, 2], np.uint16), "target_phone: expected at least one"),
         ("train/features", None, "features"),
         ("target_phone", None, "target_phone"),
         ("test", None, "test"),
     ],
 )
 def test_arrays_that_contradict_each_other_are_refused(
-    tmp_path: Path, dataset: str, content: object, words: str
+    tmp_path: Path, dataset: str, content: object, message: str
 ) -> None:
     path = tmp_path / "corpus.h5"
     write_splits(path)
@@ -261,7 +264,7 @@ def test_arrays_that_contradict_each_other_are_refused(
         del file[dataset]
         if content is not None:
             file[dataset] = np.array(content)
-    assert words in get_refusal(path)
+    assert message in get_refusal(path)
 
 
 def test_compressed_features_are_refused(tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ def test_compressed_features_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", [h5py.SoftLink("/valid"), h5py.ExternalLink("other.h5", "/train")])
-def test_links_to_elsewhere_are_not_followed(tmp_path: Path, link: object) -> None:
+def test_links_in_the_file_are_not_followed(tmp_path: Path, link: object) -> None:
     write_splits(tmp_path / "corpus.h5")
     write_splits(tmp_path / "other.h5")
     with h5py.File(tmp_path / "corpus.h5", "r+") as file:
@@ -284,13 +287,13 @@ def test_links_to_elsewhere_are_not_followed(tmp_path: Path, link: object) -> No
     assert "train/features is not in it" in get_refusal(tmp_path / "corpus.h5")
 
 
-def test_attributes_that_hdf5_cannot_go_through_are_refused(tmp_path: Path) -> None:
+def test_damaged_attributes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "corpus.h5"
     write_splits(path)
     content = bytearray(path.read_bytes())
     places = hostile.structures(bytes(content))
     [(begin, end)] = [(begin, end) for begin, end in places if b"preset" in content[begin:end]]
-    content[content.index(b"preset", begin) - 6] ^= 255  # the size of its name
+    content[content.index(b"preset", begin) - 6] ^= 255  # the size of the attribute's name
     path.write_bytes(content)
     get_refusal(path)
     content[end : end + 4] = hostile.checksum(bytes(content[begin:end])).to_bytes(4, "little")
@@ -298,10 +301,10 @@ def test_attributes_that_hdf5_cannot_go_through_are_refused(tmp_path: Path) -> N
     assert "attribute" in get_refusal(path)
 
 
-def test_the_page_names_what_is_in_the_file(tmp_path: Path) -> None:
+def test_the_page_names_the_content_of_the_file(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus.h5")
-    page = (ROOT / "docs/corpus.md").read_text()
-    table = page.split("## What is in it")[1].split("##")[0]
+    page = (ROOT / "docs/reference/files.md").read_text()
+    table = page.split("### Content of a corpus")[1].split("##")[0]
     names: set[str] = set()
     with h5py.File(tmp_path / "corpus.h5") as file:
         file.visit(lambda name: names.add(name.split("/")[-1]))
@@ -310,7 +313,7 @@ def test_the_page_names_what_is_in_the_file(tmp_path: Path) -> None:
     assert POOL == 2**20
 
 
-def test_pieces_make_up_the_split(tmp_path: Path) -> None:
+def test_the_pieces_cover_the_split(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus.h5")
     split = open_corpus(tmp_path / "corpus.h5").train
     longest = max(np.diff(split.ends, prepend=0))
@@ -328,7 +331,7 @@ def test_pieces_make_up_the_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", range(1, 9))
-def test_frames_are_aligned_whatever_the_lengths_of_names(tmp_path: Path, length: int) -> None:
+def test_frames_are_aligned_for_any_lengths_of_names(tmp_path: Path, length: int) -> None:
     path = tmp_path / "corpus.h5"
     with CorpusWriter(
         path, phones=["a" * length], target_phone=[0, 0, 0, 0], attributes={}
@@ -341,7 +344,7 @@ def test_frames_are_aligned_whatever_the_lengths_of_names(tmp_path: Path, length
         assert corpus.split(split).targets.flags.aligned
 
 
-def test_frames_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
+def test_unaligned_frames_are_refused(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus.h5")
     with (
         h5py.File(tmp_path / "corpus.h5") as good,
@@ -351,5 +354,7 @@ def test_frames_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
         for name in good:
             odd[f"x{name}"] = np.zeros(1, np.uint8)
             good.copy(name, odd)
-    with pytest.raises(UserError, match="features is not aligned: it begins at byte"):
+    with pytest.raises(
+        UserError, match=r"features is not aligned: it starts at byte \d+; expected"
+    ):
         open_corpus(tmp_path / "odd.h5")

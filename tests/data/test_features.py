@@ -9,7 +9,7 @@ RATE = 22050
 
 
 def kaldi_log_mel(samples: np.ndarray) -> np.ndarray:
-    """Kaldi's log-mel, written from its documentation: 551-sample frames every 220 at 22,050 Hz."""
+    """Kaldi's log-mel after its documentation: 551-sample frames every 220 samples at 22,050 Hz."""
     length, shift, padded = 551, 220, 1024
     frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), length)[::shift]
     frames = frames - frames.mean(axis=1, keepdims=True)
@@ -28,7 +28,7 @@ def kaldi_log_mel(samples: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(power[:, : padded // 2] @ weights.T, np.finfo(np.float32).eps))
 
 
-def test_log_mel_is_kaldis() -> None:
+def test_log_mel_equals_kaldis() -> None:
     pytest.importorskip("kaldi_native_fbank")
     rng = np.random.default_rng(0)
     sweep = np.sin(np.cumsum(np.linspace(0.01, 2.5, RATE))) * 3000
@@ -57,7 +57,7 @@ def test_normalise_gives_each_speaker_mean_0_and_variance_1() -> None:
     rng = np.random.default_rng(1)
     utterances = [rng.normal(7, 3, (n, 4)).astype(np.float32) for n in (50, 20, 80)]
     for u in utterances:
-        u[:, 3] = 2.5  # a dimension that never changes
+        u[:, 3] = 2.5  # a constant dimension
     result = features.normalise(utterances)
     frames = np.concatenate(result)
     assert [len(u) for u in result] == [50, 20, 80]
@@ -91,7 +91,9 @@ def test_frame_targets_against_a_slow_search(seed: int) -> None:
     assert result.tolist() == [find_target(c) for c in centres]
 
 
-def test_frame_targets_refuse_a_centre_outside_of_the_phones() -> None:
+def test_frame_targets_refuse_a_centre_outside_the_phones() -> None:
     bounds = np.array([0, 200])
-    with pytest.raises(ValueError, match="outside of samples 0 to 200"):
+    with pytest.raises(
+        ValueError, match="centres of frames from 100 to 200; expected samples 0 to 199"
+    ):
         features.frame_targets(np.array([3]), bounds, np.array([100, 200]))

@@ -14,7 +14,7 @@ from gtcbmuf.data.corpus import open_corpus
 from gtcbmuf.data.inspection import describe_corpus, draw_utterance
 
 
-def test_the_numbers_are_those_of_the_corpus(tmp_path: Path) -> None:
+def test_the_description_has_the_numbers_of_the_corpus(tmp_path: Path) -> None:
     write_corpus(tmp_path / "tiny.h5", train_frames=1234)
     corpus = open_corpus(tmp_path / "tiny.h5")
     lines = describe_corpus(corpus).splitlines()
@@ -31,7 +31,7 @@ def find_percentages(line: str) -> list[str]:
     return [number for number, unit in pairwise(line.split()) if unit == "%"]
 
 
-def test_targets_that_training_never_sees_are_named(tmp_path: Path) -> None:
+def test_targets_without_a_train_frame_are_named(tmp_path: Path) -> None:
     write_corpus(tmp_path / "tiny.h5", train_frames=1, targets=3)
     corpus = open_corpus(tmp_path / "tiny.h5")
     unseen = sorted({0, 1, 2} - set(corpus.train.targets.tolist()))
@@ -53,7 +53,9 @@ def test_an_utterance_is_drawn(tmp_path: Path) -> None:
     corpus = open_corpus(tmp_path / "tiny.h5")
     draw_utterance(corpus, corpus.test.names[-1], tmp_path / "new" / "utterance.png")
     assert (tmp_path / "new/utterance.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(UserError, match="no utterance 'nobody'; there is 'train-0000'"):
+    with pytest.raises(
+        UserError, match="no utterance 'nobody'; expected a name such as 'train-0000'"
+    ):
         draw_utterance(corpus, "nobody", tmp_path / "nobody.png")
 
 

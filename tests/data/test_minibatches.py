@@ -18,7 +18,7 @@ from gtcbmuf.data.minibatches import SEGMENT, WINDOW, FrameReader, Minibatches, 
 
 
 def split_of(lengths: list[int], dim: int = 1) -> Split:
-    """A split whose feature 0 is the number of the frame."""
+    """Make a split. Feature 0 of each frame is the number of the frame."""
     frames = sum(lengths)
     features = np.arange(frames * dim).reshape(frames, dim) / dim
     targets = np.arange(frames) % 1000
@@ -28,7 +28,7 @@ def split_of(lengths: list[int], dim: int = 1) -> Split:
 
 
 def gather_slowly(split: Frames, context: int, frame: int) -> list[float]:
-    """The inputs of one frame, by a loop."""
+    """Gather the inputs of one frame in a loop."""
     ends = split.ends.tolist()
     utterance = next(u for u, end in enumerate(ends) if frame < end)
     first, last = (ends[utterance - 1] if utterance else 0), ends[utterance] - 1
@@ -48,7 +48,7 @@ def test_gather_clamps_context_at_the_ends_of_utterances(
 ) -> None:
     split = split_of(lengths, dim)
     reader = FrameReader(split, context, 10)
-    for _ in range(2):  # the buffers of the first call do no harm to the second
+    for _ in range(2):  # the second call reuses the buffers of the first
         numbers = data.draw(st.lists(st.integers(0, len(split) - 1), max_size=10))
         inputs, targets = reader.gather(np.array(numbers, np.int64))
         assert inputs.dtype == np.float32
@@ -66,7 +66,7 @@ def test_gather_reads_a_corpus_on_disk_like_one_in_memory(tmp_path: Path) -> Non
 
 
 @given(st.integers(0, 10**6), st.integers(1, 300))
-def test_shares_follow_each_other_and_differ_by_one_at_most(frames: int, workers: int) -> None:
+def test_shares_are_adjacent_and_differ_by_at_most_one(frames: int, workers: int) -> None:
     shares = [share(frames, workers, rank) for rank in range(workers)]
     assert shares[0][0] == 0
     assert shares[-1][1] == frames
@@ -93,7 +93,7 @@ def test_a_copy_of_ranges_gathers_like_the_original(
 def deal(
     split: Split, minibatch: int, workers: int, rank: int, epoch: int = 0
 ) -> list[list[float]]:
-    """Numbers of the frames that a worker gets, step by step, with small segments and windows."""
+    """List the frames of a worker's minibatches, with small segments and windows."""
     with mock.patch.multiple("gtcbmuf.data.minibatches", SEGMENT=4, WINDOW=16, POOL=16):
         minibatches = Minibatches(split, 0, minibatch, workers, rank)
         minibatches.begin_epoch(
@@ -109,12 +109,12 @@ FRAMES, MINIBATCH, WORKERS = st.integers(1, 200), st.integers(1, 40), st.integer
 
 @DEALING
 @given(FRAMES, MINIBATCH, WORKERS)
-def test_every_frame_is_dealt_once_an_epoch(frames: int, minibatch: int, workers: int) -> None:
+def test_every_frame_occurs_once_per_epoch(frames: int, minibatch: int, workers: int) -> None:
     split = split_of([frames])
-    everything = [deal(split, minibatch, workers, rank) for rank in range(workers)]
+    shares = [deal(split, minibatch, workers, rank) for rank in range(workers)]
     steps = math.ceil(math.ceil(frames / workers) / minibatch)
-    assert {len(batches) for batches in everything} == {steps}
-    epoch_frames = [frame for steps in everything for batch in steps for frame in batch]
+    assert {len(batches) for batches in shares} == {steps}
+    epoch_frames = [frame for batches in shares for batch in batches for frame in batch]
     assert sorted(epoch_frames) == list(range(frames))
 
 
@@ -124,21 +124,21 @@ def test_shares_differ_by_one_frame_and_only_the_last_minibatches_are_smaller(
     frames: int, minibatch: int, workers: int
 ) -> None:
     split = split_of([frames])
-    everything = [deal(split, minibatch, workers, rank) for rank in range(workers)]
-    sizes = [sum(len(batch) for batch in steps) for steps in everything]
+    shares = [deal(split, minibatch, workers, rank) for rank in range(workers)]
+    sizes = [sum(len(batch) for batch in batches) for batches in shares]
     assert max(sizes) - min(sizes) <= 1
-    for steps in everything:
-        lengths = [len(batch) for batch in steps]
+    for batches in shares:
+        lengths = [len(batch) for batch in batches]
         assert all(length == minibatch for length in lengths[:-2])
         assert lengths == sorted(lengths, reverse=True)
 
 
 def test_a_share_may_be_empty() -> None:
     shares = [deal(split_of([2]), 4, 3, rank) for rank in range(3)]
-    assert sorted(len(steps[0]) for steps in shares) == [0, 1, 1]
+    assert sorted(len(batches[0]) for batches in shares) == [0, 1, 1]
 
 
-def test_the_order_is_another_in_every_epoch() -> None:
+def test_every_epoch_has_its_own_order() -> None:
     split = split_of([50])
     first, repeat, second = (deal(split, 8, 1, 0, epoch) for epoch in (0, 0, 1))
     assert first == repeat != second
@@ -147,8 +147,8 @@ def test_the_order_is_another_in_every_epoch() -> None:
     assert first != [list(range(begin, min(begin + 8, 50))) for begin in range(0, 50, 8)]
 
 
-def test_a_step_can_be_asked_for_without_those_before_it() -> None:
-    """As after a resume: the order of a window does not depend on earlier ones."""
+def test_a_step_does_not_depend_on_earlier_steps() -> None:
+    """A resumed run starts in the middle of an epoch."""
     split = split_of([500])
 
     def begin() -> Minibatches:
@@ -157,14 +157,14 @@ def test_a_step_can_be_asked_for_without_those_before_it() -> None:
         return minibatches
 
     with mock.patch.multiple("gtcbmuf.data.minibatches", SEGMENT=8, WINDOW=60, POOL=60):
-        whole = begin()
-        expected = [whole[step][0].copy() for step in range(whole.steps)]
+        minibatches = begin()
+        expected = [minibatches[step][0].copy() for step in range(minibatches.steps)]
         for step in (13, 3, 16, 0):
             np.testing.assert_array_equal(begin()[step][0], expected[step])
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
-    """A worker's share is read window by window: what stays in memory is a window."""
+    """A worker reads its share window by window, and memory holds one window."""
     write_corpus(tmp_path / "corpus.h5", train_frames=60_000, dim=40)
     corpus = open_corpus(tmp_path / "corpus.h5")
     with mock.patch.multiple("gtcbmuf.data.minibatches", WINDOW=1000, POOL=1000):
@@ -179,8 +179,8 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     assert peak < corpus.train.features.nbytes / 10
 
 
-def test_the_page_tells_the_sizes() -> None:
-    page = (ROOT / "docs/corpus.md").read_text()
+def test_the_page_states_the_sizes() -> None:
+    page = " ".join((ROOT / "docs/reference/files.md").read_text().split())
     assert f"segments of {SEGMENT} frames" in page
     assert WINDOW == 2**16
     assert "at least 2^16" in page

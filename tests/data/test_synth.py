@@ -1,4 +1,4 @@
-"""The synthetic corpus: its text, speakers, noise and labels, and that its bits repeat."""
+"""Synthetic corpora: text, speakers, noise, labels and reproducible bits."""
 
 import importlib.util
 from dataclasses import replace
@@ -34,7 +34,7 @@ def corpus_path(extra: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Text
 
 
-def test_text_is_deterministic_and_nearly_never_repeats() -> None:
+def test_text_is_deterministic_and_rarely_repeats() -> None:
     first, again = (np.random.default_rng(3) for _ in range(2))
     sentences = [text.draw_sentence(first) for _ in range(5000)]
     assert sentences[:100] == [text.draw_sentence(again) for _ in range(100)]
@@ -64,7 +64,7 @@ def test_articles_agree() -> None:
 # Speakers
 
 
-def test_speakers_differ_take_turns_at_accents_and_never_echo() -> None:
+def test_speakers_differ_cycle_through_the_accents_and_have_no_echo() -> None:
     sample = [
         speakers.draw_speaker(i, (140, 210), np.random.default_rng([5, i])) for i in range(16)
     ]
@@ -80,7 +80,7 @@ def test_speakers_differ_take_turns_at_accents_and_never_echo() -> None:
 
 @pytest.mark.parametrize("kind", noise.KINDS)
 @pytest.mark.parametrize("snr_db", [0.0, 12.5])
-def test_mix_has_the_snr_that_was_asked_for(kind: str, snr_db: float) -> None:
+def test_mix_has_the_given_snr(kind: str, snr_db: float) -> None:
     rng = np.random.default_rng(2)
     speech = (rng.normal(0, 900, 30001) * np.sin(np.arange(30001) / 2000)).astype(np.float32)
     noise_part = noise.mix(speech, noise.draw_noise(kind, speech, rng), snr_db) - speech
@@ -89,14 +89,14 @@ def test_mix_has_the_snr_that_was_asked_for(kind: str, snr_db: float) -> None:
 
 
 @pytest.mark.parametrize(("kind", "slope"), [("white", 0), ("pink", -1), ("brown", -2)])
-def test_noise_has_its_colour(kind: str, slope: float) -> None:
+def test_the_power_of_noise_falls_with_frequency(kind: str, slope: float) -> None:
     rng = np.random.default_rng(0)
     power = np.abs(np.fft.rfft(noise.draw_noise(kind, np.zeros(1 << 16, np.float32), rng))) ** 2
     octaves = [np.log2(power[1 << k : 2 << k].mean()) for k in range(9, 15)]
     assert np.polyfit(range(len(octaves)), octaves, 1)[0] == pytest.approx(slope, abs=0.1)
 
 
-def test_degrade_stays_within_its_ranges() -> None:
+def test_degrade_applies_the_gain() -> None:
     rng = np.random.default_rng(0)
     speech = rng.normal(0, 1000, 20000).astype(np.float32)
     loud = noise.degrade(speech, snr_db=(60, 60), gain_db=(6, 6), tilt=0, rng=rng)
@@ -111,22 +111,22 @@ def test_the_inventory_has_49_phones() -> None:
     assert len(set(espeak.PHONES)) == len(espeak.PHONES) == 49
 
 
-def test_mnemonics_are_mapped_strictly() -> None:
+def test_unknown_mnemonics_are_refused() -> None:
     assert espeak.find_phone("'aI") == "ay"
     assert espeak.find_phone(",i@3") == "ihr"
     assert espeak.find_phone("=t#") == "dx"
     assert espeak.find_phone("_:") is None
     for unknown in ("X", "'y:", "", "sil"):
-        with pytest.raises(ValueError, match="stands for no phone"):
+        with pytest.raises(ValueError, match="unknown espeak-ng mnemonic"):
             espeak.find_phone(unknown)
 
 
 def speech(*runs: tuple[int, int]) -> np.ndarray:
-    """Return `value` repeated `count` times for each (value, count)."""
+    """Repeat each value: `count` times for each pair (value, count)."""
     return np.repeat(*np.array(runs).T).astype(np.int16)
 
 
-def test_align_gives_stops_their_closure_and_pauses_to_sil() -> None:
+def test_align_extends_stops_by_their_closure_and_inserts_sil() -> None:
     samples = speech(
         (1, 2000), (0, 1000), (1, 500), (0, 5000), (1, 800), (0, 600), (1, 900), (0, 70)
     )
@@ -136,14 +136,14 @@ def test_align_gives_stops_their_closure_and_pauses_to_sil() -> None:
     assert len(trimmed) == 10800
     assert segments == [
         ("ae", 0, 2000),
-        ("t", 2000, 3500),  # the closure is the stop's
-        ("sil", 3500, 8500 - closure),  # but no more than 120 ms of it
-        ("k", 8500 - closure, 9900),  # and 600 samples, under 30 ms, end the phone before them
+        ("t", 2000, 3500),  # with the closure of the stop
+        ("sil", 3500, 8500 - closure),  # without the closure of the next stop, at most 120 ms
+        ("k", 8500 - closure, 9900),  # with the 600 samples of silence after it, under 30 ms
         ("s", 9900, 10800),
     ]
 
 
-def test_align_leaves_a_silent_glottal_stop_its_silence() -> None:
+def test_align_keeps_the_silence_of_a_glottal_stop() -> None:
     samples = speech((1, 1000), (0, 1300), (1, 900))
     _, segments = espeak.align(samples, [(0, "V"), (1850, "?"), (2300, "n-")])
     assert segments == [("ah", 0, 1000), ("t", 1000, 2300), ("n", 2300, 3200)]
@@ -157,7 +157,7 @@ def test_align_gives_a_late_liquid_the_end_of_its_vowel() -> None:
 
 
 def test_align_refuses_silence_and_unknown_phones() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="only silence"):
         espeak.align(np.zeros(100, np.int16), [(0, "a")])
     with pytest.raises(ValueError, match="'q'"):
         espeak.align(np.ones(100, np.int16), [(0, "a"), (50, "q")])
@@ -188,9 +188,9 @@ def test_spoken_phones_fill_the_audio(extra: None, tmp_path: Path) -> None:
 
 
 def test_any_number_of_processes_gives_the_same_bytes(corpus_path: Path) -> None:
-    two = corpus_path.with_name("two.h5")
-    synthesise(MINI, two, processes=2)
-    assert two.read_bytes() == corpus_path.read_bytes()
+    other = corpus_path.with_name("two.h5")
+    synthesise(MINI, other, processes=2)
+    assert other.read_bytes() == corpus_path.read_bytes()
 
 
 def test_another_seed_gives_another_corpus(corpus_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_another_seed_gives_another_corpus(corpus_path: Path) -> None:
     assert other.read_bytes() != corpus_path.read_bytes()
 
 
-def test_what_the_corpus_holds(corpus_path: Path) -> None:
+def test_the_content_of_the_corpus(corpus_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     all_speakers: set[str] = set()
     with h5py.File(corpus_path) as file:
@@ -210,26 +210,24 @@ def test_what_the_corpus_holds(corpus_path: Path) -> None:
         assert file.attrs["espeak_ng"].startswith(b"1.52")
         for split, count, seconds in zip(SPLITS, MINI.speakers, (8, 4, 4), strict=True):
             group = file[split]
-            owners = np.array([s.decode() for s in group["speakers"]])
+            speaker_of = np.array([s.decode() for s in group["speakers"]])
             lengths = group["lengths"][:]
-            assert len(set(owners)) == count
-            assert not all_speakers & set(owners)
-            all_speakers |= set(owners)
+            assert len(set(speaker_of)) == count
+            assert not all_speakers & set(speaker_of)
+            all_speakers |= set(speaker_of)
             names = [n.decode() for n in group["names"]]
             assert len(set(names)) == len(names)
-            assert all(n.startswith(f"{o}-") for n, o in zip(names, owners, strict=True))
+            assert all(n.startswith(f"{s}-") for n, s in zip(names, speaker_of, strict=True))
             assert seconds <= lengths.sum() * 220 / 22050 <= seconds + 5 * count
             assert group["targets"][:].max() < 147
             frames = group["features"][:].astype(float)
-            for speaker in set(owners):
-                own = frames[np.repeat(owners, lengths) == speaker]
-                np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-3)
-                np.testing.assert_allclose(own.var(axis=0), 1, atol=1e-3)
+            for speaker in set(speaker_of):
+                speaker_frames = frames[np.repeat(speaker_of, lengths) == speaker]
+                np.testing.assert_allclose(speaker_frames.mean(axis=0), 0, atol=1e-3)
+                np.testing.assert_allclose(speaker_frames.var(axis=0), 1, atol=1e-3)
 
 
-def test_a_missing_extra_is_said_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_extra_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'gtcbmuf\[synth\]'") as error_info:
         synthesise(MINI, tmp_path / "none.h5")
@@ -237,14 +235,14 @@ def test_a_missing_extra_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"processes": 0}])
-def test_impossible_numbers_are_refused(
+def test_numbers_out_of_range_are_refused(
     extra: None, tmp_path: Path, arguments: dict[str, int]
 ) -> None:
-    with pytest.raises(UserError, match=f"{next(iter(arguments))} is"):
+    with pytest.raises(UserError, match=f"{next(iter(arguments))} = .*: expected . or more"):
         synthesise(MINI, tmp_path / "none.h5", **arguments)
 
 
-def test_what_fails_in_a_process_reaches_the_caller(extra: None, tmp_path: Path) -> None:
+def test_an_error_in_a_process_reaches_the_caller(extra: None, tmp_path: Path) -> None:
     preset = replace(MINI, snr_db=(5.0, float("inf")))
     with pytest.raises(RuntimeError, match=r"(?s)speaker 0: .*OverflowError"):
         synthesise(preset, tmp_path / "none.h5", processes=2)

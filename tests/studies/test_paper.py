@@ -1,12 +1,10 @@
-"""The model of the paper's cluster: the best there is, and sure of what it says it is sure of."""
+"""The model of the paper's cluster: the fit is optimal, and the predictions follow from it."""
 
-import re
 from dataclasses import replace
 
 import pytest
-from support.launch import ROOT
 
-from gtcbmuf.studies import paper, paper_tables
+from gtcbmuf.studies import paper
 
 CELLS = tuple(paper.SPEED_UPS)
 
@@ -26,16 +24,16 @@ def test_no_other_costs_fit_better() -> None:
                 assert changed.rms_error(CELLS) >= least - 1e-12
 
 
-def test_costs_are_found_again_from_speed_ups_that_they_make(
+def test_the_fit_recovers_costs_from_modelled_speed_ups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    true = paper.Fit(0.9, 0.002, 4e-4, 0.005, {32: 4, 64: 8, 128: 16})
-    speed_ups = {cell: true.speed_up(cell) for cell in CELLS}
+    model = paper.Fit(0.9, 0.002, 4e-4, 0.005, {32: 4, 64: 8, 128: 16})
+    speed_ups = {cell: model.speed_up(cell) for cell in CELLS}
     monkeypatch.setattr(paper, "SPEED_UPS", speed_ups)
     fit = paper.fit_models(CELLS)[0]
-    assert fit.group_sizes == true.group_sizes
+    assert fit.group_sizes == model.group_sizes
     for name in ("compute", "link", "shared", "leader"):
-        assert getattr(fit, name) == pytest.approx(getattr(true, name), rel=1e-6)
+        assert getattr(fit, name) == pytest.approx(getattr(model, name), rel=1e-6)
 
 
 def test_a_step_is_the_sum_of_its_costs() -> None:
@@ -46,16 +44,16 @@ def test_a_step_is_the_sum_of_its_costs() -> None:
 
 
 @pytest.mark.parametrize("group_size", [2, 8, 32, 64])
-def test_each_change_of_ours_is_no_slower_than_those_before(group_size: int) -> None:
+def test_each_change_of_this_package_is_no_slower_than_those_before(group_size: int) -> None:
     best = paper.fit_models()[0]
     speed_ups = list(paper.improved_speed_ups(best, 128, group_size, 12.4).values())
     assert speed_ups == sorted(speed_ups)
     assert speed_ups[0] == pytest.approx(128 / best.step(128, group_size))
-    same = paper.improved_speed_ups(best, 128, group_size, 32)
-    assert same["the paper's"] == same["with our messages"]
+    with_long_messages = paper.improved_speed_ups(best, 128, group_size, 32)
+    assert with_long_messages["the paper's"] == with_long_messages["with our messages"]
 
 
-def test_fits_come_in_order_and_the_first_is_within_what_is_left_without_one_cell() -> None:
+def test_the_costs_of_the_best_fit_are_in_the_range_of_the_partial_fits() -> None:
     fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
     errors = [fit.rms_error(CELLS) for fit in fits]
     assert errors == sorted(errors)
@@ -65,22 +63,14 @@ def test_fits_come_in_order_and_the_first_is_within_what_is_left_without_one_cel
         assert min(values) <= getattr(fits[0], name) <= max(values)
 
 
-def test_beyond_the_paper_the_hybrid_has_the_group_size_that_is_best() -> None:
+def test_an_extrapolated_hybrid_has_its_fastest_group_size() -> None:
     fit = paper.Fit(0.9, 0.002, 4e-4, 0.005, {})
     speed_ups = paper.extrapolate(fit, 100, bits=16)
     assert speed_ups["gtc"] == pytest.approx(100 / fit.step(100, 100))
     assert speed_ups["bmuf"] == pytest.approx(100 / fit.step(100, 1))
     sizes = (2, 4, 5, 10, 20, 25, 50)
     assert speed_ups["gtc-bmuf"] == pytest.approx(max(100 / fit.step(100, m) for m in sizes))
-    half = [0.9 + fit.exchange(m) / 2 + 0.005 * (100 / m - 1) for m in sizes]
-    assert speed_ups["with our messages"] == pytest.approx(100 / min(half))
-    parts = [0.9 + fit.exchange(m) / 2 + 0.01 * (1 - m / 100) for m in sizes]
-    assert speed_ups["and sums in parts"] == pytest.approx(100 / min(parts))
-
-
-def test_the_page_shows_the_fit() -> None:
-    page = (ROOT / "docs/plan.md").read_text()
-    [tables] = re.findall(
-        r"<!-- paper's cluster -->\n(.*?)\n<!-- end of paper's cluster -->", page, re.DOTALL
-    )
-    assert tables == paper_tables.format_paper_fit()
+    steps = [0.9 + fit.exchange(m) / 2 + 0.005 * (100 / m - 1) for m in sizes]
+    assert speed_ups["with our messages"] == pytest.approx(100 / min(steps))
+    steps = [0.9 + fit.exchange(m) / 2 + 0.01 * (1 - m / 100) for m in sizes]
+    assert speed_ups["and sums in parts"] == pytest.approx(100 / min(steps))

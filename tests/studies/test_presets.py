@@ -1,4 +1,4 @@
-"""Presets: the runs of each study, and the faults that are refused."""
+"""Presets: the runs of each study, and the errors of invalid presets."""
 
 import math
 from itertools import islice, pairwise
@@ -20,7 +20,7 @@ from gtcbmuf.studies.settings_tables import format_tuning
 from gtcbmuf.studies.synthesis import Synthesis
 
 
-def test_tuning_tries_every_setting_once() -> None:
+def test_tuning_has_a_run_for_every_setting() -> None:
     runs = tuning_runs(PRESET)
     assert [(run.method, run.workers, run.seed, run.assignments[-1]) for run in runs] == [
         ("sgd", 1, 0, "train.learning_rate=1e-3"),
@@ -31,7 +31,7 @@ def test_tuning_tries_every_setting_once() -> None:
     assert all(run.config.train.epochs == 1 for run in runs)
 
 
-def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
+def test_the_error_table_has_all_cells_with_seed_1_before_other_seeds() -> None:
     runs = error_table_runs(PRESET)
     cells = [(run.method, run.seed, run.assignments[-1]) for run in runs]
     assert cells == [
@@ -44,7 +44,7 @@ def test_the_table_has_one_seed_of_every_tuned_cell_before_the_others() -> None:
     assert [run.seed for run in error_table_runs(PRESET, [5, 6])] == [5, 6, 5, 6]
 
 
-def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
+def test_a_fingerprint_ignores_the_path_and_spelled_out_defaults() -> None:
     def fingerprint(*assignments: str) -> str:
         return RunSpec("gtc", 2, 0, assignments).fingerprint
 
@@ -54,10 +54,10 @@ def test_a_fingerprint_is_of_what_differs_from_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name: str) -> None:
+def test_presets_tune_methods_equally_and_choose_the_best_setting(name: str) -> None:
     preset = read_preset(name)
     tried = {(cell.method, cell.workers): len(cell.tried) for cell in preset.cells}
-    assert tried["sgd", 1] == max(tried.values())  # what all are held against
+    assert tried["sgd", 1] == max(tried.values())  # the reference of all errors
     folder = ROOT / "results" / name
     tuned, published = (read_results(folder / f"{name}.csv") for name in ("tuning", "error_table"))
     assert (folder / "tuning.md").read_text().rstrip() == format_tuning(preset, tuned)
@@ -68,9 +68,9 @@ def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name:
             for run in islice(runs, len(cell.tried))
         ]
         diverged = sum(row is not None and math.isnan(row.fer_valid) for row in rows)
-        if cell.workers > 1:  # the same effort for each; what diverged may be made up for
+        if cell.workers > 1:  # equal effort; more settings may replace diverged ones
             assert 0 <= len(cell.tried) - tried["gtc-bmuf", cell.workers] <= diverged
-        if cell.chosen is None:  # not tuned yet, and so not published
+        if cell.chosen is None:  # neither tuned nor published
             assert None in rows
             assert (cell.method, cell.workers) not in [(r.method, r.workers) for r in published]
             continue
@@ -80,7 +80,7 @@ def test_presets_are_fair_and_their_choices_are_the_best_of_what_was_tried(name:
         assert errors[cell.chosen] == best, (cell.method, cell.workers, errors)
 
 
-OWN = """
+USER_PRESET = """
 corpus = "{corpus}"
 common = ["model.hidden=[24]", "train.epochs=1"]
 
@@ -104,20 +104,19 @@ tried = [["block_filter.period=5"], ["block_filter.period=50"]]
 
 
 def cells_of(table: str) -> list[list[str]]:
-    """The rows of a Markdown table."""
+    """Cells of a Markdown table, by row."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
-def test_a_study_of_ones_own(tmp_path: Path) -> None:
+def test_a_preset_of_a_user_runs_all_studies(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus.h5")
-    mine = tmp_path / "mine.toml"
 
-    def study(name: str, **chosen: str) -> str:
-        text = OWN.format(corpus="corpus.h5", chosen=chosen.get("chosen", ""))
-        mine.write_text(text)
-        done = gtcbmuf("reproduce", name, "--preset", "mine.toml", cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
+    def study(name: str, bmuf_chosen: str = "") -> str:
+        text = USER_PRESET.format(corpus="corpus.h5", chosen=bmuf_chosen)
+        (tmp_path / "mine.toml").write_text(text)
+        process = gtcbmuf("reproduce", name, "--preset", "mine.toml", cwd=tmp_path)
+        assert (process.returncode, process.stderr) == (0, "")
+        return process.stdout
 
     log, _, table = study("tuning").partition("\n\n")
     assert log.count("valid FER") == 3
@@ -133,8 +132,8 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
     assert log == "all 3 runs are finished: results/mine/tuning.csv"
     assert (folder / "tuning.csv").read_bytes() == before
 
-    assert "# left out, as not tuned yet: bmuf 2" in study("error-table")
-    table = study("error-table", chosen="chosen = 1").partition("\n\n")[2]
+    assert "# skipped, not tuned yet: bmuf 2" in study("error-table")
+    table = study("error-table", "chosen = 1").partition("\n\n")[2]
     assert [row[:4] for row in cells_of(table)[2:]] == [
         ["sgd", "1", "1", "1"],
         ["bmuf", "2", "2", "1"],
@@ -144,100 +143,100 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
         ["bmuf 2", "1"]
     ]
 
-    # On another corpus runs are others, though file, settings and seeds are the same.
+    # A changed corpus repeats the runs, although path, settings and seeds are the same.
     write_corpus(tmp_path / "corpus.h5", seed=1)
-    assert study("tuning").count("valid FER") == 3 + 1  # and in the table's head
+    assert study("tuning").count("valid FER") == 3 + 1  # three runs, and a header of the table
     assert len(read_results(folder / "tuning.csv")) == 6
     rates = [row[3] for row in cells_of((folder / "tuning.md").read_text())[2:]]
     assert len(rates) == 3
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
-        ("common", "comon", "unknown key `comon`; the keys are corpus, common, "),
-        ('corpus = "CORPUS"', "", "there is no `corpus`"),
+        ("common", "comon", "unknown key `comon`; the valid keys are corpus, "),
+        ('corpus = "CORPUS"', "", "missing key `corpus`"),
         ('corpus = "CORPUS"', "corpus = 3", "corpus = 3: expected `str | table`, got `int`"),
-        ('corpus = "CORPUS"', "corpus = {hours = 1.0}", "corpus: there is no `preset`"),
+        ('corpus = "CORPUS"', "corpus = {hours = 1.0}", "corpus: missing key `preset`"),
         ("epochs=1", "epoch=1", "sgd 1: --set: unknown key train.epoch; did you mean train.epochs"),
-        ("workers = 2", "workers = 0", "cells, number 2: workers = 0: expected `int` >= 1"),
-        ("workers = 2", "worker = 2", "cells, number 2: unknown key `worker`; the keys are m"),
-        ('"bmuf"', '"gtc-bmf"', "cells, number 2: method = 'gtc-bmf': expected averaging, bmuf, "),
-        ('"bmuf"\nworkers = 2', '"sgd"\nworkers = 1', "cells, number 2: there is a cell of sgd"),
-        ('"sgd"', '"gtc"', 'has no cell of method = "sgd", workers = 1: errors are over its'),
-        ("chosen = 0", "chosen = 1", "cells, number 1: chosen = 1: expected 0 to 0, the number of"),
-        ("tried", "cells", "cells, number 1: unknown key `cells`; the keys are"),
+        ("workers = 2", "workers = 0", "[[cells]] number 2: workers = 0: expected `int` >= 1"),
+        ("workers = 2", "worker = 2", "[[cells]] number 2: unknown key `worker`; the valid"),
+        ('"bmuf"', '"gtc-bmf"', "[[cells]] number 2: method = 'gtc-bmf': expected aver"),
+        ('"bmuf"\nworkers = 2', '"sgd"\nworkers = 1', "[[cells]] number 2: duplicate cell sgd"),
+        ('"sgd"', '"gtc"', 'no cell with method = "sgd", workers = 1; other errors'),
+        ("chosen = 0", "chosen = 1", "[[cells]] number 1: chosen = 1: expected 0 to 0, the ind"),
+        ("tried", "cells", "[[cells]] number 1: unknown key `cells`; the valid keys are"),
         ("period=50", "period=0", "bmuf 2: bmuf: block_filter.period = 0: expected `int` >= 1"),
         ("period=50", 'period=5", "topology.group_size=3', "bmuf 2: topology.group_size = 3"),
-        ("epochs=1", 'epochs=1", "corpus.path=x.h5', "sgd 1: corpus.path=x.h5: it is the study"),
-        ("epochs=1", 'epochs=1", "train.seed=7', "sgd 1: train.seed=7: it is the study that gives"),
-        ("period=1000", 'period=5", "exchange.kind=gtc', "bmuf 2: exchange.kind = gtc: bmuf ha"),
+        ("epochs=1", 'epochs=1", "corpus.path=x.h5', "sgd 1: corpus.path=x.h5: the study sets"),
+        ("epochs=1", 'epochs=1", "train.seed=7', "sgd 1: train.seed=7: the study sets train.seed;"),
+        ("period=1000", 'period=5", "exchange.kind=gtc', "bmuf 2: exchange.kind = gtc: expecte"),
         ('["block_filter.period=5"]]', '["block_filter.period= 5"], ["block_filter.period=5"]]',
-         "bmuf 2: two of its settings are the same"),
-        ("workers = 2", "workers = 100001", "cells, number 2: workers = 100001: expected `int` <="),
+         "bmuf 2: tried: two entries have the same settings"),
+        ("workers = 2", "workers = 100001", "[[cells]] number 2: workers = 100001: expected `int`"),
         ('corpus = "CORPUS"', 'corpus = {preset = "bug", hours = 1}', "corpus: preset = 'bug': in"),
         ('corpus = "CORPUS"', 'corpus = {preset = "tiny", hours = inf}', "corpus: hours = inf: e"),
         ("[[choices]]", "[choices]", "choices = {'method': 'bmuf', 'workers': 2, "),
         ("[[choices]]", "[choices", "not a TOML file: "),
     ],
 )  # fmt: skip
-def test_what_is_refused_in_a_preset(old: str, new: str, says: str, tmp_path: Path) -> None:
+def test_an_invalid_preset_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.h5"
     write_corpus(corpus)
     path = tmp_path / "mine.toml"
-    text = OWN.format(corpus="CORPUS", chosen="").replace(old, new, 1)
-    assert old in OWN.format(corpus="CORPUS", chosen="")
+    text = USER_PRESET.format(corpus="CORPUS", chosen="").replace(old, new, 1)
+    assert old in USER_PRESET.format(corpus="CORPUS", chosen="")
     path.write_text(text.replace("CORPUS", str(corpus)))
     with pytest.raises(UserError) as error:
         read_preset(str(path))
-    assert str(error.value).removeprefix("--preset ").startswith(f"{path}: {says}")
+    assert str(error.value).removeprefix("--preset ").startswith(f"{path}: {message}")
 
 
-def test_a_preset_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_an_invalid_preset_is_refused_before_any_file_is_written(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("corpus = 3\n")
-    done = gtcbmuf("reproduce", "tuning", "--preset", "mine.toml", cwd=tmp_path)
-    [line] = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+    process = gtcbmuf("reproduce", "tuning", "--preset", "mine.toml", cwd=tmp_path)
+    [line] = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
     assert line.startswith("gtcbmuf: mine.toml: corpus = 3: ")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
 @pytest.mark.parametrize(
-    ("which", "says"),
+    ("source", "message"),
     [
         ("big", "--preset big: expected full, quick, or a TOML file"),
         ("nowhere/mine.toml", "--preset nowhere/mine.toml: cannot be read: No such file"),
         (
             "...toml",
-            "--preset ...toml: results have the name of the file: expected letters, digits",
+            "--preset ...toml: the file name names the results: expected letters, digits",
         ),
-        ("my study.toml", "--preset my study.toml: results have the name of the file: expected le"),
+        ("my study.toml", "--preset my study.toml: the file name names the results: expected lett"),
         (
             "elsewhere/quick.toml",
-            "--preset elsewhere/quick.toml: results have the name of the file",
+            "--preset elsewhere/quick.toml: the file name names the results",
         ),
     ],
 )
-def test_a_preset_that_there_is_not(which: str, says: str) -> None:
+def test_an_invalid_name_of_a_preset_is_refused(source: str, message: str) -> None:
     with pytest.raises(UserError) as error:
-        read_preset(which)
-    assert str(error.value).startswith(says)
+        read_preset(source)
+    assert str(error.value).startswith(message)
 
 
-def test_what_is_to_be_made_makes_other_runs(tmp_path: Path) -> None:
+def test_another_synthesis_has_other_runs(tmp_path: Path) -> None:
     def names(corpus: str) -> list[str]:
-        text = OWN.format(corpus="", chosen="").replace('corpus = ""', f"corpus = {corpus}")
+        text = USER_PRESET.format(corpus="", chosen="").replace('corpus = ""', f"corpus = {corpus}")
         (tmp_path / "mine.toml").write_text(text)
         return [run.name for run in tuning_runs(read_preset(str(tmp_path / "mine.toml")))]
 
-    one = names('{preset = "tiny", hours = 0.1}')
-    assert one == names('{hours = 0.1, preset = "tiny", seed = 0}')
+    reference = names('{preset = "tiny", hours = 0.1}')
+    assert reference == names('{hours = 0.1, preset = "tiny", seed = 0}')
     others = ('{preset = "tiny", hours = 0.2}', '{preset = "tiny", hours = 0.1, seed = 1}')
-    assert len({one[0], *(names(other)[0] for other in others)}) == 3
+    assert len({reference[0], *(names(other)[0] for other in others)}) == 3
 
 
 @pytest.mark.parametrize("name", ["corpus/a.h5", "2.5", "true", " a.h5", "1 #x.h5", 'a\'b="c".h5'])
-def test_any_path_of_a_corpus_reaches_the_run(name: str) -> None:
+def test_any_corpus_path_reaches_the_run(name: str) -> None:
     words = RunSpec("sgd", 1, 3, ()).arguments(Path(name), Path("out"))
     assignments = [value for word, value in pairwise(words) if word == "--set"]
     assert load_config("sgd", assignments).corpus.path == name
@@ -247,7 +246,7 @@ def test_synthetic_presets_are_those_of_the_corpus_command() -> None:
     assert set(get_args(get_type_hints(Synthesis)["preset"])) == set(PRESETS)
 
 
-def test_a_corpus_that_there_is_not(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(OWN.format(corpus="none.h5", chosen=""))
+def test_a_missing_corpus_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(USER_PRESET.format(corpus="none.h5", chosen=""))
     with pytest.raises(UserError, match=r"^none.h5: no such file"):
         read_preset(str(tmp_path / "mine.toml"))

@@ -1,4 +1,4 @@
-"""Studies: no run is repeated, a signal interrupts them, and the same command goes on."""
+"""Studies: no run is repeated; a signal interrupts a study, and the same command continues it."""
 
 import json
 import math
@@ -35,40 +35,40 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(corpus: Path, folder: Path, epochs: int) -> subprocess.CompletedProcess[str]:
+def run_study(corpus: Path, folder: Path, epochs: int) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, STUDYING, corpus, folder, str(epochs), timeout=100)
 
 
-def test_what_failed_is_tried_again_and_what_is_done_is_not(corpus: Path, tmp_path: Path) -> None:
-    done = start(corpus, tmp_path, 2)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "['sgd', 'sync-sgd', 'gtc']"
-    assert "ended with status 1: gtcbmuf: training diverged" in done.stderr
-    assert "ended with status 2: gtcbmuf: topology.group_size = 3" in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("gtcbmuf: 1 of 4 runs failed: gtc-bmuf-2-")
+def test_only_failed_runs_are_repeated(corpus: Path, tmp_path: Path) -> None:
+    process = run_study(corpus, tmp_path, 2)
+    assert process.returncode == 1
+    assert process.stdout.splitlines()[-1] == "['sgd', 'sync-sgd', 'gtc']"
+    assert "ended with status 1: gtcbmuf: training diverged" in process.stderr
+    assert "ended with status 2: gtcbmuf: topology.group_size = 3" in process.stderr
+    last_line = process.stderr.splitlines()[-1]
+    assert last_line.startswith("gtcbmuf: 1 of 4 runs failed: gtc-bmuf-2-")
     assert len(list((tmp_path / "runs").glob("*.log"))) == 4
 
-    first = read_results(tmp_path / "results.csv")
-    cells = [(row.method, row.workers, row.seed) for row in first]
+    rows = read_results(tmp_path / "results.csv")
+    cells = [(row.method, row.workers, row.seed) for row in rows]
     assert cells == [("sgd", 1, 0), ("sync-sgd", 2, 0), ("gtc", 2, 1)]
-    assert first[0].density == 0 < first[2].density
-    assert math.isnan(first[1].fer_valid)  # it diverged
-    assert [math.isnan(row.fer_test) for row in first] == [False, True, True]  # only sgd is to test
+    assert rows[0].density == 0 < rows[2].density
+    assert math.isnan(rows[1].fer_valid)  # the run diverged
+    assert [math.isnan(row.fer_test) for row in rows] == [False, True, True]  # only sgd has a test
     [summary] = (tmp_path / "runs").glob("sgd-*/summary.json")
     before = summary.stat().st_mtime_ns
-    again = start(corpus, tmp_path, 2)
-    assert again.returncode == 1
-    assert again.stdout.count("seed") == 1  # only the one that failed
-    assert str(read_results(tmp_path / "results.csv")) == str(first)
+    process = run_study(corpus, tmp_path, 2)
+    assert process.returncode == 1
+    assert process.stdout.count("seed") == 1  # only the failed run
+    assert str(read_results(tmp_path / "results.csv")) == str(rows)
     assert summary.stat().st_mtime_ns == before
 
-    other = start(corpus, tmp_path, 1)  # another configuration
-    assert other.stdout.count("valid FER") == 3
+    process = run_study(corpus, tmp_path, 1)  # another configuration
+    assert process.stdout.count("valid FER") == 3
     assert len(read_results(tmp_path / "results.csv")) == 6
 
 
-def test_a_place_that_cannot_be_written_to(corpus: Path, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_a_user_error(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     runs = [RunSpec("sgd", 1, 0, ("train.epochs=1",))]
     study = Study(runs, corpus, tmp_path / "file" / "runs", tmp_path / "results.csv")
@@ -76,69 +76,68 @@ def test_a_place_that_cannot_be_written_to(corpus: Path, tmp_path: Path) -> None
         study.run()
 
 
-def test_a_corpus_that_changed_while_a_study_ran(corpus: Path, tmp_path: Path) -> None:
-    runs, places = (
-        [RunSpec("sgd", 1, 0, ("train.epochs=1",))],
-        (tmp_path / "runs", tmp_path / "r.csv"),
-    )
-    Study(runs, corpus, *places, digest=open_corpus(corpus).digest).run()
-    (tmp_path / "r.csv").unlink()
+def test_a_run_on_another_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
+    runs = [RunSpec("sgd", 1, 0, ("train.epochs=1",))]
+    folder, file = tmp_path / "runs", tmp_path / "results.csv"
+    Study(runs, corpus, folder, file, digest=open_corpus(corpus).digest).run()
+    file.unlink()
     with pytest.raises(UserError, match=r"runs/sgd-1-\w*-seed0: was trained on another corpus"):
-        Study(runs, corpus, *places, digest="of another").run()
+        Study(runs, corpus, folder, file, digest="another digest").run()
 
 
-def test_the_outcome_of_a_run_decides_and_not_its_log(corpus: Path, tmp_path: Path) -> None:
-    logged, diverged = (RunSpec("sgd", 1, seed, ()) for seed in (0, 1))
+def test_results_come_from_outcomes_and_not_from_logs(corpus: Path, tmp_path: Path) -> None:
+    run_with_log, run_with_outcome = (RunSpec("sgd", 1, seed, ()) for seed in (0, 1))
     folder = tmp_path / "runs"
-    for spec in (logged, diverged):
+    for spec in (run_with_log, run_with_outcome):
         out = folder / spec.name
         out.mkdir(parents=True)
         (out / "environment.json").write_text('{"commit": "c0ffee", "dirty": false}')
-    (folder / f"{logged.name}.log").write_text("gtcbmuf: training diverged at step 3\n")
-    write_outcome(folder / diverged.name, Outcome("diverged", 12.34, "training diverged"))
-    study = Study([logged, diverged], corpus, folder, tmp_path / "results.csv")
+    (folder / f"{run_with_log.name}.log").write_text("gtcbmuf: training diverged at step 3\n")
+    write_outcome(folder / run_with_outcome.name, Outcome("diverged", 12.34, "training diverged"))
+    study = Study([run_with_log, run_with_outcome], corpus, folder, tmp_path / "results.csv")
     study.collect()
     [row] = study.results()
     assert (row.seed, row.seconds, row.steps) == (1, 12.3, 0)
     assert math.isnan(row.fer_valid)
-    assert study.pending_runs() == [logged]
+    assert study.pending_runs() == [run_with_log]
 
 
-def test_a_corpus_that_was_made_otherwise(tmp_path: Path) -> None:
+def test_a_corpus_of_another_synthesis_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "corpus.h5"
     write_corpus(path)
-    study = Study([], path, tmp_path, tmp_path / "r.csv", synthesis=Synthesis("tiny", 0.2))
-    for do in (study.run, lambda: study.submit("name")):
-        with pytest.raises(UserError, match=r"corpus.h5: was made with hours = None, and the pre"):
-            do()
+    study = Study([], path, tmp_path, tmp_path / "results.csv", synthesis=Synthesis("tiny", 0.2))
+    message = r"corpus.h5: was synthesised with hours = None, but the preset has 0.2;"
+    for start in (study.run, lambda: study.submit("name")):
+        with pytest.raises(UserError, match=message):
+            start()
 
 
-def test_the_command_of_a_result_repeats_it(corpus: Path, tmp_path: Path) -> None:
-    start(corpus, tmp_path, 1)
+def test_the_command_of_a_result_repeats_the_run(corpus: Path, tmp_path: Path) -> None:
+    run_study(corpus, tmp_path, 1)
     for row in read_results(tmp_path / "results.csv")[::2]:
         out = tmp_path / row.method
         words = row.command.replace("--out RUN", f"--out {out}")
-        done = run("bash", "-c", f". scripts/environment && {words}")
-        assert done.returncode == 0, done.stderr
+        process = run("bash", "-c", f". scripts/environment && {words}")
+        assert process.returncode == 0, process.stderr
         summary = json.loads((out / "summary.json").read_text())
         assert round(summary["fer_valid"], 4) == row.fer_valid
-        tested = summary["fer_test"] is not None
-        assert tested == (row.method == "sgd") == ("test FER" in done.stdout)
-        assert not tested or round(summary["fer_test"], 4) == row.fer_test
+        has_test = summary["fer_test"] is not None
+        assert has_test == (row.method == "sgd") == ("test FER" in process.stdout)
+        assert not has_test or round(summary["fer_test"], 4) == row.fer_test
 
 
 @pytest.fixture
 def study(corpus: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A study that has written a checkpoint of its first run."""
-    process = begun(corpus, tmp_path)
+    """Process of a study that has written a checkpoint of its first run."""
+    process = start_study(corpus, tmp_path)
     wait_until(lambda: list((tmp_path / "runs").glob("sgd-*/checkpoints/step-*")), process)
     yield process
-    for _ in range(2):  # if it has not ended
+    for _ in range(2):  # in case the process is still running
         process.send_signal(signal.SIGINT)
     process.communicate()
 
 
-def begun(corpus: Path, tmp_path: Path) -> subprocess.Popen[str]:
+def start_study(corpus: Path, tmp_path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(STUDYING), str(corpus), str(tmp_path), "1000"],
         stdin=subprocess.DEVNULL,
@@ -150,13 +149,13 @@ def begun(corpus: Path, tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str], log: Path) -> str:
-    """What a study that was stopped told, once nothing of it is left."""
+def log_of_stopped_study(process: subprocess.Popen[str], log: Path) -> str:
+    """Wait until no process of a stopped study is left; return the log of its run."""
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert error.splitlines()[-1].endswith("was stopped; the same command goes on")
+    assert error.splitlines()[-1].endswith("was stopped; the same command continues")
     assert "Traceback" not in error
-    deadline = time.monotonic() + 10  # a rank of Open MPI's notices within a second
+    deadline = time.monotonic() + 10  # ranks of Open MPI need up to a second to end
     while processes(log):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -164,37 +163,38 @@ def ended(process: subprocess.Popen[str], log: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_and_the_same_command_goes_on(
+def test_a_signal_stops_a_study_and_the_same_command_continues_it(
     kind: int, study: subprocess.Popen[str], corpus: Path, tmp_path: Path
 ) -> None:
     [log] = (tmp_path / "runs").glob("sgd-*.log")
     study.send_signal(kind)
-    assert "gtcbmuf: stopped by SIGUSR1 after step" in ended(study, log)  # with a checkpoint
+    # The run stops with a checkpoint.
+    assert "gtcbmuf: stopped by SIGUSR1 after step" in log_of_stopped_study(study, log)
     assert not read_results(tmp_path / "results.csv")
-    again = begun(corpus, tmp_path)
-    wait_until(lambda: "resumed from" in log.read_text(), again)
-    again.send_signal(signal.SIGTERM)
-    ended(again, log)
+    process = start_study(corpus, tmp_path)
+    wait_until(lambda: "resumed from" in log.read_text(), process)
+    process.send_signal(signal.SIGTERM)
+    log_of_stopped_study(process, log)
 
 
-def test_a_second_signal_ends_a_run_that_stands_still(
+def test_a_second_signal_kills_a_run_that_hangs(
     study: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     [log] = (tmp_path / "runs").glob("sgd-*.log")
-    [rank] = [line for line in processes(log) if " -n 1 " not in line]  # no launcher
+    [rank] = [line for line in processes(log) if " -n 1 " not in line]  # without the launcher
     os.kill(int(rank.split()[0]), signal.SIGSTOP)
     study.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):
         study.wait(2)
     study.send_signal(signal.SIGINT)
-    assert "stopped by" not in ended(study, log)
+    assert "stopped by" not in log_of_stopped_study(study, log)
 
 
 def processes(log: Path) -> list[str]:
-    """Those of the run that has this log: process id and command line."""
+    """Process ids and command lines of the run with this log."""
     out, lines = str(log.with_suffix("")), []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             lines.append(f"{path.parent.name} {command}")
     return [line for line in lines if out in line]
@@ -214,8 +214,8 @@ def test_choices_are_compared_with_the_first() -> None:
         ["train.momentum=0.5", "gtc 8", "2", "44.00 ± 1.41", "+7.3"],
     ]
     assert len(format_choices(PRESET, []).splitlines()) == 2
-    [_, _, alone] = format_choices(PRESET, results[1:]).splitlines()
-    assert alone.split("|")[1:-1][-1].strip() == ""  # the first has no result yet
+    [_, _, row] = format_choices(PRESET, results[1:]).splitlines()
+    assert row.split("|")[1:-1][-1].strip() == ""  # the first setting has no result yet
     results[2] = result("gtc", 8, 1, math.nan, config=runs[1].fingerprint)
     assert "±" not in format_choices(PRESET, results)
     results[0] = result("gtc", 8, 0, -1, config=runs[0].fingerprint)  # a valid FER of 0
@@ -223,7 +223,7 @@ def test_choices_are_compared_with_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["tuning", "--seeds", "1"], "--seeds: only with error-table, not tuning"),
         (["speedup-table", "--slurm"], "--slurm: only with tuning, choices, error-table"),
@@ -232,22 +232,22 @@ def test_choices_are_compared_with_the_first() -> None:
             "--cluster: only with speedup-table, trade-off, not choices",
         ),
         (["tuning", "--dry-run"], "--dry-run: only with --slurm"),
-        (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected numbers from 0, each once"),
-        (["error-table", "--seeds", "-1"], "--seeds -1: expected numbers from 0, each once"),
-        (["choices", "--preset", "full"], "full: has no [[choices]] to compare"),
+        (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected different integers >= 0"),
+        (["error-table", "--seeds", "-1"], "--seeds -1: expected different integers >= 0"),
+        (["choices", "--preset", "full"], "full: no table [[choices]]"),
     ],
 )
-def test_an_option_of_another_study_is_refused(words: list[str], says: str) -> None:
-    done = gtcbmuf("reproduce", *words)
-    [line] = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
-    assert line.startswith(f"gtcbmuf: {says}")
+def test_an_invalid_option_of_a_study_is_refused(words: list[str], message: str) -> None:
+    process = gtcbmuf("reproduce", *words)
+    [line] = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
+    assert line.startswith(f"gtcbmuf: {message}")
 
 
-def test_a_folder_for_results_that_cannot_be(tmp_path: Path) -> None:
+def test_a_results_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = gtcbmuf("reproduce", "tuning", "--results", tmp_path / "file", cwd=tmp_path)
-    [line] = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
+    process = gtcbmuf("reproduce", "tuning", "--results", tmp_path / "file", cwd=tmp_path)
+    [line] = process.stderr.splitlines()
+    assert (process.returncode, process.stdout) == (2, "")
     assert line.startswith(f"gtcbmuf: --results {tmp_path}/file/quick: cannot be written: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # no corpus was made
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # no corpus was synthesised

@@ -1,4 +1,4 @@
-"""A cluster to plan for."""
+"""Profile of a cluster, and methods, for tests of the cost model."""
 
 from gtcbmuf.cluster.costs import Method
 from gtcbmuf.cluster.profile import Compute, Network
@@ -35,7 +35,7 @@ def method(
     sharded: bool = False,
     overlap: bool = False,
 ) -> Method:
-    """A method of GTC, or of dense sums in groups, and of BMUF with a period."""
+    """Build a method: GTC with a density or else dense sums, and BMUF with a period."""
     exchange: ExchangeSpec = NoExchangeSpec()
     if density is not None:
         exchange = GTCSpec(density=density, overlap=overlap)

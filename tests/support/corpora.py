@@ -1,4 +1,4 @@
-"""A small corpus for tests, from which a model can learn."""
+"""A small corpus for tests. A model can learn its targets."""
 
 from pathlib import Path
 
@@ -6,16 +6,17 @@ import numpy as np
 
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 
-#: Frames of the valid split, and of the test split.
+#: Frames in each of the splits valid and test.
 HELD_OUT_FRAMES = 600
 
 
 def write_corpus(
     path: Path, *, train_frames: int = 3000, targets: int = 12, dim: int = 8, seed: int = 0
 ) -> None:
-    """Write Gaussian features with a mean for each target. The same arguments give the same bytes.
+    """Write a corpus of Gaussian features with a mean per target.
 
-    Each target lasts for some frames, so that context helps. Two targets make a phone.
+    Each target lasts for several frames, so context helps. A phone has two targets. The same
+    arguments write the same bytes.
     """
     stream = np.random.default_rng(seed)
     means = stream.normal(0, 1, (targets, dim))

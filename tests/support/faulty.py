@@ -1,6 +1,6 @@
 """`gtcbmuf` with a fault in one rank: python tests/support/faulty.py FAULT RANK ARGUMENTS
 
-The fault comes with that rank's 20th step, or with its last test.
+The fault occurs in the rank's 20th step, or in its final test.
 """
 
 import os
@@ -21,15 +21,16 @@ sys.argv = ["gtcbmuf", *sys.argv[3:]]
 calls = 0
 
 
-def now() -> bool:
+def is_due() -> bool:
+    """Count a call; return whether the fault occurs in this call."""
     global calls
     calls += 1
     return launcher.rank() == rank and calls == 20
 
 
 def descend(self: algorithm.Descent, model: Vector, *arguments: Any) -> None:
-    undisturbed(self, model, *arguments)
-    if now():
+    original_descend(self, model, *arguments)
+    if is_due():
         match fault:
             case "exits":
                 os._exit(0)
@@ -42,21 +43,21 @@ def descend(self: algorithm.Descent, model: Vector, *arguments: Any) -> None:
 
 
 def encode(self: wire.Encoder, *arguments: Any) -> Words:
-    words = plain(self, *arguments)
-    if fault == "sends a message out of bounds" and now():
+    words = original_encode(self, *arguments)
+    if fault == "sends a message out of bounds" and is_due():
         words[2] = 2**31
     return words
 
 
-def score(*arguments: Any) -> Any:
+def evaluate(*arguments: Any) -> Any:
     if fault == "is told to stop in the last test" and launcher.rank() == rank:
         os.kill(os.getpid(), signal.SIGUSR1)
-    return tested(*arguments)
+    return original_evaluate(*arguments)
 
 
-undisturbed, algorithm.Descent.__call__ = algorithm.Descent.__call__, descend
+original_descend, algorithm.Descent.__call__ = algorithm.Descent.__call__, descend
 if fault.startswith("sends"):
-    algorithm.Descent.__call__ = undisturbed
-plain, wire.Encoder.encode = wire.Encoder.encode, encode
-tested, run.evaluate = run.evaluate, score
+    algorithm.Descent.__call__ = original_descend
+original_encode, wire.Encoder.encode = wire.Encoder.encode, encode
+original_evaluate, run.evaluate = run.evaluate, evaluate
 main()

@@ -1,8 +1,7 @@
-"""Readers of foreign bytes, each with good bytes to begin with, ways to change them, and a check.
+"""Readers of untrusted bytes, each with valid seeds, a mutation of bytes, and a check.
 
-A check ends quietly where the reader takes the bytes, or refuses them in one line with the error
-that it promises. `scripts/fuzz` calls them; what else they raise, a crash, ten seconds or a
-gigabyte are findings.
+A check passes if the reader accepts the bytes, or refuses them in one line with its documented
+error. `scripts/fuzz` calls the checks. It also fails on a crash, after 10 s, or at a gigabyte.
 """
 
 import gzip
@@ -44,32 +43,32 @@ from gtcbmuf.training.checkpoint_files import (
     write_rank,
 )
 
-#: Changes bytes that nothing is known of.
+#: Mutates bytes of an unknown format.
 Generic = Callable[[bytes], bytes]
 
 
-def unaware(data: bytes, generic: Generic, dice: random.Random) -> bytes:
-    """A change that knows nothing of the format."""
+def mutate_bytes(data: bytes, generic: Generic, dice: random.Random) -> bytes:
+    """Mutate bytes without knowledge of their format."""
     return generic(data)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A reader.
+    """A reader under test.
 
     Attributes:
-        seeds: bytes that it takes.
-        check: reads bytes.
-        change: bytes -> others, which still get past the first lines of the reader.
+        seeds: valid inputs.
+        check: function that reads an input and checks the reader's behaviour.
+        change: function that mutates an input so that it still passes the reader's first checks.
     """
 
     seeds: list[bytes]
     check: Callable[[bytes], None]
-    change: Callable[[bytes, Generic, random.Random], bytes] = unaware
+    change: Callable[[bytes, Generic, random.Random], bytes] = mutate_bytes
 
 
-def taken(read: Callable[[], Any], error: type[Exception] = UserError) -> Any:
-    """What a reader returns; nothing if it refuses in one line."""
+def value_unless_refused(read: Callable[[], Any], error: type[Exception] = UserError) -> Any:
+    """Return the value of a reader, or None if it refuses its input in one line."""
     try:
         return read()
     except error as raised:
@@ -78,11 +77,11 @@ def taken(read: Callable[[], Any], error: type[Exception] = UserError) -> Any:
     return None
 
 
-# Messages: 4 bytes for the parameters of the model, then words
+# Messages: 4 bytes for the number of parameters of the model, then the words of the message
 
 
 class Bounded(np.ndarray):
-    """An array that refuses the negative indices that NumPy would count from the end."""
+    """An array without negative indices, which NumPy would count from the end."""
 
     def __getitem__(self, index: Any) -> Any:
         assert not isinstance(index, int | np.integer) or index >= 0, f"index {index}"
@@ -94,7 +93,7 @@ class Bounded(np.ndarray):
 
 
 def message(folder: Path) -> Target:
-    """The wire decoder; to be run without compilation, where an index out of bounds raises."""
+    """The wire decoder. Without compilation, an index out of bounds raises an error."""
     unpack = kernels.unpack
 
     def bounded(words: Any, k: int, n: int, updates: Any) -> bool:
@@ -112,7 +111,7 @@ def message(folder: Path) -> Target:
                 wire.Decoder(n).add(words, 1.0, bounds)
                 return True
 
-            added = taken(add, wire.WireError)
+            added = value_unless_refused(add, wire.WireError)
             assert np.count_nonzero(vector) == (words[2] if added else 0)
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
@@ -138,14 +137,14 @@ def message(folder: Path) -> Target:
 
 
 def configuration(folder: Path) -> Target:
-    """A TOML file, with an assignment after each NUL."""
+    """The reader of configurations: a TOML file, then an assignment after each NUL."""
     path = folder / "run.toml"
 
     def check(data: bytes) -> None:
         text, *assignments = data.split(b"\0")
         path.write_bytes(text)
         words = [assignment.decode(errors="surrogateescape") for assignment in assignments]
-        taken(lambda: load_config(str(path), words))
+        value_unless_refused(lambda: load_config(str(path), words))
 
     recipes = ROOT / "gtcbmuf/config/recipes"
     seeds = [recipe.read_bytes() for recipe in sorted(recipes.iterdir())]
@@ -194,7 +193,7 @@ item []:
 
 
 def textgrid(folder: Path) -> Target:
-    """A TextGrid, up to the phones."""
+    """The reader of TextGrids, including the mapping of labels to phones."""
     path = folder / "a.TextGrid"
 
     def read() -> None:
@@ -202,52 +201,52 @@ def textgrid(folder: Path) -> Target:
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(read)
+        value_unless_refused(read)
 
     seeds = [_SHORT.encode(), _LONG.encode(), _LONG.encode("utf-16")]
     return Target(seeds, check)
 
 
 def ctm(folder: Path) -> Target:
-    """A CTM, up to the phones."""
+    """The reader of CTM files, including the mapping of labels to phones."""
     path = folder / "a.ctm"
     recordings = {"a": folder / "a.wav", "b-c": folder / "b/c.wav"}
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(lambda: map_labels(read_ctm(path, recordings).label_numbers))
+        value_unless_refused(lambda: map_labels(read_ctm(path, recordings).label_numbers))
 
     seeds = [b"a 1 0.0 0.25 AH0_B\na 1 0.25 0.1 t_E\n", b";; comment\nc A 0 1e-1 sil 0.99\n"]
     return Target(seeds, check)
 
 
 def scp(folder: Path) -> Target:
-    """A table of Kaldi's: where the matrix of each utterance is."""
+    """The reader of Kaldi's scp tables, which locate the matrix of each utterance."""
     path, matrix = folder / "feats.scp", folder / "feats.ark"
     matrix.write_bytes(b"")
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(lambda: read_scp(path))
+        value_unless_refused(lambda: read_scp(path))
 
     lines = [f"a {matrix}:12", f"b gunzip -c {matrix} |", f"c {matrix}[0:3]", "d copy-feats x - |"]
     return Target([f"{line}\n".encode() for line in ["\n".join(lines[:2]), *lines[2:]]], check)
 
 
 def alignments(folder: Path) -> Target:
-    """An archive of Kaldi's alignments: text, binary, or gzipped."""
+    """The reader of Kaldi's alignment archives: text, binary or gzipped."""
     path = folder / "ali"
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(lambda: KaldiAlignments([path], io.BytesIO(), path))
+        value_unless_refused(lambda: KaldiAlignments([path], io.BytesIO(), path))
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         if dice.random() < 0.8:
             try:
                 return gzip.compress(generic(gzip.decompress(data)), 1)
             except (OSError, EOFError, zlib.error):
-                pass  # it was not gzipped, or no longer is
+                pass  # not gzipped
         return generic(data)
 
     numbers = b"".join(b"\4" + n.to_bytes(4, "little") for n in (0, 7, 7, 65535))
@@ -260,14 +259,14 @@ def alignments(folder: Path) -> Target:
 
 
 def checksum(data: bytes) -> int:
-    """Jenkins' lookup3, which HDF5's structures end with."""
+    """Compute Jenkins' lookup3, the checksum at the end of HDF5's structures."""
     mask = 0xFFFFFFFF
     full = max((len(data) - 1) // 12, 0) * 12
     words = struct.unpack(f"<{full // 4 + 3}I", data[:full] + data[full:].ljust(12, b"\0"))
     a = b = c = 0xDEADBEEF + len(data) & mask
     for i in range(0, len(words), 3):
         a, b, c = a + words[i] & mask, b + words[i + 1] & mask, c + words[i + 2] & mask
-        # Each of the three takes its turn to be changed.
+        # The three variables change in turns.
         if i < len(words) - 3:
             for by in (4, 6, 8, 16, 19, 4):
                 a = (a - c & mask) ^ (c << by & mask | c >> 32 - by)
@@ -280,26 +279,26 @@ def checksum(data: bytes) -> int:
 
 
 def structures(data: bytes) -> list[tuple[int, int]]:
-    """Begin and end of what a checksum follows, in an HDF5 file as it was written."""
-    begins = [found.start() for found in re.finditer(rb"\x89HDF\r|OHDR\x02|OCHK", data)]
-    found = []
+    """Find the structures with a checksum in a valid HDF5 file: begin and end of their bytes."""
+    begins = [match.start() for match in re.finditer(rb"\x89HDF\r|OHDR\x02|OCHK", data)]
+    extents = []
     for begin, following in zip(begins, [*begins[1:], len(data)], strict=True):
         ends = [
             end
             for end in range(begin + 8, following - 3)
             if data[end : end + 4] == checksum(data[begin:end]).to_bytes(4, "little")
         ]
-        found.append((begin, ends[0]))
-    return found
+        extents.append((begin, ends[0]))
+    return extents
 
 
 def _hdf5(path: Path, read: Callable[[], Any], seed: bytes) -> Target:
-    """A file whose structures are changed, and given the right checksums."""
+    """A reader of HDF5 files. The mutation changes structures, and corrects their checksums."""
     places = structures(seed)
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        taken(read)
+        value_unless_refused(read)
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         changed = bytearray(data[: len(seed)].ljust(len(seed), b"\0"))
@@ -335,20 +334,20 @@ VECTOR = np.arange(SHAPE.parameters, dtype=np.float32)
 
 
 def write_model(path: Path) -> None:
-    """A small model."""
+    """Write a small model."""
     counts = np.arange(SHAPE.widths[-1])
     save_model(path, SavedModel(VECTOR, SHAPE, 1, counts, "speaker"))
 
 
 def read_model(path: Path) -> object:
-    """All that is in it."""
+    """Read all content of a model."""
     model = load_model(path)
     read = (model.vector.tobytes(), model.target_counts.tobytes(), model.normalisation)
     return *read, model.architecture, model.context
 
 
 def write_corpus(path: Path) -> None:
-    """A small corpus."""
+    """Write a small corpus."""
     stream = np.random.default_rng(0)
     attributes: dict[str, str | int | float | bool] = {"source": "tests", "seed": 1, "hours": 0.5}
     with CorpusWriter(
@@ -361,23 +360,23 @@ def write_corpus(path: Path) -> None:
 
 
 def read_corpus(path: Path) -> object:
-    """All that is in it.
+    """Read all content of a corpus.
 
     Raises:
-        UserError: `verify` finds it damaged, if nobody did before.
+        UserError: the corpus is damaged. The reading or `verify` has detected it.
     """
-    opened = open_corpus(path)
+    corpus = open_corpus(path)
     frames = [
         (
             *(split.features.tobytes(), split.targets.tobytes(), split.ends.tobytes()),
-            *(split.names, split.speakers, split.counts(opened.target_count).tobytes()),
+            *(split.names, split.speakers, split.counts(corpus.target_count).tobytes()),
         )
-        for split in map(opened.split, SPLITS)
+        for split in map(corpus.split, SPLITS)
     ]
     faults = find_damage(path)
     if faults:
         raise UserError("; ".join(faults))
-    return frames, repr(opened.attributes), opened.phones, opened.target_phone.tobytes()
+    return frames, repr(corpus.attributes), corpus.phones, corpus.target_phone.tobytes()
 
 
 STATE = {"residual": np.arange(7, dtype=np.float32), "delta": np.zeros(0, np.float32)}
@@ -386,14 +385,14 @@ SHARED = {"epoch": 2, "last": float("inf"), "config": {"train": {"seed": 2**61}}
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """A small checkpoint of two ranks."""
+    """Write a small checkpoint of two ranks."""
     part = begin_checkpoint(folder, 1)
     hashes = [write_rank(part, rank, STATE, OWN) for rank in range(2)]
     return publish_checkpoint(part, SHARED, hashes)
 
 
 def checkpoint_content(path: Path) -> object:
-    """All that is in it."""
+    """Read all content of a checkpoint."""
     whole = read_checkpoint(path)
     ranks = []
     for rank in range(len(whole.hashes)):
@@ -403,21 +402,21 @@ def checkpoint_content(path: Path) -> object:
 
 
 def model(folder: Path) -> Target:
-    """A model file."""
+    """The reader of model files."""
     path = folder / "model.h5"
     write_model(path)
     return _hdf5(path, lambda: read_model(path), path.read_bytes())
 
 
 def corpus_file(folder: Path) -> Target:
-    """A corpus: `read`, its frames, and `verify`."""
+    """The reader of corpora: opening, frames and verification."""
     path = folder / "corpus.h5"
     write_corpus(path)
     return _hdf5(path, lambda: read_corpus(path), path.read_bytes())
 
 
 def rank_file(folder: Path) -> Target:
-    """A rank's file of a checkpoint, with the right hash."""
+    """The reader of a rank's checkpoint file. The hash is always correct."""
     path = write_checkpoint(folder)
     file = path / "rank-00000.h5"
 
@@ -429,16 +428,16 @@ def rank_file(folder: Path) -> Target:
 
 
 def manifest(folder: Path) -> Target:
-    """What the ranks of a checkpoint share, mostly with the right hash."""
+    """The reader of a checkpoint's manifest. The hash is mostly correct."""
     path = write_checkpoint(folder)
     file = path / "manifest.json"
     seed = file.read_bytes()
 
     def check(data: bytes) -> None:
         file.write_bytes(data)
-        whole = taken(lambda: read_checkpoint(path))
+        whole = value_unless_refused(lambda: read_checkpoint(path))
         if whole:
-            taken(lambda: read_rank(whole, 0))
+            value_unless_refused(lambda: read_rank(whole, 0))
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         try:
@@ -454,7 +453,7 @@ def manifest(folder: Path) -> Target:
     return Target([seed], check, change)
 
 
-#: By the name that scripts/fuzz knows them by; each takes an empty folder.
+#: Targets by their names in scripts/fuzz. Each function takes an empty folder.
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "wire": message,
     "config": configuration,
@@ -473,28 +472,29 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
 
 
 def flip_every_byte(file: Path, read: Callable[[], object]) -> NDArray[np.int64]:
-    """Flip a bit in each byte of a file; count what was found, was harmless, and was not found.
+    """Flip a bit in each byte of a file; count detected, harmless and missed flips.
 
-    Harmless is what changes nothing of the content, as in the gaps of an HDF5 file.
+    A harmless flip leaves the content unchanged, as in the gaps of an HDF5 file. A missed flip
+    changes the content without an error.
     """
-    content, right = file.read_bytes(), read()
-    found = harmless = 0
+    content, expected = file.read_bytes(), read()
+    detected = harmless = 0
     for place in range(len(content)):
         changed = bytearray(content)
         changed[place] ^= 1 << place % 8
         file.write_bytes(changed)
         try:
-            same = read() == right
+            same = read() == expected
         except UserError:
-            found += 1
+            detected += 1
         else:
             harmless += same
     file.write_bytes(content)
-    return np.array([found, harmless, len(content) - found - harmless])
+    return np.array([detected, harmless, len(content) - detected - harmless])
 
 
 def every_byte(folder: Path) -> dict[str, NDArray[np.int64]]:
-    """What `flip_every_byte` counts in a model, a corpus and all files of a checkpoint."""
+    """Call `flip_every_byte` for a model, a corpus and all files of a checkpoint."""
     model_path, corpus_path = folder / "model.h5", folder / "corpus.h5"
     write_model(model_path)
     write_corpus(corpus_path)

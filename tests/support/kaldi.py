@@ -1,4 +1,4 @@
-"""Kaldi experiments, written by Kaldi's own code."""
+"""Files of Kaldi experiments, written by Kaldi's own code."""
 
 import gzip
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PDFS = 20
 
 @dataclass
 class Directory:
-    """The files of an experiment. By default, it has 12 speakers with 3 utterances each."""
+    """The files of an experiment. `make_directory` makes 12 speakers with 3 utterances each."""
 
     path: Path
     features: dict[str, np.ndarray]
@@ -63,11 +63,12 @@ class Directory:
         return self.path / "utt2spk"
 
     def make(self, **options: object) -> str:
+        """Import the experiment to `out`; return the summary of the import."""
         options = {"utt2spk": self.utt2spk, **options}
         return import_kaldi(self.feats, f"{self.path}/ali.*", self.out, **options)  # type: ignore[arg-type]
 
     def fails(self, match: str, **options: object) -> None:
-        """Assert that the import fails with a line that matches, and leaves no file."""
+        """Assert that the import fails with one line that matches, and leaves no file."""
         with pytest.raises(UserError, match=match) as error_info:
             self.make(**options)
         assert "\n" not in str(error_info.value)
@@ -79,7 +80,7 @@ def speaker_of(name: str) -> str:
 
 
 def make_runs(stream: np.random.Generator, frames: int) -> np.ndarray:
-    """Draw targets that last for 2 to 5 frames."""
+    """Draw the targets of some frames. A target lasts for 2 to 5 frames."""
     durations = stream.integers(2, 6, frames)
     return np.repeat(stream.integers(0, PDFS, frames), durations)[:frames].astype(np.int32)
 
@@ -96,7 +97,7 @@ def make_directory(path: Path) -> Directory:
 
 
 def write_statistics(directory: Directory, names: dict[str, list[str]]) -> Path:
-    """Write, for each name, the statistics of some utterances, as compute-cmvn-stats does."""
+    """Write the statistics of some utterances for each name, as compute-cmvn-stats does."""
     table = directory.path / "cmvn.scp"
     with kio.DoubleMatrixWriter(f"ark,scp:{directory.path}/cmvn.ark,{table}") as writer:
         for name, utterances in names.items():

@@ -1,4 +1,4 @@
-"""Starts commands the way a user would, and leaves no process behind."""
+"""Commands as a user would start them. No process outlives its test."""
 
 import os
 import shutil
@@ -25,37 +25,37 @@ _SETTINGS = ("OMPI_MCA_", "OMPI_ALLOW_", "PMIX_MCA_")
 
 
 def program(name: str) -> str:
-    """Path of a program of this environment, or else of PATH (a site's mpirun)."""
+    """Find a program in this environment, or else on PATH (a site's mpirun)."""
     own = Path(sys.executable).parent / name
-    found = str(own) if own.exists() else shutil.which(name)
-    assert found is not None, f"{name} is nowhere"
-    return found
+    path = str(own) if own.exists() else shutil.which(name)
+    assert path is not None, f"no program {name}"
+    return path
 
 
 @cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    # Made only when it is needed: scripts/fuzz ends by os._exit, which removes nothing.
+    # Not made at import, because scripts/fuzz ends by os._exit, which would not remove it.
     return tempfile.TemporaryDirectory(prefix="tests-")
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what a launcher of this very process left in it, with a TMPDIR.
+    """Copy the environment without the variables of a launcher, and with a new TMPDIR.
 
-    Where Open MPI's mpirun was killed, it leaves a folder named after its process there, and one
-    that later happens to be that number does not start.
+    A killed mpirun of Open MPI leaves a folder named after its process id in TMPDIR. A later mpirun
+    with the same id would not start there.
     """
-    kept = {
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(_LAUNCHER_PREFIXES) or name.startswith(_SETTINGS)
     }
-    return {**kept, "TMPDIR": tempfile.mkdtemp(dir=_scratch().name)}
+    return {**variables, "TMPDIR": tempfile.mkdtemp(dir=_scratch().name)}
 
 
 def run(
     *command: str | Path, timeout: float = 120, env: dict[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end; when the time is up, kill everything that it started and fail."""
+    """Run a command to its end. After the timeout, kill all its processes and fail."""
     process = subprocess.Popen(
         [str(word) for word in command],
         stdin=subprocess.DEVNULL,
@@ -72,31 +72,31 @@ def run(
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         raise AssertionError(
-            f"not done after {timeout} s: {command}\n{out[-4000:]}\n{err[-4000:]}"
+            f"still running after {timeout} s: {command}\n{out[-4000:]}\n{err[-4000:]}"
         ) from None
     # Open MPI 5's mpirun ends some of its own messages with a NUL.
     err = err.replace("\0", "")
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_until(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait for what a process that goes on is to bring about; a minute at most."""
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until a condition holds, at most a minute, while a process is running."""
     deadline = time.monotonic() + 60
-    while not happens():
+    while not condition():
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
 def mpirun(ranks: int, *command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a command on that many ranks."""
+    """Run a command on a number of ranks."""
     return run(program("mpirun"), "-n", str(ranks), *command, **options)  # type: ignore[arg-type]
 
 
 def gtcbmuf(
     *arguments: str | Path, ranks: int = 0, **options: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line, on `ranks` ranks, or with no launcher."""
+    """Run `gtcbmuf` on `ranks` ranks, or without a launcher if `ranks` is 0."""
     if ranks:
         return mpirun(ranks, program("gtcbmuf"), *arguments, **options)
     return run(program("gtcbmuf"), *arguments, **options)  # type: ignore[arg-type]

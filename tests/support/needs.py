@@ -13,6 +13,7 @@ import pytest
 
 #: Debian's package of each program.
 PACKAGES = {
+    "chromium": "chromium",
     "git": "git",
     "ip": "iproute2",
     "munged": "munge",

@@ -1,4 +1,4 @@
-"""A preset, and results of runs."""
+"""A preset and results of runs, for tests of the studies."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A study of four runs: python tests/support/studying.py CORPUS FOLDER EPOCHS [slurm]"""
+"""Runs a study of four runs: python tests/support/studying.py CORPUS FOLDER EPOCHS [slurm]"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Somebody's own network, through `import gtcbmuf` alone: trained, resumed, scored."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import gtcbmuf
 
 
 def example(corpus: Path, out: Path) -> str:
-    """That of docs/own-model.md, on another corpus, in a smaller run."""
-    page = (ROOT / "docs/own-model.md").read_text()
-    [_, text] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    """The script examples/own_model.py, on another corpus, in a smaller run."""
+    text = (ROOT / "examples/own_model.py").read_text()
     text = text.replace("corpus/quickstart.h5", str(corpus)).replace("runs/softmax", str(out))
     return str(text).replace(
         '"exchange.tau=1"', '"exchange.tau=1", "train.epochs=3", "train.checkpoint_every=10 steps"'

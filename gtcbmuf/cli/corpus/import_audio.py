@@ -3,25 +3,41 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.common import Commands, add_command
 from gtcbmuf.cli.corpus.import_options import add_import_options
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "import-audio", help="import recordings with the times of their phones"
+    parser = add_command(
+        commands,
+        "import-audio",
+        "import recordings with phone alignments",
+        "gtcbmuf corpus import-audio recordings --out corpus/mine.h5",
+        "gtcbmuf corpus import-audio recordings --alignments phones.ctm --out corpus/mine.h5",
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="of .wav and .flac files")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        metavar="DIR",
+        help="folder of .wav and .flac files",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.h5", help="corpus file to write"
+    )
     parser.add_argument(
         "--alignments",
         type=Path,
         metavar="DIR_OR_CTM",
-        help="TextGrids, as the Montreal Forced Aligner writes them, or a CTM (default: DIR)",
+        help="folder of TextGrids, or a CTM file, such as the Montreal Forced Aligner's "
+        "(default: DIR)",
     )
     parser.add_argument(
-        "--sample-rate", type=int, default=16000, metavar="HZ", help="of the features (16000)"
+        "--sample-rate",
+        type=int,
+        default=16000,
+        metavar="HZ",
+        help="sample rate of the features; higher rates are resampled (default: 16000)",
     )
     add_import_options(parser)
     parser.set_defaults(run=run)

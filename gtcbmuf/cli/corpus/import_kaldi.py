@@ -3,34 +3,52 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.common import Commands, add_command
 from gtcbmuf.cli.corpus.import_options import add_import_options
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "import-kaldi", help="import features and alignments that Kaldi made"
+    parser = add_command(
+        commands,
+        "import-kaldi",
+        "import features and alignments from Kaldi",
+        "gtcbmuf corpus import-kaldi --feats data/train/feats.scp --ali 'pdf.*.gz' \\",
+        "    --utt2spk data/train/utt2spk --pdfs 2016 --out corpus/train.h5",
     )
-    parser.add_argument("--feats", type=Path, required=True, metavar="FEATS.scp")
     parser.add_argument(
-        "--ali", required=True, metavar="'ALI.*.gz'", help="archives with a pdf-id per frame"
+        "--feats",
+        type=Path,
+        required=True,
+        metavar="FEATS.scp",
+        help="script file of the features",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     parser.add_argument(
-        "--utt2spk", type=Path, metavar="FILE", help="speakers (default: one per utterance)"
+        "--ali",
+        required=True,
+        metavar="'ALI.*.gz'",
+        help="archives of alignments, with one pdf-id per frame",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.h5", help="corpus file to write"
+    )
+    parser.add_argument(
+        "--utt2spk",
+        type=Path,
+        metavar="FILE",
+        help="speakers of the utterances (default: one per utterance)",
     )
     parser.add_argument(
         "--pdfs",
         type=int,
         metavar="N",
-        help="number of pdf-ids, as am-info tells (default: the largest that occurs, plus one)",
+        help="number of pdf-ids, as am-info prints it (default: the largest pdf-id plus one)",
     )
     add_import_options(parser).add_argument(
         "--cmvn",
         type=Path,
         metavar="CMVN.scp",
-        help="take them from these statistics, of each speaker or utterance",
+        help="mean and variance statistics of each speaker or utterance",
     )
     parser.set_defaults(run=run)
 

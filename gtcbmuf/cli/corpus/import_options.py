@@ -15,20 +15,21 @@ def add_import_options(parser: argparse.ArgumentParser) -> Any:
             f"--{split}",
             default="0.1",
             metavar="LIST_OR_SHARE",
-            help="a file of utterances or speakers, or a share of the speakers (default 0.1)",
+            help=f"{split} split: a share of the speakers, or a file that lists utterances or "
+            "speakers (default: 0.1)",
         )
     parser.add_argument(
         "--most-bad",
         type=float,
         default=0.05,
         metavar="SHARE",
-        help="of the utterances, that may be left out (default 0.05)",
+        help="largest share of the utterances that may be left out (default: 0.05)",
     )
     normalisation = parser.add_mutually_exclusive_group()
     normalisation.add_argument(
         "--normalise",
         default="speaker",
         metavar="OVER",
-        help="speaker (default), utterance or none: where mean and variance are taken",
+        help="scope of mean and variance: speaker, utterance or none (default: speaker)",
     )
     return normalisation

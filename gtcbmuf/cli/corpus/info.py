@@ -3,15 +3,25 @@
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.common import Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("info", help="say what is in a corpus")
-    parser.add_argument("corpus", type=Path, metavar="FILE.h5")
-    parser.add_argument("--utterance", metavar="NAME", help="to draw (default: the first)")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="of it, with its phones")
+    parser = add_command(
+        commands,
+        "info",
+        "describe a corpus file",
+        "gtcbmuf corpus info corpus/tiny.h5",
+        "gtcbmuf corpus info corpus/tiny.h5 --picture utterance.png",
+    )
+    parser.add_argument("corpus", type=Path, metavar="FILE.h5", help="corpus file")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="draw an utterance with its phones"
+    )
+    parser.add_argument(
+        "--utterance", metavar="NAME", help="utterance to draw (default: the first of train)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -4,13 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.cli.common import Commands
+from gtcbmuf.cli.common import Commands, add_command
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("verify", help="find out whether a byte was changed")
-    parser.add_argument("corpus", type=Path, metavar="FILE.h5")
+    parser = add_command(
+        commands,
+        "verify",
+        "check a corpus file for damage",
+        "gtcbmuf corpus verify corpus/tiny.h5",
+    )
+    parser.add_argument("corpus", type=Path, metavar="FILE.h5", help="corpus file")
     parser.set_defaults(run=run)
 
 

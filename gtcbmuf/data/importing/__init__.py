@@ -1,1 +1,1 @@
-"""Corpora from Kaldi's features and alignments, or from recordings with TextGrids or a CTM."""
+"""Import of corpora: Kaldi's features and alignments, or recordings with TextGrids or a CTM."""

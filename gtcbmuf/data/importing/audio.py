@@ -1,4 +1,4 @@
-"""Imports recordings and the times of their phones into a corpus; needs the extra `audio`."""
+"""Imports recordings with phone alignments into a corpus. Needs the extra `audio`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SILENCE
 from gtcbmuf.data.corpus_writer import CorpusWriter
-from gtcbmuf.data.extras import require_extra
 from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
 from gtcbmuf.data.importing.ctm import read_ctm
 from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
@@ -22,11 +22,11 @@ from gtcbmuf.data.importing.speaker_splits import split_speakers
 from gtcbmuf.data.importing.textgrid import read_textgrids
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
 
-_MIN_SAMPLE_RATE = 8000  # Hz: below telephone speech the mel bands become too narrow
+_MIN_SAMPLE_RATE = 8000  # Hz: below the rate of telephone speech, the mel bands become too narrow
 _MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
-_MAX_EXCESS = 0.05  # seconds that an alignment may be longer than the audio
+_MAX_EXCESS = 0.05  # seconds that an alignment may extend beyond the audio
 _MAX_SAMPLE = 1e9  # the energies of larger samples overflow float32
-_LAYOUT = "expected the alignment of a/b.wav as a/b.TextGrid, or in a CTM as that of a-b"
+_LAYOUT = "expected the alignment of a/b.wav in a/b.TextGrid, or under the name a-b in a CTM"
 
 
 def import_audio(
@@ -42,48 +42,55 @@ def import_audio(
 ) -> str:
     """Import recordings and their alignments into a corpus.
 
-    Each recording, a .wav or .flac file with one channel, is an utterance. Its name is its path
-    below `directory` without the suffix, with "-" for "/". Its speaker is the folder of the file. A
-    recording in `directory` itself is its own speaker. Hidden files are skipped.
+    Each .wav or .flac file with one channel is an utterance. The name of the utterance is the path
+    of the file relative to `directory`, without the suffix and with "-" for "/". The speaker is the
+    folder of the file. A file in `directory` itself is a speaker of its own. Hidden files are
+    skipped.
 
-    Labels of silence become the phone "sil", and so does all time without a label. ARPAbet's vowels
-    lose their stress. Phones lose their position in the word if all labels but silences have one:
-    AH0_B becomes AH. The targets are the thirds of every phone.
+    Labels of silence become the phone "sil", and so does time without a label. ARPAbet vowels lose
+    their stress marks. If all labels but silences have a position in the word, the position is
+    removed: AH0_B becomes AH. The targets are the thirds of the phones.
 
-    The import leaves out utterances that it cannot use. The log `out`.log, beside `out`, names
-    each with the reason. The same arguments and files give the same corpus. Memory holds all
-    alignments, at 20 bytes a phone, and the frames of one speaker at a time.
+    Unusable utterances are excluded. The log `out`.log lists them with the reasons. The same
+    arguments and files give the same corpus. Memory holds all alignments, with 20 bytes per phone,
+    and the frames of one speaker at a time.
 
     Args:
-        directory: of the recordings.
-        out: path of the corpus. An earlier file is replaced.
-        alignments: a directory of TextGrids with the layout of `directory`, which is the default,
-            or a CTM of phones. A TextGrid has an interval tier "phones" or "SPEAKER - phones". A
-            CTM names utterances as above, or by their file names without the suffix.
-        sample_rate: of the features, in Hz. Audio with a higher rate is resampled.
-        valid: a share of the speakers, or a file that lists utterances or speakers, one per line.
-        test: likewise. All other utterances are for training.
-        normalise: "speaker" or "utterance", for mean 0 and variance 1 over its frames, or "none".
-        most_bad: the largest share of the utterances that may be left out.
+        directory: directory of the recordings.
+        out: path of the corpus. An existing file is replaced.
+        alignments: directory of TextGrids with the same layout as `directory`, or path of a CTM of
+            phones. The default is `directory`. A TextGrid has an interval tier "phones" or
+            "SPEAKER - phones". A CTM names utterances as above, or by their file names without the
+            suffix.
+        sample_rate: sample rate of the features in Hz. Audio with a higher rate is resampled.
+        valid: share of the speakers, or path of a file that lists utterances or speakers, one per
+            line.
+        test: share of the speakers, or path of a file, as for `valid`. All other utterances are
+            for training.
+        normalise: scope of the normalisation to mean 0 and variance 1: "speaker", "utterance" or
+            "none".
+        most_bad: largest share of the utterances that may be excluded.
 
     Returns:
-        A line that describes the corpus.
+        A line with the path of the corpus, the size of each split and the number of exclusions.
 
     Raises:
         UserError: the extra is not installed, or an argument is invalid. A file is missing, damaged
-            or of another kind. Too many utterances cannot be used, or too few speakers are left.
+            or of another kind. Too many utterances are unusable, or there are too few speakers.
     """
     modules = ("soundfile", "soxr", "praatio", "kaldi_native_fbank")
-    require_extra("audio", modules, "an import of audio needs")
+    require_extra("audio", modules, "the import of audio needs")
     check_normalisation(normalise)
     if sample_rate < _MIN_SAMPLE_RATE:
-        raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} or more")
+        raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} Hz or more")
 
     from importlib.metadata import version
 
     recordings = find_utterance_files(directory, {".wav", ".flac"})
     if not recordings:
-        raise UserError(f"{directory}: no recording below it; expected .wav or .flac files")
+        raise UserError(
+            f"{directory}: no recordings in this directory; expected .wav or .flac files"
+        )
     source = alignments or directory
     read_alignments = read_ctm if source.is_file() else read_textgrids
     phone_alignments = read_alignments(source, recordings)
@@ -98,8 +105,8 @@ def import_audio(
     phones = [SILENCE, *sorted(set(phone_of.values()) - {SILENCE})]
     if len(phones) > _MAX_PHONES:
         raise UserError(
-            f"{source}: {len(phones)} phones ({', '.join(phones[:EXAMPLES])}, ...); expected "
-            f"{_MAX_PHONES} at most: are these words?"
+            f"{source}: {len(phones)} phones ({', '.join(phones[:EXAMPLES])}, ...); expected at "
+            f"most {_MAX_PHONES}, and phones rather than words"
         )
     writer = CorpusWriter(
         out,
@@ -130,7 +137,7 @@ def import_audio(
 
 
 def _find_speaker(directory: Path, recording: Path, name: str) -> str:
-    """Return the folder of a recording, or the recording's name if it is in none."""
+    """Return the recording's folder below `directory`, or its name if there is no such folder."""
     folder = recording.parent.relative_to(directory)
     return name if folder == Path() else folder.as_posix()
 
@@ -138,7 +145,7 @@ def _find_speaker(directory: Path, recording: Path, name: str) -> str:
 def _group_by_speaker(
     speaker_of: Mapping[str, str], phone_alignments: PhoneAlignments, exclusions: Exclusions
 ) -> dict[str, list[str]]:
-    """Return the utterances of each speaker that have audio and an alignment."""
+    """Group the utterances with audio and an alignment by speaker, and exclude all others."""
     speakers: dict[str, list[str]] = {}
     for name, speaker in speaker_of.items():
         if name in phone_alignments.alignments:
@@ -154,11 +161,11 @@ class _UtteranceReader:
     """Computes the features and targets of an utterance, and excludes unusable utterances.
 
     Args:
-        recordings: the file of each utterance.
-        phone_alignments: of the utterances.
-        label_phones: (labels,) the phone of each label.
-        sample_rate: of the features, in Hz.
-        exclusions: receives the utterances that cannot be used.
+        recordings: file of each utterance.
+        phone_alignments: alignments of the utterances.
+        label_phones: index of each label's phone, (labels,).
+        sample_rate: sample rate of the features in Hz.
+        exclusions: collects the unusable utterances.
     """
 
     def __init__(
@@ -173,26 +180,26 @@ class _UtteranceReader:
         self._label_phones, self._rate, self._exclusions = label_phones, sample_rate, exclusions
 
     def __call__(self, name: str) -> LabelledFrames | None:
-        """Return the frames of an utterance, or None after excluding it.
+        """Return the frames of an utterance. If it is unusable, exclude it and return None.
 
         Raises:
-            UserError: the recording is damaged, or no audio with one channel and a sufficient
-                rate, or the exclusions exceed their limit.
+            UserError: the recording is damaged, has several channels or has a lower sample rate
+                than the features. Too many utterances are excluded.
         """
         samples = read_samples(self._recordings[name], self._rate)
         labels, times = self._alignments[name]
         seconds, end = len(samples) / self._rate, times.max(initial=0)
         if np.rint(end * self._rate) > len(samples) + _MAX_EXCESS * self._rate:
             self._exclusions.add(
-                name, f"its alignment ends at {end:.3f} s, after its audio of {seconds:.3f} s"
+                name, f"the alignment ends at {end:.3f} s, but the audio at {seconds:.3f} s"
             )
             return None
         if not (np.abs(samples) < _MAX_SAMPLE).all():
-            self._exclusions.add(name, "samples that are NaN, infinite or absurdly large")
+            self._exclusions.add(name, "samples that are NaN, infinite or too large")
             return None
         matrix = features.log_mel(samples, self._rate)
         if not len(matrix):
-            self._exclusions.add(name, f"{seconds:.3f} s of audio are too short for a frame")
+            self._exclusions.add(name, f"audio of {seconds:.3f} s, which is shorter than a frame")
             return None
         bounds = np.rint(times * self._rate).astype(np.int64)
         phones, bounds = fill_silence(self._label_phones[labels], bounds, len(samples))

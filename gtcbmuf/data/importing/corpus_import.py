@@ -13,7 +13,7 @@ from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.normalisation import normalise_speaker
 
-#: Features (frames, dim) and targets (frames,) of an utterance.
+#: Features (frames, dim) and targets (frames,) of one utterance.
 LabelledFrames = tuple[NDArray[np.float32], NDArray[np.uint16]]
 
 
@@ -26,24 +26,24 @@ def write_imported_corpus(
     *,
     normalisation: str,
 ) -> str:
-    """Write a corpus, and a log of the excluded utterances beside it.
+    """Write a corpus, and a log of the excluded utterances.
 
     Memory holds the frames of one speaker at a time.
 
     Args:
-        writer: of the corpus, not yet entered.
-        speakers: the utterances of each speaker.
-        split_of: the split of each speaker.
-        read_utterance: returns the frames of the utterance with a name, or None after it has
-            excluded the utterance.
-        exclusions: receives the utterances that cannot be used.
-        normalisation: one of NORMALISATIONS.
+        writer: writer of the corpus. This function enters and leaves its `with` statement.
+        speakers: names of each speaker's utterances.
+        split_of: split of each speaker.
+        read_utterance: function that returns the frames of an utterance, given its name. It
+            returns None if it has excluded the utterance.
+        exclusions: collects the unusable utterances.
+        normalisation: scope of the normalisation, one of NORMALISATIONS.
 
     Returns:
-        A line with the path of the corpus and the number of utterances in each split.
+        A line with the path of the corpus, the size of each split and the number of exclusions.
 
     Raises:
-        UserError: a split is empty, the exclusions exceed their limit, or a file cannot be read or
+        UserError: a split is empty, too many utterances are excluded, or a file cannot be read or
             written.
     """
     from tqdm import tqdm
@@ -67,24 +67,24 @@ def write_imported_corpus(
         for split, count in counts.items():
             if not count:
                 raise UserError(
-                    f"{split} has no utterance that can be used{exclusions.format_examples()}"
+                    f"{writer.path}: no usable utterance in {split}{exclusions.format_examples()}"
                 )
     log = Path(f"{writer.path}.log")
     write_text(log, exclusions.format_log())
-    sizes = ", ".join(f"{count} utterances for {split}" for split, count in counts.items())
-    return f"{writer.path}: {sizes}; {len(exclusions)} of {exclusions.total} left out, see {log}"
+    sizes = ", ".join(f"{count} utterances in {split}" for split, count in counts.items())
+    return f"{writer.path}: {sizes}; {len(exclusions)} of {exclusions.total} excluded, see {log}"
 
 
 def _check_values(
     name: str, matrix: NDArray[np.float32], normalisation: str, exclusions: Exclusions
 ) -> bool:
-    """Return whether a corpus can store the features; otherwise exclude the utterance."""
-    # Features that stay as they are must fit into float16.
+    """Return whether a corpus can store the features. If not, exclude the utterance."""
+    # Only features without normalisation may exceed float16.
     largest = float(np.finfo(np.float16).max) if normalisation == "none" else np.inf
     if not np.isfinite(matrix).all():
         exclusions.add(name, "NaN or infinite features")
         return False
     if np.abs(matrix).max() > largest:
-        exclusions.add(name, f"features beyond {largest:g}, which float16 cannot hold")
+        exclusions.add(name, f"features beyond {largest:g}, the limit of float16")
         return False
     return True

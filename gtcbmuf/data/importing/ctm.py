@@ -1,4 +1,4 @@
-"""Reads a CTM: one line per phone, with its utterance and times."""
+"""Reads CTM files, which have one line per phone with its utterance and times."""
 
 from array import array
 from collections.abc import Iterator, Mapping
@@ -12,20 +12,24 @@ from gtcbmuf.data.importing.phone_alignments import Alignment, PhoneAlignments
 
 
 def read_ctm(path: Path, recordings: Mapping[str, Path]) -> PhoneAlignments:
-    """Read the alignments of all recordings.
+    """Read the alignments of all recordings from a CTM.
 
-    A line names an utterance, or the file of its recording without the suffix.
+    Each line starts with the name of an utterance, or with the file name of its recording without
+    the suffix.
 
     Args:
-        path: of the CTM.
-        recordings: the file of each utterance.
+        path: path of the CTM.
+        recordings: file of each utterance.
+
+    Returns:
+        The alignments. A name that stands for no recording, or for several, has a fault.
 
     Raises:
-        UserError: the file is no CTM, or has two alignments of a recording.
+        UserError: the file is not a CTM, or has two alignments of a recording.
     """
     alignments = PhoneAlignments()
     candidates_of = _find_candidates(recordings)
-    ctm_names: dict[str, str] = {}  # the name in the CTM of each recording
+    ctm_names: dict[str, str] = {}  # name of each recording in the CTM
     labels: dict[str, array[int]] = {}
     times: dict[str, array[float]] = {}
     for ctm_name, begin, end, label in _read_phones(path):
@@ -35,12 +39,13 @@ def read_ctm(path: Path, recordings: Mapping[str, Path]) -> PhoneAlignments:
             case [name]:
                 if ctm_names.setdefault(name, ctm_name) != ctm_name:
                     raise UserError(
-                        f"{path}: {ctm_names[name]} and {ctm_name}: two alignments of {name}"
+                        f"{path}: {ctm_names[name]} and {ctm_name} are two alignments of {name}; "
+                        "expected one"
                     )
                 labels.setdefault(name, array("i")).append(alignments.number_label(label))
                 times.setdefault(name, array("d")).extend((begin, end))
             case [*names]:
-                alignments.faults[ctm_name] = f"may be any of {', '.join(names[:EXAMPLES])}"
+                alignments.faults[ctm_name] = f"ambiguous name of {', '.join(names[:EXAMPLES])}"
     for name, numbers in labels.items():
         pairs = np.frombuffer(times[name], np.float64).reshape(-1, 2)
         alignments.add(name, Alignment(np.frombuffer(numbers, np.int32), pairs))
@@ -56,7 +61,7 @@ def _find_candidates(recordings: Mapping[str, Path]) -> dict[str, list[str]]:
 
 
 def _read_phones(path: Path) -> Iterator[tuple[str, float, float, str]]:
-    """Yield utterance, begin and end in seconds, and label of each line."""
+    """Yield the utterance, the begin and end in seconds, and the label of each line."""
     is_empty = True
     try:
         with path.open(encoding="utf-8") as file:
@@ -75,4 +80,4 @@ def _read_phones(path: Path) -> Iterator[tuple[str, float, float, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a CTM: {error}") from None
     if is_empty:
-        raise UserError(f"{path}: no line in it; expected one per phone")
+        raise UserError(f"{path}: no phones; expected one line per phone")

@@ -1,25 +1,25 @@
-"""The utterances that an import leaves out."""
+"""The utterances that an import excludes."""
 
 from gtcbmuf.base.errors import UserError
 
-#: Number of items that a message gives as examples.
+#: Number of examples in a message.
 EXAMPLES = 3
 
 
 class Exclusions:
-    """Utterances that an import leaves out, with their reasons.
+    """The utterances that an import excludes, with the reasons.
 
     Args:
         total: number of all utterances.
-        limit: the largest share of them that may be left out, from 0 to 1.
+        limit: largest share of the utterances that may be excluded, from 0 to 1.
 
     Raises:
-        UserError: the limit is no share.
+        UserError: the limit is below 0 or above 1.
     """
 
     def __init__(self, total: int, limit: float) -> None:
         if not 0 <= limit <= 1:
-            raise UserError(f"--most-bad {limit:g}: expected a share, from 0 to 1")
+            raise UserError(f"--most-bad {limit:g}: expected a share from 0 to 1")
         self.total = total
         self._limit = limit
         self._reasons: dict[str, str] = {}
@@ -29,33 +29,34 @@ class Exclusions:
         return len(self._reasons)
 
     def add(self, name: str, reason: str, hint: str = "") -> None:
-        """Leave out an utterance.
+        """Exclude an utterance.
 
         Args:
-            name: of the utterance.
-            reason: of the exclusion.
-            hint: what to do. The error below includes it if most excluded utterances share it.
+            name: name of the utterance.
+            reason: reason for the exclusion.
+            hint: advice for the user. The error message includes it if most excluded utterances
+                have the same hint.
 
         Raises:
-            UserError: the excluded utterances exceed the limit.
+            UserError: the share of excluded utterances exceeds the limit.
         """
         self._reasons[name] = reason
         self._hints.append(hint)
         if len(self) <= self._limit * self.total:
             return
-        common = f"; {hint}" if hint and 2 * self._hints.count(hint) > len(self) else ""
+        advice = f"; {hint}" if hint and 2 * self._hints.count(hint) > len(self) else ""
         raise UserError(
             f"more than {100 * self._limit:g} % (--most-bad) of {self.total} utterances "
-            f"cannot be used{self.format_examples()}{common}"
+            f"are unusable{self.format_examples()}{advice}"
         )
 
     def format_examples(self) -> str:
-        """Return the first exclusions in parentheses, as the end of a message."""
+        """Format the first exclusions in parentheses, for the end of a message."""
         examples = [f"{name}: {reason}" for name, reason in self._reasons.items()][:EXAMPLES]
         return f" ({'; '.join(examples)})" if examples else ""
 
     def format_log(self) -> str:
-        """Return a line with their number, and a line for each exclusion."""
-        lines = [f"{len(self)} of {self.total} utterances were left out"]
+        """Format the number of exclusions as a line, and each exclusion as a further line."""
+        lines = [f"{len(self)} of {self.total} utterances excluded"]
         lines += [f"{name}: {reason}" for name, reason in self._reasons.items()]
         return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Imports Kaldi's features and alignments into a corpus; needs the extra `kaldi`."""
+"""Imports Kaldi's features and alignments into a corpus. Needs the extra `kaldi`."""
 
 import glob
 import tempfile
@@ -23,8 +23,8 @@ from gtcbmuf.data.importing.normalisation import check_normalisation
 from gtcbmuf.data.importing.speaker_splits import split_speakers
 
 _CHAIN_MODEL = (
-    "most alignments have a third of their features' frames: a chain model's; expected those of a "
-    f"model with a target per frame, such as tri3b; then {CONVERSION}"
+    "most alignments have one target per three frames, as from a chain model; expected alignments "
+    f"from a model with one target per frame, such as tri3b; {CONVERSION}"
 )
 
 
@@ -43,32 +43,36 @@ def import_kaldi(
 ) -> str:
     """Import Kaldi's features and alignments into a corpus.
 
-    The import leaves out utterances that it cannot use. The log `out`.log, beside `out`, names
-    each with the reason. The same arguments and files give the same corpus. Memory holds the frames
-    of one speaker at a time.
+    Unusable utterances are excluded. The log `out`.log lists them with the reasons. The same
+    arguments and files give the same corpus. Memory holds the frames of one speaker at a time.
 
     Args:
-        feats: an scp of the features: a matrix (frames, dim) for each utterance, in any of Kaldi's
-            formats, or `gunzip -c PATH |`.
-        ali: a glob pattern of archives, gzipped or not, with a pdf-id (or phone) per frame.
-        out: path of the corpus. An earlier file is replaced.
-        utt2spk: the speaker of each utterance. Without it, each utterance is its own speaker.
+        feats: path of the scp of the features. Each utterance has a matrix (frames, dim) in any of
+            Kaldi's formats, or `gunzip -c PATH |`.
+        ali: glob pattern of the alignment archives, gzipped or not, with one pdf-id or phone per
+            frame.
+        out: path of the corpus. An existing file is replaced.
+        utt2spk: path of the table of speakers. Without it, each utterance is its own speaker.
         pdfs: number of pdf-ids in the model. The default is one more than the largest pdf-id in
             the alignments.
-        valid: a share of the speakers, or a file that lists utterances or speakers, one per line.
-        test: likewise. All other utterances are for training.
-        normalise: "speaker" or "utterance", for mean 0 and variance 1 over its frames, or "none".
-        cmvn: an scp of the statistics (`compute-cmvn-stats`) of each speaker or utterance. If
-            given, mean and variance come from there.
-        most_bad: the largest share of the utterances that may be left out.
+        valid: share of the speakers, or path of a file that lists utterances or speakers, one per
+            line.
+        test: share of the speakers, or path of a file, as for `valid`. All other utterances are
+            for training.
+        normalise: scope of the normalisation to mean 0 and variance 1: "speaker", "utterance" or
+            "none".
+        cmvn: path of the scp of the statistics of each speaker or utterance, from
+            `compute-cmvn-stats`. With it, `normalise` has no effect.
+        most_bad: largest share of the utterances that may be excluded.
 
     Returns:
-        A line that describes the corpus.
+        A line with the path of the corpus, the size of each split, and the numbers of exclusions
+        and of targets.
 
     Raises:
         UserError: the extra is not installed, or an argument is invalid. A file is missing or
-            damaged, or holds transition-ids. Too many utterances cannot be used, or too few
-            speakers are left.
+            damaged, or holds transition-ids. Too many utterances are unusable, or there are too
+            few speakers.
     """
     require_kaldi_native_io()
     check_normalisation(normalise)
@@ -82,7 +86,7 @@ def import_kaldi(
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
     archives = [Path(path) for path in sorted(glob.glob(ali))]
     if not archives:
-        raise UserError(f"{ali}: no such files; expected the archives of alignments, as a pattern")
+        raise UserError(f"{ali}: no such files; expected a pattern of alignment archives")
 
     with ExitStack() as stack:
         with writing(out):
@@ -96,8 +100,8 @@ def import_kaldi(
         target_count = alignments.target_count
         if pdfs is not None and not target_count <= pdfs <= MAX_TARGETS:
             raise UserError(
-                f"--pdfs {pdfs}: expected {target_count} at least, as pdf-id {target_count - 1} "
-                f"occurs, and {MAX_TARGETS} at most"
+                f"--pdfs {pdfs}: expected {target_count} to {MAX_TARGETS}, because pdf-id "
+                f"{target_count - 1} occurs in the alignments"
             )
         # The phones of pdf-ids are unknown, so each target is its own phone.
         target_phone = range(pdfs or target_count)
@@ -126,7 +130,7 @@ def import_kaldi(
             exclusions,
             normalisation=normalise if cmvn is None else "none",
         )
-        note = "" if utt2spk else "; each utterance is a speaker of its own, without --utt2spk"
+        note = "" if utt2spk else "; without --utt2spk, each utterance is its own speaker"
         return f"{summary}; {len(target_phone)} targets{note}"
 
 
@@ -137,7 +141,7 @@ def _group_by_speaker(
     utt2spk: Path | None,
     exclusions: Exclusions,
 ) -> dict[str, list[str]]:
-    """Return the utterances of each speaker that have features and an alignment."""
+    """Group the utterances with an alignment and a speaker by speaker, and exclude all others."""
     speakers: dict[str, list[str]] = {}
     for name in locations:
         if name not in alignments:
@@ -153,11 +157,11 @@ class _UtteranceReader:
     """Reads the features and targets of an utterance, and excludes unusable utterances.
 
     Args:
-        feats: the scp, for messages.
-        locations: of the matrices.
-        alignments: must have as many targets as there are frames.
-        normaliser: of the features, if they are normalised with Kaldi's statistics.
-        exclusions: receives the utterances that cannot be used.
+        feats: path of the scp, for messages.
+        locations: location of each utterance's matrix.
+        alignments: targets of the utterances. A usable utterance has one target per frame.
+        normaliser: normalises the features with Kaldi's statistics. None without statistics.
+        exclusions: collects the unusable utterances.
     """
 
     def __init__(
@@ -173,10 +177,10 @@ class _UtteranceReader:
         self._dim = 0
 
     def __call__(self, name: str) -> LabelledFrames | None:
-        """Return the frames of an utterance, or None after excluding it.
+        """Return the frames of an utterance. If it is unusable, exclude it and return None.
 
         Raises:
-            UserError: the matrix cannot be read, or the exclusions exceed their limit.
+            UserError: the matrix cannot be read, or too many utterances are excluded.
         """
         matrix = read_matrix(self._feats, name, self._locations[name], "features")
         targets = self._alignments[name]
@@ -184,7 +188,7 @@ class _UtteranceReader:
         if not len(matrix):
             self._exclusions.add(name, "no frames")
         elif matrix.shape[1] != self._dim:
-            self._exclusions.add(name, f"{matrix.shape[1]} features a frame, not {self._dim}")
+            self._exclusions.add(name, f"{matrix.shape[1]} features per frame, not {self._dim}")
         elif len(matrix) != len(targets):
             hint = _CHAIN_MODEL if abs(3 * len(targets) - len(matrix)) < 3 else ""
             self._exclusions.add(name, f"{len(matrix)} frames, but {len(targets)} targets", hint)

@@ -1,4 +1,4 @@
-"""The alignments of Kaldi's archives: a pdf-id (or phone) for every frame."""
+"""Kaldi's alignments, with one pdf-id or phone per frame."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import writing
 from gtcbmuf.data.importing.kaldi_archives import read_vectors
 
-#: The largest number of targets, which a corpus stores in 16 bits.
+#: Largest number of targets: a corpus stores them in 16 bits.
 MAX_TARGETS = 1 << 16
-#: How to convert transition-ids.
+#: Advice on the conversion of transition-ids, for messages.
 CONVERSION = (
-    'convert them: ali-to-pdf final.mdl ark:"gunzip -c ali.1.gz|" ark:- '
+    'convert alignments with ali-to-pdf final.mdl ark:"gunzip -c ali.1.gz|" ark:- '
     "(or ali-to-phones --per-frame)"
 )
 
 
 class KaldiAlignments:
-    """The targets of all utterances, in a spool file, so that memory does not hold them.
+    """The targets of all utterances. A spool file holds them, to save memory.
 
     Args:
-        archives: to read.
-        spool: an open, empty file.
+        archives: paths of the archives.
+        spool: empty file, open for reading and writing.
         out: path of the corpus, for messages.
 
     Attributes:
@@ -38,13 +38,16 @@ class KaldiAlignments:
 
     def __init__(self, archives: Sequence[Path], spool: IO[bytes], out: Path) -> None:
         self._spool = spool
-        self._extents: dict[str, tuple[int, int]] = {}  # of each utterance: offset, targets
+        # Offset in bytes and number of targets of each utterance.
+        self._extents: dict[str, tuple[int, int]] = {}
         counts = np.zeros(MAX_TARGETS, np.int64)
         repeats = np.zeros(MAX_TARGETS, np.int64)
         for archive in archives:
             for name, targets in read_vectors(archive):
                 if name in self._extents:
-                    raise UserError(f"{archive}: {name}: a second alignment of this utterance")
+                    raise UserError(
+                        f"{archive}: {name}: second alignment of this utterance; expected one"
+                    )
                 if len(targets) and not 0 <= targets.min() <= targets.max() < MAX_TARGETS:
                     raise UserError(
                         f"{archive}: {name}: targets from {targets.min()} to {targets.max()}; "
@@ -65,7 +68,7 @@ class KaldiAlignments:
         return name in self._extents
 
     def __getitem__(self, name: str) -> NDArray[np.uint16]:
-        """Return the targets of an utterance: (frames,)."""
+        """Read the targets of an utterance, (frames,) uint16."""
         offset, length = self._extents[name]
         self._spool.seek(offset)
         return np.frombuffer(self._spool.read(2 * length), np.uint16)
@@ -74,21 +77,21 @@ class KaldiAlignments:
 def _refuse_transition_ids(
     archive: Path, counts: NDArray[np.int64], repeats: NDArray[np.int64]
 ) -> None:
-    """Refuse transition-ids, which may all be below 65536.
+    """Refuse transition-ids below 65536, which could pass for pdf-ids.
 
-    In an alignment by transition-ids, one id enters a state, and another, that of the self-loop,
-    stays in it. So half of the ids never stand on two frames in a row. A frequent pdf-id or phone
-    often does. Besides, no transition-id is 0, but one pdf-id is.
+    A state has one transition-id on its first frame, and another one, that of the self-loop, on
+    all further frames. So half of the ids never occur on two consecutive frames. A frequent pdf-id
+    or phone often does. Also, no transition-id is 0, but one pdf-id is.
 
     Args:
-        archive: for the message.
-        counts: (65536,) frames of each id.
-        repeats: (65536,) frames of each id that follow a frame of the same id.
+        archive: path of an archive, for the message.
+        counts: number of frames with each id, (65536,).
+        repeats: number of frames with each id that follow a frame with the same id, (65536,).
     """
     frequent = counts >= 10
     single = np.count_nonzero(frequent & (repeats == 0))
     if not counts[0] and 3 * single > np.count_nonzero(frequent):
         raise UserError(
-            f"{archive}: transition-ids, it seems: {single} of {np.count_nonzero(frequent)} "
-            f"frequent ids never follow themselves, and none is 0; expected pdf-ids; {CONVERSION}"
+            f"{archive}: probably transition-ids: {single} of {np.count_nonzero(frequent)} "
+            f"frequent ids never repeat, and none is 0; expected pdf-ids; {CONVERSION}"
         )

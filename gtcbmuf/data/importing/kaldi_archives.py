@@ -1,6 +1,6 @@
 """Reads Kaldi's archives of integer vectors, binary or text, gzipped or not.
 
-kaldi_native_io could read them, but takes a truncated archive for a shorter one.
+kaldi_native_io reads them as well, but does not report a truncated archive.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 
-_MAX_LENGTH = 1 << 24  # of a vector: two days of speech, so a longer one is no alignment
+_MAX_LENGTH = 1 << 24  # largest length of a vector: two days of speech
 _MAX_NAME_LENGTH = 1024
 
 
@@ -23,7 +23,7 @@ def read_vectors(path: Path) -> Iterator[tuple[str, NDArray[np.int32]]]:
     """Yield the names and vectors of an archive.
 
     Raises:
-        UserError: the file is no such archive, or is truncated.
+        UserError: the file is not such an archive, or is truncated.
     """
     name = ""
     try:
@@ -33,21 +33,22 @@ def read_vectors(path: Path) -> Iterator[tuple[str, NDArray[np.int32]]]:
                 name = name_bytes.decode()
                 yield name, _read_vector(plain)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
-        where = f"at or after {name}" if name else "at its beginning"
+        where = f"at or after {name}" if name else "at the start"
         raise UserError(
-            f"{path}: {where}: expected an archive of alignments, a vector of int32 per utterance: "
-            f"{str(error) or 'it ends too early'}"
+            f"{path}: {where}: expected an archive of alignments, with one int32 vector per "
+            f"utterance: {str(error) or 'the file ends too early'}"
         ) from None
 
 
 def _unpack(file: io.BufferedReader) -> io.BufferedReader:
+    """Return a reader of the decompressed content."""
     if file.peek(2)[:2] == b"\x1f\x8b":
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
     return file
 
 
 def _read_name(file: BinaryIO) -> bytes:
-    """Read the next name and the space after it; return b"" at the end of the file."""
+    """Read the next name and the space after it. Return b"" at the end of the file."""
     name = b""
     while (byte := file.read(1)) != b" ":
         if not byte and name:
@@ -58,30 +59,30 @@ def _read_name(file: BinaryIO) -> bytes:
             continue
         name += byte
         if len(name) > _MAX_NAME_LENGTH or byte == b"\0" or byte.isspace():
-            raise ValueError("this is no name of an utterance")
+            raise ValueError("not the name of an utterance")
     return name
 
 
 def _read_vector(file: io.BufferedReader) -> NDArray[np.int32]:
     """Read a vector as Kaldi's BasicVectorHolder writes it."""
     if file.peek(1)[:1] != b"\0":
-        # The bound protects memory: a gzipped line can be a thousand times its file.
+        # The bound protects memory: a gzipped line can be a thousand times larger than its file.
         line = file.readline(_MAX_LENGTH)
         if len(line) == _MAX_LENGTH:
-            raise ValueError("this is no vector of int32")
+            raise ValueError("not an int32 vector")
         if not line.endswith(b"\n"):
             raise EOFError
         return np.array([int(word) for word in line.split()], np.int32)
     header = _read_exactly(file, 7)
     length = int.from_bytes(header[3:], "little", signed=True)
     if header[:3] != b"\0B\4" or not 0 <= length < _MAX_LENGTH:
-        raise ValueError("this is no vector of int32")
-    # A byte with the size of a number, 4, precedes each number.
+        raise ValueError("not an int32 vector")
+    # Before each number, a byte holds the size of the number, 4.
     items = np.frombuffer(
         _read_exactly(file, 5 * length), np.dtype([("size", "i1"), ("value", "<i4")])
     )
     if not (items["size"] == 4).all():
-        raise ValueError("this is no vector of int32")
+        raise ValueError("not an int32 vector")
     return items["value"].astype(np.int32)
 
 

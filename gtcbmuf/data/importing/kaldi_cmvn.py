@@ -1,4 +1,4 @@
-"""Normalises features with Kaldi's statistics of them (`compute-cmvn-stats`)."""
+"""Normalises features with the statistics of Kaldi's `compute-cmvn-stats`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +14,8 @@ class CmvnNormaliser:
     """Normalises utterances with the statistics of the utterance or of its speaker.
 
     Args:
-        scp: of the statistics.
-        speaker_of: the speaker of each utterance.
+        scp: path of the scp of the statistics.
+        speaker_of: speaker of each utterance.
 
     Raises:
         UserError: the scp cannot be read.
@@ -30,29 +30,32 @@ class CmvnNormaliser:
         owner = self._find_owner(name)
         if owner in self._locations:
             return ""
-        return f"no statistics for it or {owner} in {self._scp}"
+        return f"no statistics of this utterance or of speaker {owner} in {self._scp}"
 
     def apply(self, name: str, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise the features of an utterance, for which `find_fault` finds none.
+        """Normalise the features of an utterance without a fault in `find_fault`.
 
         Args:
-            name: of the utterance.
-            matrix: (frames, dim).
+            name: name of the utterance.
+            matrix: features, (frames, dim).
+
+        Returns:
+            The normalised features, (frames, dim) float32.
 
         Raises:
             UserError: the statistics cannot be read, or do not fit the features.
         """
         owner = self._find_owner(name)
         location = self._locations[owner]
-        # The sums, with the number of frames after them, and the sums of squares.
+        # Row 0: sums, and the number of frames. Row 1: sums of squares.
         statistics = read_matrix(self._scp, owner, location, "statistics", np.float64)
         shape = (2, matrix.shape[1] + 1)
         usable = statistics.shape == shape and np.isfinite(statistics).all()
         if not usable or not statistics[0, -1] > 0:
             raise UserError(
-                f"{self._scp}: {owner}: {location}: a matrix {statistics.shape}; expected the "
-                f"statistics {shape}, numbers, of features of dimension {matrix.shape[1]}, of "
-                "a frame at least"
+                f"{self._scp}: {owner}: {location}: matrix of shape {statistics.shape}; expected "
+                f"finite statistics of shape {shape}, over one or more frames with "
+                f"{matrix.shape[1]} features"
             )
         mean, square = statistics[:, :-1] / statistics[0, -1]
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-10))
@@ -60,5 +63,5 @@ class CmvnNormaliser:
         return normalised
 
     def _find_owner(self, name: str) -> str:
-        """Return the name of the statistics for an utterance: its own or its speaker's."""
+        """Return the owner of the statistics for an utterance: the utterance or the speaker."""
         return name if name in self._locations else self._speaker_of[name]

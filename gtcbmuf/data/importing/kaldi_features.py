@@ -1,4 +1,4 @@
-"""Reads Kaldi's features for a model that is trained already; needs the extra `kaldi`."""
+"""Reads Kaldi's features for a trained model. Needs the extra `kaldi`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from gtcbmuf.data.importing.kaldi_tables import (
 )
 from gtcbmuf.data.importing.normalisation import NORMALISATIONS, normalise_speaker
 
-#: Names and features (frames, dim) of all utterances of a speaker.
+#: Name and features (frames, dim) of each utterance of a speaker.
 SpeakerFeatures = list[tuple[str, NDArray[np.float32]]]
 
 
@@ -28,23 +28,28 @@ def read_features(
     utt2spk: Path | None = None,
     cmvn: Path | None = None,
 ) -> Iterator[SpeakerFeatures]:
-    """Return an iterator over the speakers, each with the features of all utterances.
+    """Read the normalised features of all utterances, speaker by speaker.
 
     Args:
-        feats, utt2spk, cmvn: as for `gtcbmuf.data.importing.kaldi.import_kaldi`.
-        dim: dimension of the features that the model takes.
-        normalisation: of the features that the model takes, as
+        feats: path of the scp of the features.
+        dim: number of features per frame that the model takes.
+        normalisation: normalisation of the features that the model takes, as in
             `gtcbmuf.data.corpus.Corpus.normalisation`.
+        utt2spk: path of the table of speakers. Normalisation by speaker requires it.
+        cmvn: path of the scp of the statistics. Normalisation by statistics requires it.
+
+    Returns:
+        An iterator over the speakers, with the features of each speaker's utterances.
 
     Raises:
-        UserError: the extra is not installed, a file is missing or damaged, features cannot be
-            used, or the normalisation needs another argument.
+        UserError: the extra is not installed, or a file is missing or damaged. The features do not
+            fit the model, or the normalisation requires other arguments.
     """
     require_kaldi_native_io()
     if normalisation == "speaker" and utt2spk is None:
         raise UserError("the model takes features normalised by speaker: give --utt2spk")
     if (normalisation == "statistics") != (cmvn is not None):
-        advice = "give --cmvn" if cmvn is None else f"it goes without --cmvn {cmvn}"
+        advice = "give --cmvn" if cmvn is None else f"remove --cmvn {cmvn}"
         raise UserError(f"the model takes features with normalisation = {normalisation}: {advice}")
     locations = read_scp(feats)
     speaker_of = read_speakers(utt2spk, locations)
@@ -60,9 +65,11 @@ def read_features(
     def read_utterance(name: str) -> NDArray[np.float32]:
         matrix = read_matrix(feats, name, locations[name], "features")
         if matrix.shape[1] != dim:
-            raise UserError(f"{feats}: {name}: {matrix.shape[1]} features a frame; expected {dim}")
+            raise UserError(
+                f"{feats}: {name}: {matrix.shape[1]} features per frame; expected {dim}"
+            )
         if not len(matrix) or not np.isfinite(matrix).all():
-            raise UserError(f"{feats}: {name}: no frames, or features that are no numbers")
+            raise UserError(f"{feats}: {name}: no frames, or NaN or infinite features")
         return normaliser.apply(name, matrix) if normaliser else matrix
 
     def read_speaker(names: list[str]) -> SpeakerFeatures:

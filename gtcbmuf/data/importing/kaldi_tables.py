@@ -1,6 +1,6 @@
-"""Reads Kaldi's text tables (scp and utt2spk) and the matrices that an scp points to.
+"""Reads Kaldi's text tables (scp and utt2spk) and the matrices of an scp.
 
-kaldi_native_io, which is Kaldi's own code, reads a matrix at a time. No entry of an scp ever
+kaldi_native_io, a copy of Kaldi's own code, reads one matrix at a time. No entry of an scp ever
 reaches a shell.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.data.extras import require_extra
+from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data.importing.text_lines import read_lines
 
 _GUNZIP = re.compile(r"(?:gunzip -c|gzip -c?dc?|zcat)\s+([^\s'\"`$;&|<>()\\*?]+)\s*\|")
@@ -30,18 +30,19 @@ def require_kaldi_native_io() -> None:
     """Check that the extra `kaldi` is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: the extra is not installed.
     """
-    require_extra("kaldi", ["kaldi_native_io"], "Kaldi's files need")
+    require_extra("kaldi", ["kaldi_native_io"], "the import of Kaldi's files needs")
 
 
 def read_scp(path: Path) -> dict[str, str]:
-    """Read an scp: names, and the location of the matrix of each.
+    """Read an scp: the location of each matrix, by name.
 
     A location is a file, a file with an offset (`FILE:OFFSET`), or `gunzip -c FILE |`.
 
     Raises:
-        UserError: the table cannot be read, or a location is none of these or names no file.
+        UserError: the table cannot be read. A location has another form, or its file does not
+            exist.
     """
     locations = _read_table(path)
     for name, location in locations.items():
@@ -50,7 +51,7 @@ def read_scp(path: Path) -> dict[str, str]:
 
 
 def read_speakers(utt2spk: Path | None, utterances: Iterable[str]) -> dict[str, str]:
-    """Return the speaker of each utterance; without a table, each utterance is its own speaker.
+    """Return the speaker of each utterance. Without a table, each utterance is its own speaker.
 
     Raises:
         UserError: the table cannot be read.
@@ -64,69 +65,71 @@ def read_matrix(
     """Read a matrix of any of Kaldi's formats.
 
     Args:
-        scp: that has the location, for messages.
-        name: of the matrix in the scp.
-        location: as `read_scp` returns it.
-        content: of the matrix, for messages.
+        scp: path of the scp, for messages.
+        name: name of the matrix in the scp.
+        location: location of the matrix, from `read_scp`.
+        content: content of the matrix, such as "features", for messages.
         dtype: float32 or float64.
 
     Returns:
-        (rows, columns) of this type.
+        The matrix, (rows, columns) of type `dtype`.
 
     Raises:
-        UserError: there is no matrix at the location.
+        UserError: the location has no readable matrix.
     """
     from kaldi_native_io import DoubleMatrix, FloatMatrix
 
     matrix_type = FloatMatrix if dtype is np.float32 else DoubleMatrix
     try:
         with _unpacking(location) as plain_location:
-            # A copy: the array is a view of memory that the matrix frees.
+            # A copy, because the matrix frees the memory of this view.
             return np.array(matrix_type.read(plain_location).numpy(), dtype)
     except (OSError, EOFError, zlib.error, RuntimeError, ValueError, MemoryError):
-        # kaldi_native_io's own message has several lines, with bytes of the file in them.
+        # The message of kaldi_native_io has several lines and contains bytes of the file.
         raise UserError(
-            f"{scp}: {name}: {location}: expected a matrix of {content} there: "
-            "a truncated or damaged archive, or another file than the scp was made for"
+            f"{scp}: {name}: {location}: expected a matrix of {content}; the archive is truncated "
+            "or damaged, or does not belong to this scp"
         ) from None
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    """Read lines that each have a name and a value."""
+    """Read a table with a name and a value in each line."""
     table: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         words = line.split(maxsplit=1)
         if len(words) != 2:
-            raise UserError(f"{path}: line {number}: {line!r}: expected two words at least")
+            raise UserError(f"{path}: line {number}: {line!r}: expected a name and a value")
         name, value = words
         if table.setdefault(name, value.strip()) != value.strip():
-            raise UserError(f"{path}: line {number}: {name} has another line already")
+            raise UserError(f"{path}: line {number}: second value of {name}; expected one")
     if not table:
-        raise UserError(f"{path}: no line in it; expected one per utterance")
+        raise UserError(f"{path}: no entries; expected one line per utterance")
     return table
 
 
 def _check_location(scp: Path, name: str, location: str) -> None:
-    """Refuse a location that is no file, or that Kaldi would pass to a shell."""
+    """Refuse a location without a file, or one that Kaldi would pass to a shell."""
     where = f"{scp}: {name}: {location!r}"
     if location.endswith("]"):
-        raise UserError(f"{where}: a part of a matrix; expected a whole one: run copy-feats first")
+        raise UserError(
+            f"{where}: a range of a matrix; expected a whole matrix: run copy-feats first"
+        )
     if gunzip := _GUNZIP.fullmatch(location):
         path = Path(gunzip[1])
     elif "|" in location:
         raise UserError(
-            f"{where}: a shell command, which is not run; "
-            "expected FILE:OFFSET, or 'gunzip -c PATH |': run copy-feats first"
+            f"{where}: shell commands are not run; expected FILE:OFFSET, or "
+            "'gunzip -c PATH |': run copy-feats first"
         )
     else:
         path = Path(cast(re.Match[str], _FILE_AND_OFFSET.fullmatch(location))[1])
     if not os.path.isfile(path):  # Path.is_file raises if the name is too long
-        raise UserError(f"{where}: no such file; expected a matrix there")
+        raise UserError(f"{where}: no such file; expected the file of a matrix")
 
 
 @contextmanager
 def _unpacking(location: str) -> Iterator[str]:
-    """Provide a location without `gunzip`: a temporary file in its place."""
+    """Provide a location without `gunzip`: a temporary file with the decompressed content."""
     gunzip = _GUNZIP.fullmatch(location)
     if not gunzip:
         yield location

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data import features
 
-#: The frames over which mean and variance are taken: those of a speaker, or of an utterance.
+#: Scopes of mean and variance: the frames of a speaker, the frames of an utterance, or none.
 NORMALISATIONS = ("speaker", "utterance", "none")
 
 
@@ -19,7 +19,7 @@ def check_normalisation(normalisation: str) -> None:
         UserError: the name is not in NORMALISATIONS.
     """
     if normalisation not in NORMALISATIONS:
-        raise UserError(f"normalise is {normalisation!r}; expected {' or '.join(NORMALISATIONS)}")
+        raise UserError(f"--normalise {normalisation}: expected {', '.join(NORMALISATIONS)}")
 
 
 def normalise_speaker(
@@ -28,8 +28,8 @@ def normalise_speaker(
     """Normalise all utterances of a speaker.
 
     Args:
-        utterances: (frames, dim) each.
-        normalisation: one of NORMALISATIONS.
+        utterances: features of each utterance, (frames, dim).
+        normalisation: scope of the normalisation, one of NORMALISATIONS.
     """
     if normalisation == "speaker" and utterances:
         return features.normalise(utterances)

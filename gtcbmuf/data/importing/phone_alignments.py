@@ -1,4 +1,4 @@
-"""The times of phones in recordings."""
+"""Phone alignments: the labels of phones and their times in recordings."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: Largest difference, in seconds, between two times that should be equal.
+#: Largest difference between two times that count as equal, in seconds.
 TIME_TOLERANCE = 0.001
 
 
@@ -14,8 +14,8 @@ class Alignment(NamedTuple):
     """The labelled intervals of an utterance.
 
     Attributes:
-        labels: (n,) int32. Numbers of the labels.
-        times: (n, 2) float64. Begin and end of each interval, in seconds.
+        labels: number of each interval's label, (n,) int32.
+        times: begin and end of each interval in seconds, (n, 2) float64.
     """
 
     labels: NDArray[np.int32]
@@ -27,9 +27,9 @@ class PhoneAlignments:
     """The alignments of all utterances.
 
     Attributes:
-        label_numbers: the number of each label, in order from 0.
-        alignments: by the name of the utterance.
-        faults: by the name of the utterance, the reason why it has no usable alignment.
+        label_numbers: number of each label, in order from 0.
+        alignments: alignment of each utterance, by name.
+        faults: reason why an utterance has no usable alignment, by name.
     """
 
     label_numbers: dict[str, int] = field(default_factory=dict)
@@ -37,15 +37,15 @@ class PhoneAlignments:
     faults: dict[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
-        """Return the names of all utterances, also of those with a fault."""
+        """Return the names of all utterances, including those with a fault."""
         return {*self.alignments, *self.faults}
 
     def number_label(self, label: str) -> int:
-        """Return the number of a label, which may be new."""
+        """Return the number of a label. A new label gets the next number."""
         return self.label_numbers.setdefault(label, len(self.label_numbers))
 
     def add(self, name: str, alignment: Alignment) -> None:
-        """Add the alignment of an utterance, or its fault."""
+        """Add the alignment of an utterance. If it is invalid, add its fault instead."""
         if fault := _find_fault(alignment.times):
             self.faults[name] = fault
         else:
@@ -53,31 +53,33 @@ class PhoneAlignments:
 
 
 def _find_fault(times: NDArray[np.float64]) -> str:
-    """Return the fault of the times (n, 2) of intervals, or "" if there is none."""
+    """Return the fault in the times of intervals, (n, 2), or "" if they are valid."""
     if not np.isfinite(times).all():
-        return "a time that is no finite number"
+        return "a time that is NaN or infinite"
     sequence = np.concatenate([[0], times.ravel()])
     backward = np.flatnonzero(sequence[1:] < np.maximum.accumulate(sequence)[:-1] - TIME_TOLERANCE)
     if not len(backward):
         return ""
     begin, end = times[backward[0] // 2]
-    return f"the interval from {begin:.3f} to {end:.3f} s goes backward or overlaps an earlier one"
+    return (
+        f"the interval from {begin:.3f} to {end:.3f} s is out of order or overlaps an earlier one"
+    )
 
 
 def fill_silence(
     phones: NDArray[np.int64], bounds: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Insert silence (phone 0) between phones, so that they fill all samples.
+    """Fill the time without a phone with silence, phone 0.
 
-    Adjacent silences become one.
+    Adjacent silences are merged.
 
     Args:
-        phones: (n,).
-        bounds: (n, 2). The first sample of each phone, and the sample after its last one.
+        phones: index of each phone, (n,).
+        bounds: first sample of each phone and the sample after its last one, (n, 2).
         length: number of samples, at least one.
 
     Returns:
-        Phones (m,) and their bounds (m + 1,), as `gtcbmuf.data.features.frame_targets` takes them.
+        Phones (m,) and bounds (m + 1,), for `gtcbmuf.data.features.frame_targets`.
     """
     rising = np.maximum.accumulate(bounds.ravel()).clip(0, length)
     begins, ends = np.append(0, rising), np.append(rising, length)

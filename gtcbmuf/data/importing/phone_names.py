@@ -1,4 +1,4 @@
-"""The phones that the labels of an alignment stand for."""
+"""The phones of an alignment's labels."""
 
 import re
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ _STRESS = re.compile(r"([A-Z]+)[012]")
 
 
 def map_labels(labels: Iterable[str]) -> dict[str, str]:
-    """Return the phone of each label, without stress and position in the word.
+    """Map each label to its phone, without stress and position in the word.
 
-    Labels of silence become "sil". A position is a suffix such as "_B". It is removed only if all
-    other labels have one.
+    Labels of silence become "sil". A position is a suffix such as "_B". Positions are removed only
+    if all labels but those of silence have one.
 
     >>> map_labels(["SIL", "AH0_B", "T_E"])["AH0_B"]
     'AH'
     """
-    # Kaldi gives all labels a position, or none. Elsewhere, t_S is a phone.
+    # Kaldi gives either all labels a position or none. Elsewhere, t_S is a phone.
     spoken_labels = [label for label in labels if label not in _SILENCES]
     have_positions = all(_POSITION.fullmatch(label) for label in spoken_labels)
     phone_of = dict.fromkeys(_SILENCES, SILENCE)

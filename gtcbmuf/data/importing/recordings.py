@@ -1,4 +1,4 @@
-"""Reads recordings: WAV or FLAC with one channel, resampled.
+"""Reads and resamples recordings: WAV or FLAC files with one channel.
 
 libsndfile reads the audio, and soxr resamples it.
 """
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 
-_FULL_SCALE = 1 << 15  # Kaldi's unit, and that of the synthetic corpus
-#: Samples per read. A damaged file may claim any length, so none is allocated in advance.
+_FULL_SCALE = 1 << 15  # the unit of 16-bit audio, as in Kaldi and in the synthetic corpus
+#: Samples per read. Memory grows read by read, because a damaged header may state any length.
 _READ_SAMPLES = 1 << 20
-_UNKNOWN_LENGTH = 0x7FFFF000  # bytes: a header written to a pipe has this length or a greater one
+_UNKNOWN_LENGTH = 0x7FFFF000  # bytes: a header written to a pipe states at least this length
 _TRUNCATION = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE)
 
 
@@ -23,14 +23,15 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
     """Read a recording.
 
     Args:
-        path: of the file.
-        sample_rate: of the samples to return, in Hz.
+        path: path of the recording.
+        sample_rate: sample rate of the result in Hz.
 
     Returns:
-        (samples,) at this rate, in units of 16-bit audio.
+        Waveform at this rate, (samples,) float32, in units of 16-bit audio.
 
     Raises:
-        UserError: the file is damaged, or no audio with one channel and at least this rate.
+        UserError: the file is damaged or is not audio. It has several channels, or a lower sample
+            rate.
     """
     import soundfile
     import soxr
@@ -41,7 +42,7 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
             samples = _read_all(file)
             file_rate = file.samplerate
     except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: expected undamaged audio, WAV or FLAC: {error}") from None
+        raise UserError(f"{path}: expected an intact WAV or FLAC file: {error}") from None
     if file_rate > sample_rate:
         samples = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
     return samples * np.float32(_FULL_SCALE)
@@ -50,13 +51,13 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
 def _check_format(path: Path, file: Any, sample_rate: int) -> None:
     if file.channels != 1:
         raise UserError(
-            f"{path}: {file.channels} channels; expected one, as of "
+            f"{path}: {file.channels} channels; expected one: run "
             f"ffmpeg -i {path.name} -ac 1 mono{path.suffix}"
         )
     if file.samplerate < sample_rate:
         raise UserError(
-            f"{path}: {file.samplerate} Hz; expected {sample_rate} Hz or more; "
-            f"--sample-rate {file.samplerate} would take it"
+            f"{path}: {file.samplerate} Hz; expected {sample_rate} Hz or more, or "
+            f"--sample-rate {file.samplerate}"
         )
 
 
@@ -71,8 +72,8 @@ def _read_all(file: Any) -> NDArray[np.float32]:
     while len(part := file.read(_READ_SAMPLES, dtype="float32")):
         parts.append(part)
     samples = np.concatenate(parts)
-    # libsndfile reports a truncated WAV in its log only.
+    # libsndfile reports a truncated WAV only in its log.
     truncation = _TRUNCATION.search(file.extra_info)
     if truncation and int(truncation[1]) < _UNKNOWN_LENGTH:
-        raise OSError(f"it is truncated: {len(samples)} samples")
+        raise OSError(f"truncated after {len(samples)} samples")
     return samples

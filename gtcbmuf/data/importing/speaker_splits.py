@@ -9,7 +9,7 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.exclusions import EXAMPLES
 from gtcbmuf.data.importing.text_lines import read_lines
 
-_SEED = 0  # of the random order of speakers
+_SEED = 0  # for the random order of the speakers
 
 
 def split_speakers(
@@ -18,17 +18,17 @@ def split_speakers(
     """Assign each speaker to a split.
 
     Args:
-        speakers: the utterances of each speaker.
+        speakers: names of each speaker's utterances.
         known_names: names of all utterances and speakers, including excluded ones.
-        choices: for "valid" and "test", a share of the speakers or the path of a list. The list
-            has the name of an utterance or of a speaker in each line.
+        choices: for "valid" and "test", a share of the speakers or the path of a list. Each line of
+            a list names an utterance or a speaker.
 
     Returns:
         The split of each speaker.
 
     Raises:
-        UserError: a share is out of range, or no speaker is left for train. A list has an unknown
-            name, or only some utterances of a speaker.
+        UserError: a share is out of range, or no speaker remains for train. A list has an unknown
+            name, or only some utterances of a speaker. Two lists share a speaker.
     """
     split_of: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -38,19 +38,21 @@ def split_speakers(
         except ValueError:
             for speaker in _read_speakers(Path(choice), speakers, known_names):
                 if split_of.setdefault(speaker, split) != split:
-                    raise UserError(f"{choice}: speaker {speaker} is in both lists") from None
+                    raise UserError(
+                        f"{choice}: speaker {speaker} is in both lists; expected one"
+                    ) from None
             continue
         if not 0 < share < 1:
             raise UserError(f"--{split} {choice}: expected a share above 0 and below 1, or a file")
         counts[split] = max(1, round(share * len(speakers)))
-    free = sorted(speakers.keys() - split_of.keys())
-    if sum(counts.values()) >= len(free):
+    unlisted_speakers = sorted(speakers.keys() - split_of.keys())
+    if sum(counts.values()) >= len(unlisted_speakers):
         raise UserError(
-            f"{len(speakers)} speakers, {len(free)} of them in no list, are too few: "
-            f"--valid {choices['valid']} and --test {choices['test']} leave none for train"
+            f"--valid {choices['valid']} and --test {choices['test']} leave no speaker for train: "
+            f"of {len(speakers)} speakers, {len(unlisted_speakers)} are in no list"
         )
     stream = np.random.default_rng(_SEED)
-    order = iter([free[i] for i in stream.permutation(len(free))])
+    order = iter([unlisted_speakers[i] for i in stream.permutation(len(unlisted_speakers))])
     for split, count in counts.items():
         split_of |= {next(order): split for _ in range(count)}
     return split_of | dict.fromkeys(order, "train")
@@ -59,22 +61,24 @@ def split_speakers(
 def _read_speakers(
     path: Path, speakers: Mapping[str, Sequence[str]], known_names: set[str]
 ) -> list[str]:
-    """Read a list of utterances or speakers, and return the speakers."""
+    """Read a list of utterances or speakers. Return the speakers."""
     names = {words[0] for line in read_lines(path) if (words := line.split())}
-    if unknown := sorted(names - known_names):
+    unknown_names = sorted(names - known_names)
+    if unknown_names:
         raise UserError(
-            f"{path}: {', '.join(unknown[:EXAMPLES])}: expected names of utterances or speakers"
+            f"{path}: unknown names {', '.join(unknown_names[:EXAMPLES])}; expected names of "
+            "utterances or speakers"
         )
     members = []
     for speaker, utterances in speakers.items():
-        missing = [utterance for utterance in utterances if utterance not in names]
-        if speaker in names or not missing:
+        missing_names = [utterance for utterance in utterances if utterance not in names]
+        if speaker in names or not missing_names:
             members.append(speaker)
-        elif len(missing) < len(utterances):
+        elif len(missing_names) < len(utterances):
             raise UserError(
-                f"{path}: speaker {speaker}: lists some of its utterances, but not {missing[0]}; "
-                "expected all or none: no speaker is in two splits"
+                f"{path}: speaker {speaker}: only some utterances are listed, not "
+                f"{missing_names[0]}; expected all or none, because no speaker may be in two splits"
             )
     if not members:
-        raise UserError(f"{path}: names no utterance that has features and an alignment")
+        raise UserError(f"{path}: lists no usable utterance; expected at least one")
     return members

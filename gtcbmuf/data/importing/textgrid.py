@@ -1,4 +1,4 @@
-"""Reads Praat's TextGrids, as the Montreal Forced Aligner writes them.
+"""Reads Praat's TextGrids, such as those of the Montreal Forced Aligner.
 
 praatio parses them.
 """
@@ -19,17 +19,23 @@ def read_textgrids(directory: Path, recordings: Mapping[str, Path]) -> PhoneAlig
     """Read the TextGrids of all recordings.
 
     Args:
-        directory: of the TextGrids, with the same layout as that of the recordings.
-        recordings: the file of each utterance.
+        directory: directory of the TextGrids, with the same layout as that of the recordings.
+        recordings: file of each utterance.
+
+    Returns:
+        The alignments. A TextGrid without a recording, or without exactly one tier of phones, has a
+        fault.
 
     Raises:
-        UserError: there is no TextGrid, or a file is none.
+        UserError: the directory has no TextGrid, or a file is not a valid TextGrid.
     """
     from tqdm import tqdm
 
     textgrids = find_utterance_files(directory, {".textgrid"})
     if not textgrids:
-        raise UserError(f"{directory}: no alignment below it; expected .TextGrid files, or a CTM")
+        raise UserError(
+            f"{directory}: no alignments in this directory; expected .TextGrid files, or a CTM"
+        )
     alignments = PhoneAlignments()
     for name, path in tqdm(textgrids.items(), "alignments", unit="file", disable=None):
         if name not in recordings:
@@ -53,9 +59,9 @@ class Tier(NamedTuple):
     """A tier of a TextGrid.
 
     Attributes:
-        name: of the tier.
+        name: name of the tier.
         kind: "IntervalTier" or "TextTier".
-        end: in seconds.
+        end: end of the tier in seconds.
         entries: begin, end and label of each interval, as praatio returns them.
     """
 
@@ -66,43 +72,43 @@ class Tier(NamedTuple):
 
     @property
     def has_phones(self) -> bool:
-        """Whether this is an interval tier of phones, by its name."""
-        is_named_phones = self.name == "phones" or self.name.endswith(" - phones")
-        return is_named_phones and self.kind == "IntervalTier"
+        """Whether this is an interval tier with the name of a tier of phones."""
+        has_name = self.name == "phones" or self.name.endswith(" - phones")
+        return has_name and self.kind == "IntervalTier"
 
 
 def read_tiers(path: Path) -> list[Tier]:
     """Read the tiers of a TextGrid.
 
     Raises:
-        UserError: the file is no TextGrid.
+        UserError: the file is not a TextGrid.
     """
     from praatio.utilities.textgrid_io import parseTextgridStr
 
-    # praatio checks nothing, and may raise any exception for another file. It would also lose an
-    # interval in a last line without a newline.
+    # praatio does not check its input and may raise any exception. Without the newline, it would
+    # lose an interval in the last line.
     try:
         tiers = parseTextgridStr(_read_text(path) + "\n", includeEmptyIntervals=True)["tiers"]
         return [Tier(t["name"], t["class"], float(t["xmax"]), t["entries"]) for t in tiers]
     except Exception as error:
-        raise _no_textgrid(path, error) from None
+        raise _invalid_textgrid(path, error) from None
 
 
 def read_intervals(path: Path, tier: Tier) -> tuple[list[str], NDArray[np.float64]]:
     """Return the labels of an interval tier and their times (n, 2), in seconds.
 
     Raises:
-        UserError: a time is no number, or the tier is truncated.
+        UserError: a time is not a number, or the tier is truncated.
     """
     try:
         labels = [label for _, _, label in tier.entries]
         times = np.array([(begin, end) for begin, end, _ in tier.entries], np.float64)
     except (ValueError, TypeError) as error:
-        raise _no_textgrid(path, error) from None
-    # Intervals fill their tier. praatio takes a truncated file for a shorter one.
+        raise _invalid_textgrid(path, error) from None
+    # Intervals fill their tier. praatio does not report a truncated file.
     end = times.max(initial=0)
     if end < tier.end - TIME_TOLERANCE:
-        raise _no_textgrid(path, f"its phones end at {end:g} s, their tier at {tier.end:g} s")
+        raise _invalid_textgrid(path, f"the phones end at {end:g} s, the tier at {tier.end:g} s")
     return labels, times.reshape(-1, 2)
 
 
@@ -113,5 +119,5 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def _no_textgrid(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: expected a TextGrid, long or short, in UTF-8 or UTF-16: {reason}")
+def _invalid_textgrid(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: expected a long or short TextGrid in UTF-8 or UTF-16: {reason}")

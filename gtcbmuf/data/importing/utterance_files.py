@@ -1,4 +1,4 @@
-"""Finds the files of utterances below a directory."""
+"""Finds the files of utterances in a directory tree."""
 
 import os
 from collections.abc import Collection
@@ -8,32 +8,32 @@ from gtcbmuf.base.errors import UserError
 
 
 def find_utterance_files(directory: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """Find the files below a directory that have one of the suffixes.
+    """Find the files with one of some suffixes in a directory tree.
 
-    The name of an utterance is the path of its file below the directory, without the suffix and
-    with "-" for "/". Hidden files are skipped.
+    The name of an utterance is the path of its file relative to the directory, without the suffix
+    and with "-" for "/". Hidden files are skipped.
 
     Args:
-        directory: to search, also behind links.
-        suffixes: in lower case, such as ".wav". Upper case in a file name does not matter.
+        directory: root of the search, which follows symbolic links.
+        suffixes: suffixes in lower case, such as ".wav". They match files of either case.
 
     Returns:
-        The file of each utterance, ordered by path.
+        The file of each utterance, in order of the paths.
 
     Raises:
-        UserError: a directory cannot be read or is reached twice, a name is not printable, or two
-            files have the same name.
+        UserError: a directory cannot be read or is reached twice. A name is not printable, or two
+            files give utterances of the same name.
     """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read as a directory: {error.strerror}")
 
     paths: list[Path] = []
-    first_paths: dict[str, str] = {}  # links may form a circle, or reach a speaker twice
+    first_paths: dict[str, str] = {}  # links may form a cycle, or reach a speaker twice
     for folder, _, names in os.walk(directory, onerror=refuse, followlinks=True):
         first = first_paths.setdefault(os.path.realpath(folder), folder)
         if first != folder:
-            raise UserError(f"{folder}: the same folder as {first}; expected it once")
+            raise UserError(f"{folder}: the same folder as {first}; expected every folder once")
         paths += [
             Path(folder, name)
             for name in names
@@ -42,10 +42,10 @@ def find_utterance_files(directory: Path, suffixes: Collection[str]) -> dict[str
     files: dict[str, Path] = {}
     for path in sorted(paths):
         utterance = path.relative_to(directory).with_suffix("").as_posix().replace("/", "-")
-        if not utterance.isprintable():  # not in UTF-8, or with a newline
-            raise UserError(f"{str(path)!r}: expected a name of printable characters")
+        if not utterance.isprintable():  # not UTF-8, or with a newline
+            raise UserError(f"{str(path)!r}: expected a printable file name in UTF-8")
         if files.setdefault(utterance, path) != path:
             raise UserError(
-                f"{files[utterance]} and {path}: both would be the utterance {utterance}"
+                f"{files[utterance]} and {path}: two files of utterance {utterance}; expected one"
             )
     return files

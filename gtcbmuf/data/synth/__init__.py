@@ -1,1 +1,1 @@
-"""Synthetic speech from espeak-ng, with exact phone labels; needs the extra `synth`."""
+"""Synthetic speech from espeak-ng, with exact phone labels. Needs the extra `synth`."""

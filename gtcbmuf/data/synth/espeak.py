@@ -1,7 +1,7 @@
 """Speech with exact phone boundaries from libespeak-ng, through ctypes.
 
-espeak-ng reports the first sample of every phoneme. The library has one global state and its own
-random numbers, so only a fresh process with a seed gives the same bits again.
+espeak-ng reports the first sample of every phoneme. The library has global state and its own
+random numbers. Only a fresh process with a seed reproduces the same bits.
 """
 
 import ctypes
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE = 22050
 
-# The phones, with the espeak-ng mnemonics for each in the eight English accents. In every accent,
-# vowels follow the lexical sets of American English: "aa", as in "bath", is "ae".
+# Phones, with their espeak-ng mnemonics in the eight English accents. In every accent, vowels
+# follow the lexical sets of American English: the mnemonic "aa", as in "bath", is the phone "ae".
 _MNEMONICS = {
     "sil": "",
     "aa": "A: 0",
@@ -73,7 +73,7 @@ _VOWELS = frozenset(PHONES[PHONES.index("aa") : PHONES.index("b")])
 _STOPS = frozenset({"p", "t", "k", "b", "d", "g", "ch", "jh"})
 _LIQUIDS = frozenset({"l", "r"})
 
-# In samples.
+# Durations in samples.
 _MAX_CLOSURE = 120 * SAMPLE_RATE // 1000
 _MIN_PAUSE = 30 * SAMPLE_RATE // 1000
 _MIN_LIQUID = 25 * SAMPLE_RATE // 1000
@@ -105,12 +105,12 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class Segment(NamedTuple):
-    """One phone.
+    """A phone and its samples.
 
     Attributes:
-        phone: its name.
-        begin: the first sample.
-        end: the sample after the last one.
+        phone: name of the phone.
+        begin: first sample.
+        end: sample after the last one.
     """
 
     phone: str
@@ -119,7 +119,7 @@ class Segment(NamedTuple):
 
 
 def find_phone(mnemonic: str) -> str | None:
-    """Return the phone of an espeak-ng mnemonic, without its stress marks, or None for a pause.
+    """Return the phone of an espeak-ng mnemonic, or None for a pause. Stress marks are ignored.
 
     Raises:
         ValueError: the mnemonic is unknown.
@@ -133,48 +133,51 @@ def find_phone(mnemonic: str) -> str | None:
     try:
         return _PHONE_OF[name]
     except KeyError:
-        raise ValueError(f"espeak-ng spoke {mnemonic!r}, which stands for no phone") from None
+        raise ValueError(
+            f"unknown espeak-ng mnemonic {mnemonic!r}; expected one of an English voice"
+        ) from None
 
 
 def align(
     samples: NDArray[np.int16], events: Sequence[tuple[int, str]]
 ) -> tuple[NDArray[np.int16], list[Segment]]:
-    """Trim the silence at the end of an utterance, and find the phones that fill the rest.
+    """Trim the silence at the end of an utterance, and divide the rest into phones.
 
-    espeak-ng's silences are exact zeros and end where a phone begins. Three rules adjust its
-    boundaries:
+    espeak-ng's silence consists of exact zeros and ends where a phone begins. Three rules adjust
+    the boundaries of espeak-ng:
 
-    - Up to 120 ms of silence before a stop are its closure.
+    - Up to 120 ms of silence before a stop belong to the stop, as its closure.
     - Other silence of more than 30 ms is "sil". Shorter silence belongs to the phone before it.
     - espeak-ng speaks a liquid at the end of a syllable within the vowel, and reports it late. The
-      liquid gets the last 40 % of both.
+      liquid gets the last 40 % of the vowel and the liquid together.
 
     Args:
-        samples: (samples,).
+        samples: waveform, (samples,) int16.
         events: first sample and mnemonic of each phoneme, in order.
 
     Returns:
-        The trimmed samples, and contiguous segments from 0 to the last sample.
+        The trimmed waveform, and contiguous segments that cover it.
 
     Raises:
-        ValueError: there is only silence, or a mnemonic is unknown.
+        ValueError: the waveform is silent, or a mnemonic is unknown.
     """
-    loud = np.flatnonzero(samples)
-    if not len(loud):
-        raise ValueError("espeak-ng spoke nothing")
-    samples = samples[: loud[-1] + 1]
+    nonzero = np.flatnonzero(samples)
+    if not len(nonzero):
+        raise ValueError("espeak-ng spoke only silence")
+    samples = samples[: nonzero[-1] + 1]
 
     begins: list[tuple[str, int]] = []
-    last = 0
+    previous_begin = 0
     for sample, mnemonic in events:
         phone = find_phone(mnemonic)
         if phone is None:
             continue
         begin = min(sample, len(samples))
-        before = np.searchsorted(loud, begin)
-        silence = int(loud[before - 1]) + 1 if before else 0
-        silence = max(silence, last)  # a glottal stop is silent, but no part of the next phone
-        last = begin
+        count = np.searchsorted(nonzero, begin)
+        silence = int(nonzero[count - 1]) + 1 if count else 0
+        # A glottal stop is silent, but does not belong to the next phone.
+        silence = max(silence, previous_begin)
+        previous_begin = begin
         if phone in _STOPS:
             begin = max(silence, begin - _MAX_CLOSURE)
         if begin - silence > _MIN_PAUSE:
@@ -202,16 +205,16 @@ def library_version() -> str:
 class Synthesiser:
     """Speaks with the voice of one speaker.
 
-    A process can have only one synthesiser, because libespeak-ng's state is global.
+    A process can have only one synthesiser, because libespeak-ng has global state.
 
     Args:
-        data: an espeak-ng data directory.
-        voice: name of a voice with its variant, such as "en-us+speaker".
+        data: espeak-ng data directory.
+        voice: name of the voice and its variant, such as "en-us+speaker".
         rate: words per minute.
-        seed: of the library's random numbers.
+        seed: seed of the library's random numbers.
 
     Raises:
-        RuntimeError: the library refuses an argument.
+        RuntimeError: the library rejects an argument.
     """
 
     def __init__(self, data: Path, voice: str, *, rate: int, seed: int) -> None:
@@ -225,10 +228,12 @@ class Synthesiser:
             _OUTPUT_SYNCHRONOUS, _BUFFER_MS, bytes(data), _PHONEME_EVENTS | _DONT_EXIT
         )
         if library_rate != SAMPLE_RATE:
-            raise RuntimeError(f"espeak-ng cannot use {data}: it returned {library_rate}")
+            raise RuntimeError(
+                f"espeak-ng cannot use {data}: sample rate {library_rate}; expected {SAMPLE_RATE}"
+            )
         self._audio: list[bytes] = []
         self._events: list[tuple[int, str]] = []
-        self._callback = _Callback(self._receive)  # a reference, as the library calls it later
+        self._callback = _Callback(self._receive)  # a reference, for later calls by the library
         self._library.espeak_SetSynthCallback(self._callback)
         self._check(self._library.espeak_ng_SetRandSeed(seed), "SetRandSeed")
         self._check(self._library.espeak_SetVoiceByName(voice.encode()), f"voice {voice}")
@@ -238,11 +243,11 @@ class Synthesiser:
         """Speak a text.
 
         Returns:
-            (samples,) at 22,050 Hz and their phones, as `align` returns them.
+            Waveform at 22,050 Hz, (samples,) int16, and its segments, as from `align`.
 
         Raises:
-            RuntimeError: the library refuses the text.
-            ValueError: the text gives only silence, or an unknown mnemonic.
+            RuntimeError: the library rejects the text.
+            ValueError: the library speaks only silence, or an unknown mnemonic.
         """
         self._audio.clear()
         self._events.clear()
@@ -256,6 +261,7 @@ class Synthesiser:
     def _receive(
         self, wave: "ctypes._Pointer[ctypes.c_short]", count: int, event: "ctypes._Pointer[_Event]"
     ) -> int:
+        """Collect a piece of audio and its phonemes. The library calls this method."""
         if count > 0:
             self._audio.append(ctypes.string_at(wave, 2 * count))
         i = 0
@@ -268,7 +274,7 @@ class Synthesiser:
     @staticmethod
     def _check(status: int, argument: str) -> None:
         if status:
-            raise RuntimeError(f"espeak-ng refuses {argument}: status {status:#x}")
+            raise RuntimeError(f"espeak-ng rejects {argument}: status {status:#x}")
 
 
 def _load_library() -> ctypes.CDLL:

@@ -5,26 +5,27 @@ from numpy.typing import NDArray
 
 KINDS = ("white", "pink", "brown", "babble")
 _EXPONENT = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # amplitude ~ frequency ** -exponent
-_MIN_FREQUENCY = 1 / 400  # of the sample rate: below it, nearly all brown noise is inaudible
+# Share of the sample rate. Nearly all power of brown noise is at lower, inaudible frequencies.
+_MIN_FREQUENCY = 1 / 400
 _VOICES = 6
 
 
 def draw_noise(
     kind: str, speech: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw noise as long as an utterance, at any level.
+    """Draw noise with the length of an utterance. Its level is arbitrary.
 
-    "babble" is six voices at once: the utterance backwards, from random places and at random
-    speeds. The others are Gaussian. Their power is constant in frequency ("white"), or falls with
-    frequency ("pink") or its square ("brown").
+    "babble" is a mix of six voices. Each voice is the reversed utterance, from a random start and
+    at a random speed. The other kinds are Gaussian. Their power is constant over frequency
+    ("white"), or inversely proportional to frequency ("pink") or to its square ("brown").
 
     Args:
-        kind: one of KINDS.
-        speech: (samples,).
-        rng: the random stream.
+        kind: kind of noise, one of KINDS.
+        speech: waveform of the utterance, (samples,).
+        rng: random stream.
 
     Returns:
-        (samples,).
+        Noise, (samples,) float32.
     """
     count = len(speech)
     if kind == "babble":
@@ -34,7 +35,7 @@ def draw_noise(
             time = rng.uniform(0, count) + rng.uniform(0.8, 1.25) * np.arange(count)
             babble += backwards[time.astype(np.int64) % count]
         return babble
-    length = -(-count // 4096) * 4096  # a product of small primes: the transform is fast
+    length = -(-count // 4096) * 4096  # small prime factors: the transform is fast
     frequency = np.arange(1, length // 2 + 1, dtype=np.float32) / length
     spectrum = np.zeros(length // 2 + 1, np.complex64)
     spectrum[1:] = rng.standard_normal(length, np.float32).view(np.complex64)
@@ -50,12 +51,12 @@ def mix(
     """Add noise to speech at a signal-to-noise ratio.
 
     Args:
-        speech: (samples,), not silent.
-        noise: (samples,), not silent.
-        snr_db: ratio of the mean powers over the whole utterance.
+        speech: waveform, (samples,). It must not be silent.
+        noise: noise, (samples,). It must not be silent.
+        snr_db: ratio of the mean powers over the whole utterance, in dB.
 
     Returns:
-        (samples,).
+        Noisy speech, (samples,) float32.
     """
     ratio = np.mean(np.square(speech, dtype=np.float64)) / np.mean(
         np.square(noise, dtype=np.float64)
@@ -74,14 +75,14 @@ def degrade(
     """Pass speech through a random channel.
 
     Args:
-        speech: (samples,).
-        snr_db: range of the signal-to-noise ratio, for noise of a random kind.
-        gain_db: range of the gain.
-        tilt: bound of |c| in the filter 1 + c / z, which tilts the spectrum.
-        rng: the random stream.
+        speech: waveform, (samples,). It must not be silent.
+        snr_db: range of the signal-to-noise ratio in dB. The kind of the noise is random.
+        gain_db: range of the gain in dB.
+        tilt: largest |c| in the filter 1 + c / z, which tilts the spectrum.
+        rng: random stream.
 
     Returns:
-        (samples,).
+        Degraded speech, (samples,) float32.
     """
     tilted_speech = speech.copy()
     tilted_speech[1:] += np.float32(rng.uniform(-tilt, tilt)) * speech[:-1]

@@ -9,16 +9,17 @@ from gtcbmuf.data.corpus import SPLITS
 class SynthPreset:
     """The parameters of a synthetic corpus.
 
-    A triple has a value for each of train, valid and test. A pair is a range to draw from.
+    A triple has a value for each split: train, valid and test. A pair is the range of a random
+    value.
 
     Attributes:
-        hours: of speech in the whole corpus.
+        hours: hours of speech in the whole corpus.
         speakers: number of speakers in each split.
-        shares: of the hours, in each split.
+        shares: share of the hours in each split.
         rate_wpm: words per minute of a speaker.
-        snr_db: signal-to-noise ratio of an utterance.
-        gain_db: gain of an utterance.
-        tilt: largest spectral tilt of an utterance.
+        snr_db: signal-to-noise ratio of an utterance in dB.
+        gain_db: gain of an utterance in dB.
+        tilt: largest spectral tilt of an utterance, as in `gtcbmuf.data.synth.noise.degrade`.
     """
 
     hours: float
@@ -39,7 +40,7 @@ PRESETS = {
 
 
 def preset_attributes(preset: SynthPreset, seed: int) -> dict[str, int | float]:
-    """Return the attributes of a corpus that identify its preset and seed.
+    """Return the corpus attributes that identify a preset and a seed.
 
     >>> attributes = preset_attributes(PRESETS["tiny"], seed=3)
     >>> attributes["seed"], attributes["speakers_train"], attributes["snr_db_low"]

@@ -1,6 +1,6 @@
 """Synthesises the utterances of one speaker in a fresh process.
 
-libespeak-ng has one global state, so two speakers cannot share a process.
+libespeak-ng has global state, so two speakers cannot share a process.
 """
 
 import os
@@ -30,10 +30,10 @@ class SpeakerTask:
 
     Attributes:
         preset: parameters of the corpus.
-        seed: of the corpus.
-        split: of the speaker.
+        seed: seed of the corpus.
+        split: split of the speaker.
         speaker: number of the speaker.
-        seconds: of speech, at least.
+        seconds: least seconds of speech.
     """
 
     preset: SynthPreset
@@ -46,11 +46,18 @@ class SpeakerTask:
 def run_task(task: SpeakerTask) -> Utterances:
     """Run a task in a fresh process.
 
-    This does not use multiprocessing, for two reasons. It imports the caller's main module in every
-    process, which costs more than the speech. Its pool waits forever for a killed process.
+    The standard module multiprocessing is unsuitable for two reasons. It imports the caller's main
+    module in every process, which takes longer than the synthesis. Its pool waits forever for a
+    killed process.
+
+    Args:
+        task: task to run.
+
+    Returns:
+        The utterances of the task's speaker.
 
     Raises:
-        RuntimeError: the process failed. The message has its output.
+        RuntimeError: the process failed. The message contains the output of the process.
     """
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     process = subprocess.run(
@@ -67,13 +74,13 @@ def run_task(task: SpeakerTask) -> Utterances:
 
 
 def _serve_task() -> None:
-    """Read a task from standard input, and write its utterances to standard output."""
+    """Read a task from standard input, and write the utterances to standard output."""
     task = pickle.load(sys.stdin.buffer)
     sys.stdout.buffer.write(pickle.dumps(_synthesise_speaker(task)))
 
 
 def _synthesise_speaker(task: SpeakerTask) -> Utterances:
-    """Draw a speaker, and synthesise utterances until they fill the task's seconds."""
+    """Draw a speaker, and synthesise utterances for at least the seconds of the task."""
     from gtcbmuf.data.synth import espeak, noise, speakers, text
 
     preset = task.preset

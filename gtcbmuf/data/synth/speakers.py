@@ -17,17 +17,17 @@ ACCENTS = (
 )
 _VARIANT = "speaker"
 _FORMANTS = 9
-_STRESSES = 8  # espeak-ng keeps a length for each of eight degrees of stress
+_STRESSES = 8  # espeak-ng has a length for each of eight degrees of stress
 _DATA = ("en_dict", "intonations", "phondata", "phonindex", "phontab")
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A speaker.
+    """A voice and its rate.
 
     Attributes:
-        accent: an espeak-ng voice.
-        variant: content of an espeak-ng variant file.
+        accent: name of an espeak-ng voice.
+        variant: content of the espeak-ng variant file.
         rate: words per minute.
     """
 
@@ -37,19 +37,24 @@ class Speaker:
 
     @property
     def voice(self) -> str:
-        """Name of the voice in a data directory of `link_data`."""
+        """Name of the voice in a data directory from `link_data`."""
         return f"{self.accent}+{_VARIANT}"
 
 
 def draw_speaker(index: int, rates: tuple[float, float], rng: np.random.Generator) -> Speaker:
-    """Draw a speaker without echo, which would fill the silences that phone boundaries need.
+    """Draw a speaker.
+
+    The voice has no echo. An echo would fill the silences, which mark the boundaries of phones.
 
     Args:
         index: number of the speaker. Successive speakers take the accents in turn.
         rates: range of the words per minute.
-        rng: the random stream.
+        rng: random stream.
+
+    Returns:
+        The speaker.
     """
-    high = rng.random() < 0.5  # a high voice has a short vocal tract, hence higher formants
+    high = rng.random() < 0.5  # a high voice has a short vocal tract, and so higher formants
     pitch = rng.uniform(150, 230) if high else rng.uniform(75, 135)
     tract = rng.normal(112, 5) if high else rng.normal(98, 5)
     lines = [
@@ -75,13 +80,14 @@ def draw_speaker(index: int, rates: tuple[float, float], rng: np.random.Generato
 
 
 def link_data(speaker: Speaker, directory: Path) -> None:
-    """Fill an espeak-ng data directory with English and a speaker.
+    """Fill an espeak-ng data directory with the data of English and the voice of a speaker.
 
-    It has links to the data in the wheel of espeakng_loader, and the speaker's variant file.
+    The directory gets links to the data of the package espeakng_loader, and the speaker's variant
+    file.
 
     Args:
-        speaker: to add.
-        directory: an empty one.
+        speaker: speaker of the voice.
+        directory: empty directory.
     """
     from espeakng_loader import get_data_path
 

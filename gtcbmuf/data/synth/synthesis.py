@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SPLITS
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
-from gtcbmuf.data.extras import require_extra
 from gtcbmuf.data.synth.presets import SynthPreset, preset_attributes
 from gtcbmuf.data.synth.speaker_process import SpeakerTask, Utterances, run_task
 
@@ -25,24 +25,24 @@ def synthesise(
 
     Args:
         preset: parameters of the corpus.
-        out: path of the corpus. An earlier file is replaced.
-        seed: of all random numbers, 0 or more.
+        out: path of the corpus. An existing file is replaced.
+        seed: seed of all random numbers, 0 or more.
         processes: number of processes at a time. The default is the number of available CPUs.
 
     Raises:
         UserError: the extra is not installed, a number is out of range, or the file cannot be
             written.
-        RuntimeError: a process failed. The message has its output.
+        RuntimeError: a process failed. The message contains the output of the process.
     """
     require_extra("synth", ("espeakng_loader", "kaldi_native_fbank"), "a synthetic corpus needs")
     if processes is None:
         processes = len(os.sched_getaffinity(0))
     if processes < 1:
-        raise UserError(f"processes is {processes}, but must be 1 or more")
+        raise UserError(f"processes = {processes}: expected 1 or more")
     if not 0 < preset.hours < 1e6:
-        raise UserError(f"hours is {preset.hours:g}, but must be above 0")
+        raise UserError(f"hours = {preset.hours:g}: expected more than 0 and less than 1e6")
     if seed < 0:
-        raise UserError(f"seed is {seed}, but must be 0 or more")
+        raise UserError(f"seed = {seed}: expected 0 or more")
 
     from importlib.metadata import version
 
@@ -70,7 +70,7 @@ def synthesise(
             **preset_attributes(preset, seed),
         },
     )
-    pool = ThreadPoolExecutor(processes)  # a thread only waits for its process
+    pool = ThreadPoolExecutor(processes)  # each thread only waits for a process
     try:
         with writer, tqdm(total=len(tasks), desc="synthesise", unit="speaker", disable=None) as bar:
             for task, utterances in _run_in_order(pool, tasks, ahead=2 * processes):
@@ -86,12 +86,12 @@ def synthesise(
 def _run_in_order(
     pool: ThreadPoolExecutor, tasks: list[SpeakerTask], ahead: int
 ) -> Iterator[tuple[SpeakerTask, Utterances]]:
-    """Yield tasks with their results, of which memory holds at most `ahead` at a time."""
+    """Yield the tasks with their results, in order. Memory holds at most `ahead` results."""
     queue: deque[tuple[SpeakerTask, Future[Utterances]]] = deque()
     for task in tasks:
         queue.append((task, pool.submit(run_task, task)))
         if len(queue) > ahead:
-            first, future = queue.popleft()
-            yield first, future.result()
-    for first, future in queue:
-        yield first, future.result()
+            oldest, future = queue.popleft()
+            yield oldest, future.result()
+    for oldest, future in queue:
+        yield oldest, future.result()

@@ -1,7 +1,8 @@
 """English sentences of five to nine words from a small grammar.
 
-The word lists and the templates were written for this purpose. Sentences are grammatical, seldom
-sensible, and rich in all phones of English. There are several billion, so they hardly ever repeat.
+The word lists and the templates were written for this project. The sentences are grammatical but
+rarely meaningful, and contain all phones of English. There are several billion sentences, so
+repetitions are rare.
 """
 
 import re
@@ -219,11 +220,11 @@ TEMPLATES = tuple(
 )
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiou])")  # the lists hold no "hour", no "uniform"
+_A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiou])")  # no list has a word like "hour" or "uniform"
 
 
 def draw_sentence(rng: np.random.Generator) -> str:
-    """Draw a sentence, capitalised and punctuated."""
+    """Draw a sentence with a capital letter and punctuation."""
     template = TEMPLATES[rng.integers(len(TEMPLATES))]
 
     def draw_word(slot: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Corpora made of recordings and alignments; the speech is espeak-ng's, with its exact phones."""
+"""Import of recordings and alignments, with speech and exact phones from espeak-ng."""
 
 import codecs
 import os
@@ -35,7 +35,7 @@ RATE = 16000
 Interval = tuple[float, float, str]
 
 
-# What aligners write
+# Files of aligners
 
 
 def long_textgrid(tiers: dict[str, list[Interval]]) -> str:
@@ -65,7 +65,7 @@ def short_textgrid(tiers: dict[str, list[Interval]]) -> str:
 
 
 def ctm(alignments: dict[str, list[Interval]], names: dict[str, str] | None = None) -> str:
-    lines = [";; of a test\n"]
+    lines = [";; comment\n"]
     for key, intervals in alignments.items():
         name = (names or {}).get(key, key.replace("/", "-"))
         lines += [f"{name} 1 {a!r} {b - a!r} {label or '<eps>'}\n" for a, b, label in intervals]
@@ -74,7 +74,7 @@ def ctm(alignments: dict[str, list[Interval]], names: dict[str, str] | None = No
 
 @dataclass
 class Directory:
-    """Recordings by their paths without a suffix, 12 speakers of 2; and what is said in them."""
+    """Recordings and alignments, by the path of the file without its suffix."""
 
     path: Path
     recordings: dict[str, np.ndarray]
@@ -94,7 +94,7 @@ class Directory:
         return Path(f"{self.out}.log")
 
     def write(self, suffix: str = ".wav") -> "Directory":
-        """Write recordings, and long TextGrids beside them."""
+        """Write the recordings, with long TextGrids beside them."""
         for key, samples in self.recordings.items():
             path = self.file(key, suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,14 +124,14 @@ class Directory:
         return self.out.read_bytes()
 
     def fails(self, match: str, **options: object) -> None:
-        """Assert that the import fails with a line that matches, and leaves no file."""
+        """Assert that the import fails with one line that matches, and leaves no file."""
         with pytest.raises(UserError, match=match) as error_info:
             self.make(**options)
         assert "\n" not in str(error_info.value)
         assert not self.out.parent.exists() or not list(self.out.parent.iterdir())
 
-    def leaves_out(self, reasons: dict[str, str], **options: object) -> None:
-        """Assert that the import names these utterances and reasons, and uses all others."""
+    def excludes(self, reasons: dict[str, str], **options: object) -> None:
+        """Assert that the import excludes these utterances for these reasons, and no others."""
         self.make(most_bad=0.5, **options)
         head, *log = self.log.read_text().splitlines()
         assert head.startswith(f"{len(reasons)} of ")
@@ -157,7 +157,7 @@ def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path, recordings, alignments)
 
 
-# What corpora hold
+# Content of corpora
 
 
 @dataclass
@@ -184,7 +184,7 @@ def read_utterances(path: Path) -> dict[str, Stored]:
 def states_of(
     intervals: Iterable[tuple[int, int, str]], phones: Sequence[str], count: int, rate: int
 ) -> list[int]:
-    """The target of each frame: the third of the interval in samples that holds its centre."""
+    """Compute the targets from intervals in samples, by a search for the centre of each frame."""
     targets = []
     for frame in range(count):
         centre = frame * (rate // 100) + rate * 25 // 1000 // 2
@@ -193,7 +193,7 @@ def states_of(
     return targets
 
 
-# Speech of espeak-ng, as the Montreal Forced Aligner would align it
+# Speech of espeak-ng, with TextGrids like those of the Montreal Forced Aligner
 
 
 SPEAK = """
@@ -212,7 +212,7 @@ with tempfile.TemporaryDirectory() as data:
 sys.stdout.buffer.write(pickle.dumps([(x, [tuple(s) for s in y]) for x, y in utterances]))
 """
 SPEECH_RATE = 22050
-#: Samples, and phones with their first sample and the one after their last, of an utterance.
+#: Samples of an utterance, and its phones, each with the first sample and the one after the last.
 Speech = tuple[np.ndarray, list[tuple[str, int, int]]]
 
 
@@ -232,7 +232,7 @@ def speech() -> dict[str, Speech]:
 
 @pytest.fixture
 def aligned_speech(speech: dict[str, Speech], tmp_path: Path) -> Directory:
-    """The speech, with TextGrids of praatio, which the Montreal Forced Aligner writes with too."""
+    """The speech, with TextGrids from praatio. The Montreal Forced Aligner uses praatio, too."""
     from praatio.data_classes.interval_tier import IntervalTier
     from praatio.data_classes.textgrid import Textgrid
 
@@ -256,7 +256,7 @@ def aligned_speech(speech: dict[str, Speech], tmp_path: Path) -> Directory:
     return directory
 
 
-def test_speech_is_what_synthesis_would_make_of_it(
+def test_imported_speech_equals_synthesised_speech(
     aligned_speech: Directory, speech: dict[str, Speech]
 ) -> None:
     aligned_speech.make(sample_rate=SPEECH_RATE, valid="0.3", test="0.3")
@@ -308,11 +308,11 @@ def test_a_known_word(aligned_speech: Directory) -> None:
 # Audio
 
 
-def test_flac_is_wav(directory: Directory) -> None:
-    as_wav = directory.write().bytes()
+def test_flac_and_wav_give_the_same_corpus(directory: Directory) -> None:
+    wav_corpus = directory.write().bytes()
     for key in directory.recordings:
         directory.file(key).unlink()
-    assert directory.write(".FLAC").bytes() == as_wav
+    assert directory.write(".FLAC").bytes() == wav_corpus
     assert len(read_utterances(directory.out)) == 24
 
 
@@ -335,7 +335,7 @@ def test_a_resampled_tone_stays_in_its_band(directory: Directory) -> None:
         assert np.median(loudest) == band
 
 
-def test_a_tone_above_the_rate_is_gone(directory: Directory) -> None:
+def test_resampling_removes_a_tone_above_the_nyquist_frequency(directory: Directory) -> None:
     directory.rate = 32000
     for key, samples in directory.recordings.items():
         tone = np.sin(2 * np.pi * 11000 / 32000 * np.arange(2 * len(samples)))
@@ -343,27 +343,27 @@ def test_a_tone_above_the_rate_is_gone(directory: Directory) -> None:
     directory.write().make(normalise="none")
     resampled = read_utterances(directory.out)["s00-a"].features[5:-5].astype(float)
     directory.make(normalise="none", sample_rate=32000)
-    whole = read_utterances(directory.out)["s00-a"].features[5:-5].astype(float)
-    # 90 dB; the tone's onset and end are broad, and not looked at.
-    assert np.log(np.exp(whole).sum() / np.exp(resampled).sum()) > np.log(1e9)
+    original = read_utterances(directory.out)["s00-a"].features[5:-5].astype(float)
+    # 90 dB. The onset and the end of the tone have a broad spectrum and are skipped.
+    assert np.log(np.exp(original).sum() / np.exp(resampled).sum()) > np.log(1e9)
 
 
-def test_features_are_of_16_bit_audio(directory: Directory) -> None:
+def test_features_do_not_depend_on_the_sample_format(directory: Directory) -> None:
     directory.write().make(normalise="none")
-    as_it_is = directory.out.read_bytes()
+    integer_corpus = directory.out.read_bytes()
     expected = features.log_mel(directory.recordings["s03/b"].astype(np.float32), RATE)
     np.testing.assert_array_equal(
         read_utterances(directory.out)["s03-b"].features, expected.astype(np.float16)
     )
     for key, samples in directory.recordings.items():
         directory.recordings[key] = samples.astype(np.float32) / 32768
-    assert directory.write().bytes(normalise="none") == as_it_is
+    assert directory.write().bytes(normalise="none") == integer_corpus
 
 
 # Alignments
 
 
-def test_all_forms_of_an_alignment_are_one(directory: Directory) -> None:
+def test_all_forms_of_a_textgrid_give_the_same_corpus(directory: Directory) -> None:
     directory.write()
     expected = directory.bytes()
     assert len(read_utterances(directory.out)) == 24
@@ -383,6 +383,7 @@ def test_all_forms_of_an_alignment_are_one(directory: Directory) -> None:
 
 
 def without_attribute(path: Path) -> dict[str, object]:
+    """Read a corpus without the attribute `alignments`."""
     with h5py.File(path) as file:
         data: dict[str, object] = {}
         file.visititems(
@@ -395,7 +396,7 @@ def without_attribute(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("silences", [True, False])
-def test_a_ctm_is_a_textgrid(directory: Directory, silences: bool) -> None:
+def test_a_ctm_and_textgrids_give_the_same_corpus(directory: Directory, silences: bool) -> None:
     directory.write().make()
     expected = without_attribute(directory.out)
     grids = directory.path / "grids"
@@ -412,7 +413,7 @@ def test_a_ctm_is_a_textgrid(directory: Directory, silences: bool) -> None:
 
 
 def test_a_ctm_may_name_files(directory: Directory) -> None:
-    """By their name alone where no other recording has it."""
+    """The name of a file stands for its recording if no other recording has that name."""
     for mapping in (directory.recordings, directory.alignments):
         for key in list(mapping):
             speaker, part = key.split("/")
@@ -428,7 +429,9 @@ def test_a_ctm_may_name_files(directory: Directory) -> None:
     table.write_text(ctm(directory.alignments, stems) + ctm(twice))
     directory.out.unlink()
     directory.log.unlink()
-    directory.fails("phones.ctm: s00a and s00-s00a: two alignments of s00-s00a", alignments=table)
+    directory.fails(
+        "phones.ctm: s00a and s00-s00a are two alignments of s00-s00a", alignments=table
+    )
 
 
 def test_a_ctm_with_ambiguous_and_unknown_names(directory: Directory) -> None:
@@ -436,9 +439,9 @@ def test_a_ctm_with_ambiguous_and_unknown_names(directory: Directory) -> None:
     table = directory.path / "phones.ctm"
     names = {"s00/a": "a", "s01/a": "nobody"}
     table.write_text(ctm(directory.alignments, names))
-    directory.leaves_out(
+    directory.excludes(
         {
-            "a": "may be any of s00-a, s01-a, s02-a",
+            "a": "ambiguous name of s00-a, s01-a, s02-a",
             "nobody": "no audio",
             "s00-a": "no alignment",
             "s01-a": "no alignment",
@@ -449,7 +452,7 @@ def test_a_ctm_with_ambiguous_and_unknown_names(directory: Directory) -> None:
 
 
 def phones_after(directory: Directory, labels: list[str]) -> list[str]:
-    """The phones of a corpus of which one recording has these labels."""
+    """Import recordings with these labels, and return the phones of the corpus."""
     bounds = np.linspace(0, 0.3, len(labels) + 1).round(3).tolist()
     for key in directory.alignments:
         directory.alignments[key] = [
@@ -475,7 +478,7 @@ def test_names_of_phones(directory: Directory, labels: list[str], phones: list[s
     assert phones_after(directory, labels) == phones
 
 
-def test_a_silence_is_one_however_it_is_written(directory: Directory) -> None:
+def test_all_forms_of_silence_are_merged(directory: Directory) -> None:
     intervals = [
         (0.0, 0.1, "sil"),
         (0.1, 0.25, ""),
@@ -522,8 +525,8 @@ def test_speakers_are_folders(directory: Directory) -> None:
         mapping["alone.1"] = mapping.pop("s00/b")
     directory.write()
     directory.file("s01/a").rename(directory.file("s01/a", ".WAV"))
-    directory.file("s01/._a").write_bytes(b"\0\5\x16\7")  # as macOS leaves them
-    assert "0 of 24 left out" in directory.make()
+    directory.file("s01/._a").write_bytes(b"\0\5\x16\7")  # a hidden file of macOS
+    assert "0 of 24 excluded" in directory.make()
     utterances = read_utterances(directory.out)
     assert utterances["x-y-c"].speaker == "x/y"
     assert utterances["alone.1"].speaker == "alone.1"
@@ -543,7 +546,7 @@ def test_splits_by_lists(directory: Directory) -> None:
 
 
 def test_the_same_files_give_the_same_bytes(directory: Directory) -> None:
-    """Also those that were written in another order."""
+    """The order in which the files were written does not matter."""
     first = directory.write().bytes()
     directory.audio.rename(directory.path / "before")
     for mapping in (directory.recordings, directory.alignments):
@@ -572,11 +575,11 @@ def test_attributes(directory: Directory) -> None:
     assert open_corpus(directory.out).has_phones
 
 
-# What cannot be used
+# Excluded utterances
 
 
 def add_faults(directory: Directory) -> dict[str, str]:
-    """Put every fault into one utterance each; return the reasons that the log must give."""
+    """Give each of some utterances another fault. Return the reasons that the log must state."""
     samples = {k: x.astype(np.float32) / 32768 for k, x in directory.recordings.items()}
     samples["s00/a"][77] = np.nan
     samples["s01/a"][77] = -np.inf
@@ -603,10 +606,10 @@ def add_faults(directory: Directory) -> dict[str, str]:
         "s00-a": "NaN",
         "s01-a": "infinite",
         "s02-a": "large",
-        "s03-a": f"ends at {end:.3f} s, after its audio of {seconds:.3f} s",
-        "s04-a": "0.025 s of audio are too short for a frame",
-        "s05-a": "interval from 0.110 to 0.200 s goes backward or overlaps",
-        "s06-a": "interval from 0.100 to 0.090 s goes backward or overlaps",
+        "s03-a": f"the alignment ends at {end:.3f} s, but the audio at {seconds:.3f} s",
+        "s04-a": "audio of 0.025 s, which is shorter than a frame",
+        "s05-a": "interval from 0.110 to 0.200 s is out of order or overlaps",
+        "s06-a": "interval from 0.100 to 0.090 s is out of order or overlaps",
         "s07-a": "no alignment",
         "s08-a": "no audio",
         "s09-a": "found 0 in the tiers: words, segments",
@@ -615,10 +618,10 @@ def add_faults(directory: Directory) -> dict[str, str]:
     }
 
 
-def test_what_cannot_be_used_is_left_out_and_named(directory: Directory) -> None:
+def test_unusable_utterances_are_excluded_and_named(directory: Directory) -> None:
     reasons = add_faults(directory)
-    directory.fails(r"more than 5 % \(--most-bad\) of 24 utterances cannot be used .*s07-a: no al")
-    directory.leaves_out(reasons)
+    directory.fails(r"more than 5 % \(--most-bad\) of 24 utterances are unusable .*s07-a: no al")
+    directory.excludes(reasons)
 
 
 def test_an_alignment_may_end_a_little_late(directory: Directory) -> None:
@@ -628,22 +631,22 @@ def test_an_alignment_may_end_a_little_late(directory: Directory) -> None:
     assert len(read_utterances(directory.out)) == 24
     key = "s00/a"
     sf.write(directory.file(key), directory.recordings[key][:-1], RATE)
-    directory.leaves_out({"s00-a": "after its audio"})
+    directory.excludes({"s00-a": "but the audio at"})
 
 
-def test_alignments_elsewhere_than_expected(directory: Directory) -> None:
+def test_alignments_in_another_layout(directory: Directory) -> None:
     directory.write()
     (directory.path / "grids" / "deeper").mkdir(parents=True)
     for key in directory.alignments:
         path = directory.file(key, ".TextGrid")
         path.rename(directory.path / "grids" / "deeper" / f"{path.parent.name}{path.name}")
     directory.fails(
-        "of 48 utterances .*s00-a: no alignment.*expected the alignment of a/b.wav as a/b.TextGrid",
+        "of 48 utterances .*s00-a: no alignment.*expected the alignment of a/b.wav in a/b.TextGrid",
         alignments=directory.path / "grids",
     )
 
 
-def test_dust_between_intervals_is_none(directory: Directory) -> None:
+def test_tiny_gaps_and_overlaps_of_intervals_are_ignored(directory: Directory) -> None:
     expected = directory.write().bytes()
     for key, intervals in directory.alignments.items():
         directory.alignments[key] = [
@@ -652,7 +655,7 @@ def test_dust_between_intervals_is_none(directory: Directory) -> None:
     assert directory.write().bytes() == expected
 
 
-# What ends the import
+# Errors that end the import
 
 
 def cut(path: Path, share: float) -> None:
@@ -660,39 +663,39 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(data[: int(share * len(data))])
 
 
-def test_audio_that_is_none(directory: Directory) -> None:
+def test_damaged_audio(directory: Directory) -> None:
     directory.write()
     wav, flac = directory.file("s02/a"), directory.file("s02/a", ".flac")
-    good = wav.read_bytes()
+    intact_wav = wav.read_bytes()
     for share in (0, 0.001, 0.1, 0.5, 0.999):
-        wav.write_bytes(good)
+        wav.write_bytes(intact_wav)
         cut(wav, share)
-        directory.fails("s02/a.wav: expected undamaged audio, WAV or FLAC: ")
+        directory.fails("s02/a.wav: expected an intact WAV or FLAC file: ")
     wav.write_bytes(np.random.default_rng(0).bytes(9999))
-    directory.fails("s02/a.wav: expected undamaged audio")
+    directory.fails("s02/a.wav: expected an intact WAV or FLAC file")
     wav.unlink()
     wav.symlink_to("nowhere")
-    directory.fails("s02/a.wav: expected undamaged audio")
+    directory.fails("s02/a.wav: expected an intact WAV or FLAC file")
     wav.unlink()
     sf.write(flac, directory.recordings["s02/a"], RATE)
-    packed = flac.read_bytes()
+    intact_flac = flac.read_bytes()
     for share in (0, 0.001, 0.5, 0.999):
-        flac.write_bytes(packed)
+        flac.write_bytes(intact_flac)
         cut(flac, share)
-        directory.fails("s02/a.flac: expected undamaged audio")
-    sf.write(flac, directory.recordings["s02/a"][:4096], RATE)  # a FLAC's frames have 4096
-    flac.write_bytes(packed[: len(flac.read_bytes())])
-    directory.fails("s02/a.flac: expected undamaged audio")
-    claims = bytearray(packed)
-    claims[21] |= 0x0F  # 64 thousand million samples
-    flac.write_bytes(claims)
-    directory.fails("s02/a.flac: expected undamaged audio")
-    flac.write_bytes(packed)
+        directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
+    sf.write(flac, directory.recordings["s02/a"][:4096], RATE)  # one block of FLAC
+    flac.write_bytes(intact_flac[: len(flac.read_bytes())])
+    directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
+    content = bytearray(intact_flac)
+    content[21] |= 0x0F  # the header claims 64 billion samples
+    flac.write_bytes(content)
+    directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
+    flac.write_bytes(intact_flac)
     directory.make()
 
 
 def test_a_wav_from_a_pipe(directory: Directory) -> None:
-    """Its header gives no length: ffmpeg and sox put the largest number there."""
+    """The header states the largest possible length, as from ffmpeg and sox."""
     expected = directory.write().bytes()
     for key in directory.recordings:
         data = bytearray(directory.file(key).read_bytes())
@@ -706,9 +709,9 @@ def test_channels_and_rates(directory: Directory) -> None:
     directory.write()
     path = directory.file("s02/a")
     sf.write(path, np.zeros((5000, 2), np.int16), RATE)
-    directory.fails("s02/a.wav: 2 channels; expected one, as of ffmpeg -i a.wav -ac 1 mono.wav")
+    directory.fails("s02/a.wav: 2 channels; expected one: run ffmpeg -i a.wav -ac 1 mono.wav")
     sf.write(path, np.zeros(5000, np.int16), 8000)
-    directory.fails("a.wav: 8000 Hz; expected 16000 Hz or more; --sample-rate 8000 would take it")
+    directory.fails("a.wav: 8000 Hz; expected 16000 Hz or more, or --sample-rate 8000")
     directory.make(sample_rate=8000)
 
 
@@ -717,32 +720,31 @@ def test_two_recordings_of_one_name(directory: Directory) -> None:
     samples = directory.recordings["s00/a"]
     for other in (directory.file("s00/a", ".flac"), directory.file("s00-a")):
         sf.write(other, samples, RATE)
-        directory.fails(r"audio/s00.a.* and .*audio/s00.a.*both would be the utterance s00-a")
+        directory.fails(r"audio/s00.a.* and .*audio/s00.a.*two files of utterance s00-a")
         other.unlink()
     directory.file("s00/a", ".textgrid").write_text("")
-    directory.fails("s00/a.TextGrid and .*s00/a.textgrid: both would be")
+    directory.fails("s00/a.TextGrid and .*s00/a.textgrid: two files of")
 
 
 @pytest.mark.parametrize("name", [b"\xff.wav", b"a\nb.wav"])
-def test_names_that_cannot_be(directory: Directory, name: bytes) -> None:
+def test_unprintable_names(directory: Directory, name: bytes) -> None:
     directory.write()
     sf.write(directory.file("x"), directory.recordings["s00/a"], RATE)
     os.rename(directory.file("x"), os.fsencode(directory.audio) + b"/" + name)
-    directory.fails(r"audio/(\\udcff|a\\nb).wav': expected a name of printable characters")
+    directory.fails(r"audio/(\\udcff|a\\nb).wav': expected a printable file name in UTF-8")
 
 
 @pytest.mark.parametrize("write", [long_textgrid, short_textgrid])
-def test_a_truncated_textgrid_is_no_shorter_one(directory: Directory, write: object) -> None:
+def test_a_truncated_textgrid(directory: Directory, write: object) -> None:
     path = directory.file("s02/a", ".TextGrid")
     expected = directory.write().bytes()
     assert callable(write)
-    whole = write(directory.tiers("s02/a")).encode()
-    complete = len(whole.rstrip())
-    for size in [*range(0, complete, 29), *range(complete - 30, complete)]:
-        path.write_bytes(whole[:size])
+    content = write(directory.tiers("s02/a")).rstrip().encode()
+    for size in [*range(0, len(content), 29), *range(len(content) - 30, len(content))]:
+        path.write_bytes(content[:size])
         with pytest.raises(UserError, match=r"s02/a.TextGrid: expected a|s02-a: expected one int"):
             directory.make(most_bad=0.0)
-    path.write_bytes(whole[:complete])
+    path.write_bytes(content)
     assert directory.bytes() == expected
 
 
@@ -760,14 +762,14 @@ def test_a_truncated_textgrid_is_no_shorter_one(directory: Directory, write: obj
         long_textgrid({"phones": [(0, 0.1, "b")]}).replace("text", "label"),
     ],
 )
-def test_a_textgrid_that_is_none(directory: Directory, text: str) -> None:
+def test_an_invalid_textgrid(directory: Directory, text: str) -> None:
     directory.write()
     directory.file("s02/a", ".TextGrid").write_text(text)
-    directory.fails("s02/a.TextGrid: expected a TextGrid, long or short, in UTF-8 or UTF-16: ")
+    directory.fails("s02/a.TextGrid: expected a long or short TextGrid in UTF-8 or UTF-16: ")
 
 
 @given(st.one_of(st.binary(), st.text().map(str.encode)), st.data())
-def test_no_bytes_give_a_traceback(
+def test_a_damaged_textgrid_gives_no_traceback(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, data: st.DataObject
 ) -> None:
     tiers = {"phones": [(0.0, 0.1, "b"), (0.1, 0.2, "c")]}
@@ -785,14 +787,14 @@ def test_no_bytes_give_a_traceback(
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "phones.ctm: no line in it"),
-        (";; nothing\n\n", "phones.ctm: no line in it"),
+        ("", "phones.ctm: no phones; expected one line per phone"),
+        (";; nothing\n\n", "phones.ctm: no phones; expected one line per phone"),
         ("s00-a 1 0.0 0.1\n", "line 1: 's00-a 1 0.0 0.1.n': expected UTTERANCE CHANNEL START"),
         (";;\ns00-a 1 zero 0.1 b\n", "line 2: .*expected UTTERANCE CHANNEL START DURATION PHONE"),
         (b"\x1f\x8b\xff\xfe", "phones.ctm: cannot be read as a CTM"),
     ],
 )
-def test_a_ctm_that_is_none(directory: Directory, text: str | bytes, match: str) -> None:
+def test_an_invalid_ctm(directory: Directory, text: str | bytes, match: str) -> None:
     table = directory.path / "phones.ctm"
     table.write_bytes(text if isinstance(text, bytes) else text.encode())
     directory.write().fails(match, alignments=table)
@@ -801,12 +803,12 @@ def test_a_ctm_that_is_none(directory: Directory, text: str | bytes, match: str)
 @pytest.mark.parametrize(
     ("begin", "duration"), [("nan", "1"), ("0", "inf"), ("-1", "1"), ("0", "-1")]
 )
-def test_times_that_cannot_be(directory: Directory, begin: str, duration: str) -> None:
+def test_invalid_times_in_a_ctm(directory: Directory, begin: str, duration: str) -> None:
     table = directory.path / "phones.ctm"
     rest = {key: value for key, value in directory.alignments.items() if key != "s00/a"}
     table.write_text(ctm(rest) + f"s00-a 1 {begin} {duration} b\n")
-    reason = "backward" if "-1" in (begin, duration) else "no finite number"
-    directory.write().leaves_out({"s00-a": reason}, alignments=table)
+    reason = "out of order" if "-1" in (begin, duration) else "NaN or infinite"
+    directory.write().excludes({"s00-a": reason}, alignments=table)
 
 
 def test_too_many_phones(directory: Directory) -> None:
@@ -815,7 +817,7 @@ def test_too_many_phones(directory: Directory) -> None:
     rest = {key: value for key, value in directory.alignments.items() if key != "s00/b"}
     table.write_text(ctm({k: [(0.0, 0.1, "")] for k in rest}) + words)
     directory.write().fails(
-        r"phones.ctm: 21846 phones \(sil, word00000, word00001, ...\); expected 21845 at most",
+        r"phones.ctm: 21846 phones \(sil, word00000, word00001, ...\); expected at most 21845",
         alignments=table,
     )
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
@@ -826,28 +828,26 @@ def test_too_many_phones(directory: Directory) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"valid": "0.6", "test": "0.4"}, "leave none for train"),
-        ({"normalise": "all"}, "speaker or utterance or none"),
+        ({"valid": "0.6", "test": "0.4"}, "leave no speaker for train: of 12 speakers, 12 are"),
+        ({"normalise": "all"}, "--normalise all: expected speaker, utterance, none"),
         ({"most_bad": 2.0}, "--most-bad 2: expected a share"),
-        ({"sample_rate": 0}, "--sample-rate 0: expected 8000 or more"),
+        ({"sample_rate": 0}, "--sample-rate 0: expected 8000 Hz or more"),
         ({"alignments": Path("nowhere")}, "nowhere: cannot be read as a directory: No such"),
     ],
 )
-def test_options_that_cannot_be(
-    directory: Directory, options: dict[str, object], match: str
-) -> None:
+def test_invalid_options(directory: Directory, options: dict[str, object], match: str) -> None:
     directory.write().fails(match, **options)
 
 
-def test_directories_that_cannot_be(directory: Directory) -> None:
+def test_invalid_directories(directory: Directory) -> None:
     directory.fails("audio: cannot be read as a directory: No such file")
     directory.audio.write_text("a file")
     directory.fails("audio: cannot be read as a directory: Not a directory")
     directory.audio.unlink()
     directory.audio.mkdir()
-    directory.fails("audio: no recording below it; expected .wav or .flac files")
+    directory.fails("audio: no recordings in this directory; expected .wav or .flac files")
     directory.alignments.clear()
-    directory.write().fails("audio: no alignment below it; expected .TextGrid files, or a CTM")
+    directory.write().fails("audio: no alignments in this directory; expected .TextGrid files")
 
 
 def test_folders_behind_links(directory: Directory) -> None:
@@ -865,22 +865,22 @@ def test_folders_behind_links(directory: Directory) -> None:
     directory.fails("audio/s12: the same folder as .*audio")
 
 
-def test_the_extra_is_missing(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_refused(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.write()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     directory.fails(r"pip install 'gtcbmuf\[audio\]'")
 
 
 def test_command_line(aligned_speech: Directory) -> None:
-    """From recordings to a score of a model that was trained on them."""
+    """Import recordings, train a model on them, and score it."""
     out, run = aligned_speech.out, aligned_speech.path / "run"
     shares = ("--valid", "0.3", "--test", "0.3")
     process = gtcbmuf("corpus", "import-audio", aligned_speech.audio, "--out", out, *shares)
-    assert "3 utterances for train, 3 utterances for valid, 3 utterances for test" in process.stdout
+    assert "3 utterances in train, 3 utterances in valid, 3 utterances in test" in process.stdout
     settings = [f"corpus.path={out}", "train.epochs=1", "model.hidden=[8]"]
     gtcbmuf("train", "sgd", *(x for s in settings for x in ("--set", s)), "--out", run)
-    scored = gtcbmuf("score", run / "model.h5", out)
-    assert "PER" in scored.stdout, scored.stderr
+    process = gtcbmuf("score", run / "model.h5", out)
+    assert "PER" in process.stdout, process.stderr
 
     process = gtcbmuf("corpus", "import-audio", aligned_speech.path / "none", "--out", out)
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""Corpora made of Kaldi directories, which Kaldi's own code wrote."""
+"""Import of Kaldi's files, which Kaldi's own code writes."""
 
 import gzip
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def speakers_of(path: Path, split: str) -> set[str]:
     [("float", False), ("double", False), ("compressed", False), ("float", True)],
 )
 @pytest.mark.parametrize("normalise", ["speaker", "utterance", "none"])
-def test_what_goes_in_comes_out(
+def test_a_corpus_holds_the_features_and_targets(
     directory: Directory, kind: str, text: bool, normalise: str
 ) -> None:
     directory.write(kind, text=text).make(normalise=normalise)
@@ -80,17 +80,17 @@ def test_what_goes_in_comes_out(
         np.testing.assert_array_equal(utterance.features, expected.astype(np.float16))
         np.testing.assert_array_equal(utterance.targets, directory.targets[name])
         assert utterance.speaker == speaker_of(name)
-        # float, double and text keep what was written; compression is Kaldi's own loss.
+        # Float, double and text are exact. Kaldi's compression is lossy.
         error = np.abs(matrices[name] - directory.features[name]).max()
         assert error < (0.1 if kind == "compressed" else 1e-5)
 
 
-@pytest.mark.parametrize("over", ["speaker", "utterance"])
-def test_statistics_of_kaldi_do_what_ours_do(directory: Directory, over: str) -> None:
+@pytest.mark.parametrize("scope", ["speaker", "utterance"])
+def test_kaldis_statistics_normalise_as_ours(directory: Directory, scope: str) -> None:
     directory.write()
     names: dict[str, list[str]] = {}
     for utterance in directory.features:
-        names.setdefault(speaker_of(utterance) if over == "speaker" else utterance, []).append(
+        names.setdefault(speaker_of(utterance) if scope == "speaker" else utterance, []).append(
             utterance
         )
     directory.make(cmvn=write_statistics(directory, names))
@@ -98,30 +98,30 @@ def test_statistics_of_kaldi_do_what_ours_do(directory: Directory, over: str) ->
     attributes = open_corpus(directory.out).attributes
     assert attributes["normalisation"] == "statistics"
     assert attributes["cmvn"].endswith("cmvn.scp")
-    directory.make(normalise=over)
+    directory.make(normalise=scope)
     for name, utterance in read_utterances(directory.out).items():
         np.testing.assert_allclose(
             with_statistics[name].features, utterance.features, rtol=2e-3, atol=2e-3
         )
 
 
-def test_statistics_that_cannot_be(directory: Directory) -> None:
+def test_invalid_statistics(directory: Directory) -> None:
     directory.write()
     names = {speaker_of(utterance): [utterance] for utterance in directory.features}
     del names["s03"]
     table = write_statistics(directory, names)
-    directory.fails("s03-0: no statistics for it or s03 in", cmvn=table)
-    assert "3 of 36 left out" in directory.make(cmvn=table, most_bad=0.1)
+    directory.fails("s03-0: no statistics of this utterance or of speaker s03 in", cmvn=table)
+    assert "3 of 36 excluded" in directory.make(cmvn=table, most_bad=0.1)
     directory.out.unlink()
     Path(f"{directory.out}.log").unlink()
     table.write_text(table.read_text() + f"s03 {directory.path / 'none.ark'}:4\n")
     directory.fails("cmvn.scp: s03: .*no such file", cmvn=table)
     places = directory.feats.read_text().splitlines()
     table.write_text("".join(f"{speaker_of(p)} {p.split()[1]}\n" for p in places[::3]))
-    directory.fails(r"cmvn.scp: s00: .*expected the statistics \(2, 6\)", cmvn=table)
+    directory.fails(r"cmvn.scp: s00: .*expected finite statistics of shape \(2, 6\)", cmvn=table)
 
 
-def test_targets_stand_for_themselves(directory: Directory) -> None:
+def test_every_target_is_its_own_phone(directory: Directory) -> None:
     directory.write().make()
     with h5py.File(directory.out) as file:
         assert file["phones"].asstr()[:].tolist() == [str(target) for target in range(PDFS)]
@@ -144,15 +144,15 @@ def test_gunzip_needs_no_shell(directory: Directory) -> None:
         plain = directory.path / f"{name}.mat"
         with kio.FloatMatrixWriter(f"ark:{plain}") as writer:
             writer.write(name, matrix)
-        packed = gzip.compress(plain.read_bytes()[len(name) + 1 :])
-        (directory.path / f"{name}.gz").write_bytes(packed)
+        content = gzip.compress(plain.read_bytes()[len(name) + 1 :])
+        (directory.path / f"{name}.gz").write_bytes(content)
         lines.append(f"{name} gunzip -c {directory.path}/{name}.gz |\n")
     directory.feats.write_text("".join(lines))
     directory.make(normalise="none")
     for name, utterance in read_utterances(directory.out).items():
         expected = directory.features[name].astype(np.float16)
         np.testing.assert_array_equal(utterance.features, expected)
-    (directory.path / "s00-1.gz").write_bytes(packed[:50])
+    (directory.path / "s00-1.gz").write_bytes(content[:50])
     directory.out.unlink()
     Path(f"{directory.out}.log").unlink()
     directory.fails(r"feats.scp: s00-1: .*s00-1.gz .*expected a matrix")
@@ -197,7 +197,7 @@ def test_splits_by_lists(directory: Directory) -> None:
     assert speakers_of(directory.out, "test") == {"s07"}
 
 
-def test_a_listed_speaker_without_usable_utterances_is_left_out(directory: Directory) -> None:
+def test_a_listed_speaker_without_usable_utterances_is_excluded(directory: Directory) -> None:
     for number in range(3):
         del directory.targets[f"s04-{number}"]
     speakers = directory.write().path / "speakers"
@@ -211,14 +211,12 @@ def test_a_listed_speaker_without_usable_utterances_is_left_out(directory: Direc
     [
         ("s07-0\ns07-2\n", "s01\n", "speaker s07: .*not s07-1"),
         ("s07\n", "s07-0\ns07-1\ns07-2\n", "speaker s07 is in both lists"),
-        ("s07-9\n", "s01\n", "s07-9: expected names"),
-        ("\n", "s01\n", "names no utterance"),
-        (b"\xff\xfe\n", "s01\n", "lines of text"),
+        ("s07-9\n", "s01\n", "unknown names s07-9; expected names"),
+        ("\n", "s01\n", "lists no usable utterance; expected at least one"),
+        (b"\xff\xfe\n", "s01\n", "cannot be read as UTF-8 text"),
     ],
 )
-def test_lists_that_cannot_be(
-    directory: Directory, valid: str | bytes, test: str, match: str
-) -> None:
+def test_invalid_lists(directory: Directory, valid: str | bytes, test: str, match: str) -> None:
     directory.write()
     lists = directory.path / "valid", directory.path / "test"
     for path, text in zip(lists, (valid, test), strict=True):
@@ -229,31 +227,29 @@ def test_lists_that_cannot_be(
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"valid": "0.6", "test": "0.4"}, "leave none for train"),
+        ({"valid": "0.6", "test": "0.4"}, "leave no speaker for train: of 12 speakers, 12 are"),
         ({"valid": "1.5"}, "--valid 1.5: expected a share"),
         ({"valid": "nan"}, "--valid nan: expected a share"),
         ({"test": "nowhere"}, "nowhere: cannot be read"),
-        ({"normalise": "all"}, "speaker or utterance or none"),
+        ({"normalise": "all"}, "--normalise all: expected speaker, utterance, none"),
         ({"most_bad": 2.0}, "--most-bad 2: expected a share"),
         ({"utt2spk": Path("nowhere")}, "nowhere: cannot be read"),
     ],
 )
-def test_options_that_cannot_be(
-    directory: Directory, options: dict[str, object], match: str
-) -> None:
+def test_invalid_options(directory: Directory, options: dict[str, object], match: str) -> None:
     directory.write().fails(match, **options)
 
 
-def test_a_place_that_cannot_be_written_to(directory: Directory) -> None:
+def test_an_unwritable_corpus(directory: Directory) -> None:
     directory.write()
-    directory.out.parent.touch()  # a file is no folder
+    directory.out.parent.touch()  # a file in place of the folder
     with pytest.raises(UserError, match=r"corpus\.h5: cannot be written: ") as error_info:
         directory.make()
     assert "\n" not in str(error_info.value)
 
 
 def add_faults(directory: Directory) -> dict[str, str]:
-    """Put every fault into one utterance each; return the reasons that the log must give."""
+    """Give each of some utterances another fault. Return the reasons that the log must state."""
     directory.features["s00-1"][3, 2] = np.nan
     directory.features["s01-1"][0, 0] = np.inf
     directory.features["s02-1"] = np.zeros((0, 0), np.float32)
@@ -267,30 +263,30 @@ def add_faults(directory: Directory) -> dict[str, str]:
         "s01-1": "NaN or infinite",
         "s02-1": "no frames",
         "s03-1": "targets",
-        "s04-1": "3 features a frame, not 5",
+        "s04-1": "3 features per frame, not 5",
         "s06-1": "no alignment",
         "s07-1": "0 targets",
         "s08-1": "no speaker",
     }
 
 
-def test_what_cannot_be_used_is_left_out_and_named(directory: Directory) -> None:
+def test_unusable_utterances_are_excluded_and_named(directory: Directory) -> None:
     reasons = add_faults(directory)
     directory.write()
     lines = directory.utt2spk.read_text().splitlines(keepends=True)
     directory.utt2spk.write_text("".join(line for line in lines if not line.startswith("s08-1")))
     directory.fails(r"more than 5 % \(--most-bad\) of 35 utterances .*s06-1: no alignment; s08-1")
     summary = directory.make(most_bad=0.25)
-    assert f"8 of 35 left out, see {directory.out}.log" in summary
+    assert f"8 of 35 excluded, see {directory.out}.log" in summary
     head, *log = Path(f"{directory.out}.log").read_text().splitlines()
-    assert head == "8 of 35 utterances were left out"
+    assert head == "8 of 35 utterances excluded"
     reasons_in_log = dict(line.split(": ", 1) for line in log)
     assert set(reasons_in_log) == set(reasons)
     assert all(reason in reasons_in_log[name] for name, reason in reasons.items())
     assert set(read_utterances(directory.out)) == set(directory.features) - set(reasons)
 
 
-def test_features_that_float16_cannot_hold(directory: Directory) -> None:
+def test_features_beyond_float16(directory: Directory) -> None:
     directory.features["s00-0"][0, 0] = 1e5
     directory.write().make()
     assert "s00-0" in read_utterances(directory.out)
@@ -303,24 +299,28 @@ def test_a_split_without_usable_utterances(directory: Directory) -> None:
         directory.features[f"s07-{number}"][0] = np.nan
     (directory.path / "list").write_text("s07\n")
     directory.write().fails(
-        "test has no utterance that can be used .*s07-0: NaN",
+        "corpus.h5: no usable utterance in test .*s07-0: NaN",
         test=str(directory.path / "list"),
         most_bad=0.5,
     )
 
 
-def test_the_number_of_pdfs_is_said_or_the_largest_seen(directory: Directory) -> None:
+def test_the_number_of_pdfs_covers_the_alignments(directory: Directory) -> None:
     assert directory.write().make().endswith(f"; {PDFS} targets")
     assert directory.make(pdfs=PDFS + 3).endswith(f"; {PDFS + 3} targets")
     assert open_corpus(directory.out).target_count == PDFS + 3
     directory.out.unlink()
     directory.out.with_name("corpus.h5.log").unlink()
-    directory.fails(f"--pdfs {PDFS - 1}: expected {PDFS} at least", pdfs=PDFS - 1)
-    directory.fails("--pdfs 65537: expected 20 at least, .* and 65536 at most", pdfs=65537)
+    directory.fails(
+        f"--pdfs {PDFS - 1}: expected {PDFS} to 65536, because pdf-id {PDFS - 1} occurs",
+        pdfs=PDFS - 1,
+    )
+    directory.fails("--pdfs 65537: expected 20 to 65536", pdfs=65537)
 
 
-def test_utterances_that_are_speakers_are_told_of(directory: Directory) -> None:
-    assert "each utterance is a speaker of its own" in directory.write().make(utt2spk=None)
+def test_the_summary_notes_utterances_as_speakers(directory: Directory) -> None:
+    summary = directory.write().make(utt2spk=None)
+    assert summary.endswith("; without --utt2spk, each utterance is its own speaker")
     assert open_corpus(directory.out).normalisation == "utterance"
     default = read_utterances(directory.out)
     directory.make(utt2spk=None, normalise="utterance")
@@ -339,11 +339,11 @@ def test_small_transition_ids(directory: Directory) -> None:
     for name, targets in directory.targets.items():
         enters = np.r_[True, targets[1:] != targets[:-1]]
         directory.targets[name] = (2 * targets + np.where(enters, 1, 2)).astype(np.int32)
-    directory.write().fails("transition-ids, it seems: .*ali-to-pdf final.mdl")
+    directory.write().fails("probably transition-ids: .*ali-to-pdf final.mdl")
 
 
 def test_alignments_by_phones(directory: Directory) -> None:
-    """No phone is 0, but phones follow themselves: no transition-ids."""
+    """No phone is 0, but phones repeat, so they do not pass for transition-ids."""
     for name in directory.targets:
         directory.targets[name] = directory.targets[name] + 1
     directory.write().make()
@@ -353,7 +353,7 @@ def test_alignments_by_phones(directory: Directory) -> None:
 def test_alignments_of_a_chain_model(directory: Directory) -> None:
     for name in directory.targets:
         directory.targets[name] = directory.targets[name][::3]
-    directory.write().fails("a third of .*chain model.*ali-to-pdf")
+    directory.write().fails("one target per three frames, as from a chain model.*ali-to-pdf")
 
 
 def cut(path: Path, share: float) -> None:
@@ -368,17 +368,17 @@ def test_damaged_files(directory: Directory) -> None:
     directory.fails("ali.1.gz: .*expected an archive of alignments")
     directory.write()
     cut(directory.path / "ali.2", 0.5)
-    directory.fails("ali.2: at or after s.*: it ends too early")
+    directory.fails("ali.2: at or after s.*: the file ends too early")
     directory.write()
-    whole = gzip.decompress(ali.read_bytes())
-    for size in range(1, 200, 7):  # an archive of which only the end is missing, too
-        ali.write_bytes(whole[:-size])
-        with pytest.raises(UserError, match=r"ali.1.gz: at or after s0.*: it ends"):
+    content = gzip.decompress(ali.read_bytes())
+    for size in range(1, 200, 7):  # only the end of the archive is missing
+        ali.write_bytes(content[:-size])
+        with pytest.raises(UserError, match=r"ali.1.gz: at or after s0.*: the file ends"):
             directory.make()
     ali.write_bytes(np.random.default_rng(0).bytes(9999))
-    directory.fails("ali.1.gz: at its beginning: expected an archive")
+    directory.fails("ali.1.gz: at the start: expected an archive")
     ali.write_bytes(feats.read_bytes())
-    directory.fails("ali.1.gz: at or after s00-0: expected .*no vector of int32")
+    directory.fails("ali.1.gz: at or after s00-0: expected .*not an int32 vector")
     directory.write()
     cut(feats, 0.5)
     directory.fails("feats.scp: s.*feats.ark:[0-9]+: expected a matrix")
@@ -387,34 +387,34 @@ def test_damaged_files(directory: Directory) -> None:
     feats.unlink()
     directory.fails("feats.scp: s00-0: .*no such file")
     directory.feats.write_text("s00-0\n")
-    directory.fails("feats.scp: line 1: 's00-0'")
+    directory.fails("feats.scp: line 1: 's00-0': expected a name and a value")
     directory.feats.write_text("")
-    directory.fails("feats.scp: no line")
+    directory.fails("feats.scp: no entries; expected one line per utterance")
     directory.feats.write_bytes(b"\xff\0\xfe")
-    directory.fails("feats.scp: cannot be read as lines of text")
+    directory.fails("feats.scp: cannot be read as UTF-8 text")
     directory.feats.unlink()
     directory.fails("feats.scp: cannot be read")
 
 
-def test_a_line_that_never_ends_is_not_read_to_its_end(directory: Directory) -> None:
+def test_a_line_without_an_end_is_not_read_whole(directory: Directory) -> None:
     directory.write()
     with gzip.open(directory.path / "ali.1.gz", "wb", 1) as archive:
         archive.write(b"s00-0 " + b"1 " * (1 << 23))
-    directory.fails("ali.1.gz: at or after s00-0: .*this is no vector of int32")
+    directory.fails("ali.1.gz: at or after s00-0: .*not an int32 vector")
 
 
-def test_a_place_that_is_too_long_for_a_file(directory: Directory) -> None:
+def test_a_location_too_long_for_a_path(directory: Directory) -> None:
     directory.feats.write_text(f"s00-0 {'x' * 5000}:12\n")
-    directory.fails("s00-0: 'x.*no such file; expected a matrix there")
+    directory.fails("s00-0: 'x.*no such file; expected the file of a matrix")
 
 
 def test_two_alignments_of_an_utterance(directory: Directory) -> None:
     directory.write()
     (directory.path / "ali.3").write_text("s00-0 1 2 3\n")
-    directory.fails("ali.3: s00-0: a second alignment")
+    directory.fails("ali.3: s00-0: second alignment of this utterance; expected one")
 
 
-def test_the_extra_is_missing(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_refused(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.write()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     directory.fails(r"pip install 'gtcbmuf\[kaldi\]'")
@@ -425,10 +425,8 @@ def test_command_line(directory: Directory) -> None:
     words = ("corpus", "import-kaldi", "--feats", directory.feats, "--out", directory.out)
     process = gtcbmuf(*words, "--ali", f"{directory.path}/ali.*", "--utt2spk", directory.utt2spk)
     assert (process.returncode, process.stderr) == (0, "")
-    assert (
-        "30 utterances for train, 3 utterances for valid, 3 utterances for test" in process.stdout
-    )
-    assert "0 of 36 left out" in process.stdout
+    assert "30 utterances in train, 3 utterances in valid, 3 utterances in test" in process.stdout
+    assert "0 of 36 excluded" in process.stdout
     cut(directory.path / "feats.ark", 0.5)
     for ali, match in (("nowhere.*", "nowhere.*: no such files"), ("ali.*", "feats.scp: s")):
         process = gtcbmuf(*words, "--ali", f"{directory.path}/{ali}")

@@ -1,4 +1,4 @@
-"""The optional dependencies that synthesis and imports need."""
+"""The optional dependencies of some commands."""
 
 import importlib.util
 from collections.abc import Sequence

@@ -1,0 +1,105 @@
+"""The curves of a run as an event file for TensorBoard, in RUN/tensorboard/."""
+
+import io
+import json
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gtcbmuf.base.extras import require_extra
+from gtcbmuf.base.files import writing
+
+
+def require_tensorboard() -> None:
+    """Check that TensorBoard is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    require_extra("tensorboard", ["tensorboard"], "--tensorboard needs")
+
+
+class EventFile:
+    """The event file of a job, for one rank.
+
+    It has the curves of metrics.jsonl. A step is an epoch. The steps of tau count its values, of
+    which an epoch has up to 20. A job that resumes a run writes the earlier epochs anew, so that
+    the folder has every epoch once.
+
+    Args:
+        run: run directory. Its metrics.jsonl, if any, has the epochs before this job.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+
+    def __init__(self, run: Path) -> None:
+        folder, metrics = run / "tensorboard", run / "metrics.jsonl"
+        # A new name: TensorBoard may be reading the earlier file, from where it was last.
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            for earlier in folder.glob("events.out.tfevents.*"):
+                earlier.unlink()
+            lines = metrics.read_text().splitlines() if metrics.exists() else []
+        self._size, self._unwritten = 0, _record(file_version="brain.Event:2")
+        for line in lines:
+            self._unwritten += _epoch_records(json.loads(line))
+        self._write()
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line of metrics.jsonl. If that fails, the next call writes it.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        self._unwritten += _epoch_records(line)
+        self._write()
+
+    def _write(self) -> None:
+        with writing(self.path), self.path.open("r+b" if self._size else "wb") as file:
+            file.seek(self._size)
+            file.write(self._unwritten)
+        self._size += len(self._unwritten)
+        self._unwritten = b""
+
+
+def _epoch_records(line: Mapping[str, Any]) -> bytes:
+    """Encode the values of an epoch."""
+    epoch, taus = line["epoch"], line["tau"]
+    curves = {name: value for name, value in line.items() if name not in ("epoch", "tau")}
+    records = _scalar_record(epoch, _flatten(curves))
+    for step, tau in enumerate(taus, (epoch - 1) * len(taus) + 1):
+        records += _scalar_record(step, [("tau", tau)])
+    return records
+
+
+def _flatten(curves: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers of nested tables, by the path of their names."""
+    for name, value in curves.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _scalar_record(step: int, scalars: Iterable[tuple[str, float]]) -> bytes:
+    return _record(
+        step=step,
+        summary={"value": [{"tag": tag, "simple_value": value} for tag, value in scalars]},
+    )
+
+
+def _record(**event: Any) -> bytes:
+    """Encode an event as a record of an event file.
+
+    TensorBoard's writer of whole files has a thread of its own, and reports no error of a write.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    RecordWriter(buffer).write(Event(wall_time=time.time(), **event).SerializeToString())
+    return buffer.getvalue()

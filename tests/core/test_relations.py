@@ -1,0 +1,49 @@
+"""The equivalences on the page of related methods, step by step."""
+
+import numpy as np
+import pytest
+import torch
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+import gtcbmuf
+
+ETA, ZETA, SIZE = 0.9, 0.7, 5
+
+
+def block_filter(model: NDArray[np.float32], *, nesterov: bool) -> gtcbmuf.BMUF:
+    topology = gtcbmuf.Topology(MPI.COMM_SELF, 1)
+    return gtcbmuf.BMUF(topology, model, momentum=ETA, learning_rate=ZETA, nesterov=nesterov)
+
+
+def changes() -> list[NDArray[np.float32]]:
+    return list(np.random.default_rng(0).normal(size=(20, SIZE)).astype(np.float32))
+
+
+def test_nesterov_block_momentum_is_the_outer_step_of_diloco() -> None:
+    model = np.zeros(SIZE, np.float32)
+    bmuf = block_filter(model, nesterov=True)
+    theta = torch.zeros(SIZE, requires_grad=True)
+    outer = torch.optim.SGD([theta], lr=ZETA, momentum=ETA, nesterov=True)
+    for change in changes():
+        model += change  # a block
+        bmuf(model)
+        theta.grad = -torch.from_numpy(change)  # theta(t-1) - A(t)
+        outer.step()
+        np.testing.assert_allclose(model, theta.detach().numpy(), rtol=1e-5, atol=1e-5)
+    velocity = outer.state[theta]["momentum_buffer"].numpy()
+    anchor = theta.detach().numpy() + ETA * ZETA * velocity
+    np.testing.assert_allclose(bmuf.anchor(model), anchor, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 2.0])
+def test_classical_block_momentum_is_slowmo_at_a_constant_rate(rate: float) -> None:
+    model = np.zeros(SIZE, np.float32)
+    bmuf = block_filter(model, nesterov=False)
+    x, u = np.zeros(SIZE), np.zeros(SIZE)
+    for change in changes():
+        model += change
+        bmuf(model)
+        u = ETA * u - change / rate
+        x = x - ZETA * rate * u
+        np.testing.assert_allclose(model, x, rtol=1e-5, atol=1e-5)

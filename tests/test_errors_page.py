@@ -1,0 +1,441 @@
+"""Every message on the page of errors exists: it is provoked here, or found in the source.
+
+`...` in a message matches anything. The rest is compared as it is, from the first to the last
+character of the line after `gtcbmuf: `.
+"""
+
+import ast
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import h5py
+import numpy as np
+import pytest
+from mpi4py import MPI
+from support.clusters import COMPUTE, NETWORK
+from support.corpora import write_corpus
+from support.launch import ROOT, program, run
+
+from gtcbmuf.acoustic.mlp import Architecture
+from gtcbmuf.acoustic.model_file import SavedModel, save_model
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.extras import require_extra
+from gtcbmuf.base.provenance import processor
+from gtcbmuf.cluster.profile import VERSION, ClusterProfile, write_profile
+from gtcbmuf.config.loading import load_config
+from gtcbmuf.config.schema import resolve_group_size
+from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.job import CollectiveError
+from gtcbmuf.studies.synthesis import Synthesis, check_corpus
+from gtcbmuf.training import checkpoint_files, run_directory
+from gtcbmuf.training.checkpoints import Checkpoints
+
+PAGE = ROOT / "docs/reference/errors.md"
+#: Stands for an expression of an f-string; no message contains it.
+EXPRESSION = "\ufffd"
+FAULTY = "python {root}/tests/support/faulty.py"
+
+
+class Row(NamedTuple):
+    """A row of the page."""
+
+    situation: str
+    message: str
+    status: str
+
+
+def rows() -> list[Row]:
+    """Read the tables that have a column of messages and one of what to do."""
+    tables = PAGE.read_text().split("| situation | message | status | what to do |\n")[1:]
+    lines = [line for table in tables for line in table.partition("\n\n")[0].splitlines()[1:]]
+    found = []
+    for line in lines:
+        situation, message, status, _ = (cell.strip() for cell in line.strip("|").split(" | "))
+        assert re.fullmatch("`[^`]+`", message), message
+        found.append(Row(situation, message.strip("`"), status))
+    return found
+
+
+def pattern(message: str) -> re.Pattern[str]:
+    """The lines that a message on the page stands for."""
+    parts = message.split("...")
+    assert sum(map(len, parts)) >= 10, f"{message!r} says too little"
+    return re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+
+
+# Messages in the source
+
+
+@cache
+def templates() -> list[str]:
+    """The string literals of the program, except docstrings; EXPRESSION is in an f-string."""
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "gtcbmuf").rglob("*.py"))
+    return [text for tree in trees for text in literals(tree)]
+
+
+def literals(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Expr(value=ast.Constant()):  # a docstring
+            return
+        case ast.JoinedStr(values=values):
+            parts = [str(v.value) if isinstance(v, ast.Constant) else EXPRESSION for v in values]
+            yield "".join(parts).removeprefix("gtcbmuf: ")
+        case ast.Constant(value=str(text)):
+            yield text
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from literals(child)
+
+
+# Messages that commands print
+
+
+#: The command that provokes a message, in the folder `place`, by situation.
+COMMANDS = {
+    "no such configuration": "gtcbmuf train nope",
+    "configuration with a syntax error": "gtcbmuf train broken.toml",
+    "unknown key": "gtcbmuf train gtc --set exchange.tua=1",
+    "value out of bounds": "gtcbmuf train gtc --set exchange.tau=-1",
+    "`--set` without a value": "gtcbmuf train gtc --set exchange.tau",
+    "unknown option": "gtcbmuf submit gtc --nods 4",
+    "checkpoints at no interval": "gtcbmuf train gtc --set train.checkpoint_every=often",
+    "density with overlap": (
+        "gtcbmuf train gtc --set exchange.density=0.01 --set exchange.overlap=true"
+    ),
+    "sgd on several workers": "mpirun -n 2 gtcbmuf train sgd --set corpus.path=corpus.h5",
+    "no MPI library": "env MPI4PY_LIBMPI=/nowhere gtcbmuf topology gtc",
+    "no corpus file": "gtcbmuf corpus info none.h5",
+    "foreign HDF5 file": "gtcbmuf corpus info model.h5",
+    "truncated corpus": "gtcbmuf corpus info truncated.h5",
+    "changed bytes in a corpus, found by `corpus verify`": "gtcbmuf corpus verify changed.h5",
+    "model file of another kind or version": "gtcbmuf score corpus.h5 corpus.h5",
+    "damaged model file": "gtcbmuf score damaged.h5 corpus.h5",
+    "model for other features": "gtcbmuf score inputs.h5 corpus.h5",
+    "model for other targets": "gtcbmuf score targets.h5 corpus.h5",
+    "model for another normalisation": "gtcbmuf score model.h5 plain.h5",
+    "network of your own on the command line": "gtcbmuf score own.h5 corpus.h5",
+    "corpus that cannot be copied to a host's disk": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --out scratch --scratch file/scratch"
+    ),
+    "run directory that is something else": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --out corpus.h5"
+    ),
+    "run directory that cannot be made": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --out file/run"
+    ),
+    "`--resume` of a finished run with other settings": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --out run --resume"
+    ),
+    "report of an unfinished run": "gtcbmuf report nowhere",
+    "loss, gradient or model not finite": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --out diverged --set train.learning_rate=1e6"
+    ),
+    "different replicas (`train.verify = true`)": (
+        f"mpirun -n 2 {FAULTY} 'flips a bit' 1 train gtc --out replicas"
+        " --set corpus.path=corpus.h5 --set train.verify=true"
+    ),
+    "damaged GTC message": (
+        f"mpirun -n 2 {FAULTY} 'sends a message out of bounds' 1 train gtc --out message"
+        " --set corpus.path=corpus.h5"
+    ),
+    "exception on one rank": (
+        f"mpirun -n 2 {FAULTY} raises 1 train gtc --out raises --set corpus.path=corpus.h5"
+    ),
+    "preset that is no file": "gtcbmuf reproduce tuning --preset big",
+    "unknown key in a preset": "gtcbmuf reproduce tuning --preset keys.toml",
+    "invalid setting in a preset": "gtcbmuf reproduce tuning --preset settings.toml",
+    "`gtcbmuf init` into a folder with files": "gtcbmuf init bin",
+    "option of another study": "gtcbmuf reproduce tuning --seeds 1",
+    "sgd without a chosen setting": "gtcbmuf reproduce error-table --preset untuned.toml",
+    "preset without choices": "gtcbmuf reproduce choices --preset untuned.toml",
+    "trade-off without an error table": (
+        "gtcbmuf reproduce trade-off --results nowhere --cluster cluster.toml"
+    ),
+    "results folder that cannot be written": (
+        "gtcbmuf reproduce tuning --preset untuned.toml --results file"
+    ),
+    "no Slurm": "env PATH=/nowhere {gtcbmuf} submit gtc --nodes 1 --set corpus.path=corpus.h5",
+    "job that Slurm refuses": (
+        "env PATH=bin:/usr/bin:/bin {gtcbmuf} submit gtc --nodes 1 --set corpus.path=corpus.h5"
+    ),
+    **{
+        situation: f"gtcbmuf plan --workers 8 --parameters 1e6 {options}"
+        for situation, options in {
+            "no cluster file": "",
+            "invalid value in a cluster file": "--cluster value.toml",
+            "cluster file of another version": "--cluster version.toml",
+            "cluster file of another processor": "--cluster elsewhere.toml",
+            "cluster file without a processor": "--cluster nameless.toml",
+            "cluster file without a network": "--cluster compute.toml",
+            "group size of a plan that does not divide the workers": (
+                "--cluster cluster.toml --group-size 3"
+            ),
+            "option of a plan out of bounds": "--cluster cluster.toml --density 0",
+            "picture that cannot be drawn": "--cluster cluster.toml --plot file/x.png",
+        }.items()
+    },
+}
+
+
+# Messages that functions raise or print
+
+
+def group_size(method: str, workers: int, *settings: str, hosts: tuple[int, ...] = ()) -> None:
+    resolve_group_size(load_config(method, settings), workers, hosts)
+
+
+def under_open_mpi(check: Callable[[], None]) -> None:
+    """Call a check of the launcher as a rank of four under Open MPI's mpirun would."""
+    with mock.patch.dict("os.environ", {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}):
+        check()
+
+
+def import_kaldi(place: Path, damage: str) -> None:
+    """Import a small experiment of Kaldi's that has a fault."""
+    pytest.importorskip("kaldi_native_io")
+    from support.kaldi import make_directory
+
+    folder = place / "kaldi"
+    folder.mkdir()
+    try:
+        experiment = make_directory(folder)
+        if damage == "alignments":
+            experiment.targets = dict(list(experiment.targets.items())[:18])
+        if damage == "chain":
+            experiment.targets = {name: t[::3] for name, t in experiment.targets.items()}
+        experiment.write().make(**({"pdfs": 2} if damage == "pdfs" else {}))
+    finally:
+        shutil.rmtree(folder)
+
+
+def read_audio(place: Path, name: str, channels: int, rate: int) -> None:
+    """Read a recording of zeros."""
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("soxr")
+    from gtcbmuf.data.importing.recordings import read_samples
+
+    soundfile.write(place / name, np.zeros((rate, channels)), rate)
+    read_samples(place / name, 16000)
+
+
+def hold_twice(place: Path) -> None:
+    """Open a run directory that another job has open."""
+    with mock.patch.object(run_directory, "_LINGER", 0):
+        first = run_directory.RunDirectory(place / "held")
+        run_directory.RunDirectory(first.path)
+
+
+def save_checkpoint(folder: Path, step: int = 1) -> None:
+    """Save a checkpoint of one worker."""
+    state = {"model": np.zeros(3, np.float32)}
+    Checkpoints(MPI.COMM_SELF, folder, 2).save(step, state, {}, {"epoch": 0})
+
+
+def load_damaged_checkpoint(place: Path) -> None:
+    save_checkpoint(place / "checkpoints")
+    [file] = (place / "checkpoints").glob("*/rank-*")
+    file.write_bytes(file.read_bytes()[:-1])
+    Checkpoints(MPI.COMM_SELF, place / "checkpoints", 2).load()
+
+
+def load_checkpoint_of_four(place: Path) -> None:
+    part = checkpoint_files.begin_checkpoint(place / "of-four", 1)
+    checkpoint_files.publish_checkpoint(part, {"epoch": 0}, ["hash"] * 4)
+    Checkpoints(MPI.COMM_SELF, place / "of-four", 2).load()
+
+
+#: The call that provokes a message, by situation.
+CALLS: dict[str, Callable[[Path], object]] = {
+    "group size that does not divide the workers": (
+        lambda place: group_size("gtc-bmuf", 2, "topology.group_size=3")
+    ),
+    "`node` with unequal hosts": (
+        lambda place: group_size("gtc-bmuf", 8, "topology.group_size=node", hosts=(3, 5))
+    ),
+    "groups without an exchange": (lambda place: group_size("bmuf", 4, "topology.group_size=2")),
+    "groups without a block filter": (lambda place: group_size("gtc", 4, "topology.group_size=2")),
+    "library that the launcher cannot start": (
+        lambda place: under_open_mpi(lambda: launcher.check_library("MPICH Version: 5"))
+    ),
+    "launcher and library of different kinds": (
+        lambda place: under_open_mpi(lambda: launcher.check_size(1))
+    ),
+    "unusable utterances in an import": lambda place: import_kaldi(place, "alignments"),
+    "alignments of a Kaldi chain model": lambda place: import_kaldi(place, "chain"),
+    "fewer pdf-ids than occur": lambda place: import_kaldi(place, "pdfs"),
+    "audio with two channels": lambda place: read_audio(place, "stereo.wav", 2, 16000),
+    "audio with a low sample rate": lambda place: read_audio(place, "low.wav", 1, 8000),
+    "missing extra": lambda place: require_extra("synth", ["no_such"], "a synthetic corpus needs"),
+    "run directory in use": hold_twice,
+    "output that cannot be written": (
+        lambda place: save_model(place / "file/model.h5", model((8, 12), 0))
+    ),
+    "damaged checkpoint": load_damaged_checkpoint,
+    "checkpoint of another number of workers": load_checkpoint_of_four,
+    "checkpoint after a signal that cannot be written": (
+        lambda place: save_checkpoint(place / "file/checkpoints")
+    ),
+    "corpus with other parameters than the preset's": (
+        lambda place: check_corpus(place / "corpus.h5", Synthesis("tiny", 0.2))
+    ),
+}
+
+#: Too expensive to provoke here, so it is found in the source.
+IN_SOURCE = (
+    "no mpirun for a study",
+    "overlap without MPI threads",
+    "corpus of another format version",
+    "transition-ids instead of pdf-ids",
+    "rank that stops answering",
+    "SIGUSR1, SIGTERM or SIGINT",
+    "checkpoint of another configuration",
+    "checkpoint of another corpus",
+    "checkpoint from a later epoch",
+    "`--resume-weights` of another network",
+    "checkpoint that cannot be written, such as on a full disk",
+    "metrics that cannot be written",
+    "run on another corpus",
+    "failed runs",
+    "study stopped by a signal",
+)
+
+
+def model(widths: tuple[int, ...], context: int, network: str = "") -> SavedModel:
+    """A model of zeros."""
+    architecture = Architecture(widths, "relu")
+    vector = np.zeros(architecture.parameters, np.float32)
+    counts = np.ones(widths[-1], np.int64)
+    return SavedModel(
+        vector, None if network else architecture, context, counts, "speaker", network, widths[0]
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the commands need."""
+    place = tmp_path_factory.mktemp("errors")
+    (place / "file").touch()
+    (place / "broken.toml").write_text("[train\n")
+    write_models_and_corpora(place)
+    write_presets(place)
+    write_clusters(place)
+    (place / "bin").mkdir()
+    (place / "bin/sbatch").write_text(
+        "#!/bin/sh\necho sbatch: error: no such partition >&2; exit 1\n"
+    )
+    (place / "bin/sbatch").chmod(0o755)
+    words = "gtcbmuf train sgd --set corpus.path=corpus.h5 --set train.epochs=1 --out run"
+    assert execute(words, place)[0] == 0
+    return place
+
+
+def write_models_and_corpora(place: Path) -> None:
+    write_corpus(place / "corpus.h5")
+    content = (place / "corpus.h5").read_bytes()
+    (place / "truncated.h5").write_bytes(content[: len(content) // 2])
+    for name in ("changed.h5", "plain.h5"):
+        (place / name).write_bytes(content)
+    with h5py.File(place / "changed.h5", "r+") as file:
+        file["train/features"][0, 0] += 1
+    with h5py.File(place / "plain.h5", "r+") as file:
+        file.attrs["normalisation"] = np.bytes_("none")
+    save_model(place / "model.h5", model((8, 12), 0))
+    save_model(place / "inputs.h5", model((25, 12), 2))
+    save_model(place / "targets.h5", model((8, 20), 0))
+    save_model(place / "own.h5", model((8, 12), 0, "Softmax"))
+    save_model(place / "damaged.h5", model((8, 12), 0))
+    with h5py.File(place / "damaged.h5", "r+") as file:
+        file["weights"][0] = 1
+
+
+def write_presets(place: Path) -> None:
+    head = 'corpus = "corpus.h5"\n'
+    sgd = '[[cells]]\nmethod = "sgd"\nworkers = 1\ntried = [["train.epochs=1"]]\n'
+    gtc = '[[cells]]\nmethod = "gtc"\nworkers = 8\ntried = [["exchange.tau=1"]]\n'
+    (place / "untuned.toml").write_text(head + sgd)
+    (place / "keys.toml").write_text(head + sgd + gtc.replace("workers", "wokers"))
+    (place / "settings.toml").write_text(head + sgd + gtc.replace("tau", "tua"))
+
+
+def write_clusters(place: Path) -> None:
+    whole = ClusterProfile(VERSION, "given", processor(), COMPUTE, NETWORK)
+    write_profile(place / "cluster.toml", whole)
+    write_profile(
+        place / "compute.toml", ClusterProfile(VERSION, "given", processor(), COMPUTE, None)
+    )
+    text = (place / "cluster.toml").read_text()
+    for name, old, new in (
+        ("value", "bandwidth_across = 1000000000.0", "bandwidth_across = inf"),
+        ("version", "version = 1", "version = 2"),
+        ("elsewhere", "processor = ", "processor = 'another'\n#"),
+        ("nameless", "processor = ", "# "),
+    ):
+        assert old in text
+        (place / f"{name}.toml").write_text(text.replace(old, new))
+
+
+def execute(command: str, place: Path) -> tuple[int, list[str]]:
+    """Run a command line; return its status and its lines."""
+    words = shlex.split(command.format(root=ROOT, gtcbmuf=program("gtcbmuf")))
+    names = {"gtcbmuf", "mpirun", "python"}
+    done = run(*(program(word) if word in names else word for word in words), cwd=place)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def call(function: Callable[[Path], object], place: Path) -> tuple[int | None, list[str]]:
+    """Call a function; return the status that its error has, and the lines it prints or raises."""
+    status: int | None = None
+    printed = StringIO()
+    with redirect_stderr(printed):
+        try:
+            function(place)
+        except (UserError, CollectiveError) as error:
+            status = error.status
+            print(f"gtcbmuf: {error}", file=printed)
+    return status, printed.getvalue().replace(f"{place}/", "").splitlines()
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.situation)
+def test_a_message_exists(row: Row, place: Path) -> None:
+    expected = pattern(row.message)
+    if row.situation in IN_SOURCE:
+        assert any(map(expected.fullmatch, templates())), row.message
+        return
+    command = COMMANDS.get(row.situation)
+    status, lines = execute(command, place) if command else call(CALLS[row.situation], place)
+    messages = [line.removeprefix("gtcbmuf: ") for line in lines if line.startswith("gtcbmuf: ")]
+    assert any(map(expected.fullmatch, messages)), f"{row.message}\n{lines}"
+    assert row.status == ("-" if status is None else str(status))
+
+
+def test_the_launcher_reports_a_killed_rank(place: Path) -> None:
+    words = "'is killed' 1 train gtc --out killed --set corpus.path=corpus.h5"
+    status, lines = execute(f"mpirun -n 2 {FAULTY} {words}", place)
+    assert status != 0
+    quotes = ("BAD TERMINATION", "exited on signal 9")
+    assert any(quote in line for quote in quotes for line in lines)
+    assert all(f"`{quote}`" in PAGE.read_text() for quote in quotes)
+
+
+def test_most_messages_are_provoked_and_none_is_left_over() -> None:
+    situations = [row.situation for row in rows()]
+    assert len(set(situations)) == len(situations)
+    assert {*COMMANDS, *CALLS, *IN_SOURCE} == set(situations)
+    assert len(COMMANDS) + len(CALLS) > len(situations) / 2
+
+
+def test_a_message_that_no_longer_exists_is_noticed() -> None:
+    for row in rows():
+        if row.situation in IN_SOURCE:
+            changed = row.message.replace("...", "").strip()
+            word = max(re.findall(r"\w+", changed), key=len)
+            other = pattern(row.message.replace(word, f"no{word}"))
+            assert not any(map(other.fullmatch, templates())), row.message
