@@ -1,1 +1,1 @@
-"""Acoustic models: the MLP, model files, posteriors, the phone loop, evaluation."""
+"""Acoustic models: the MLP, model files, posteriors, the phone loop and evaluation."""

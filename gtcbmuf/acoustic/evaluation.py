@@ -1,9 +1,9 @@
-"""Scoring a model: frame and phone error rates of a split, by speaker, with their uncertainty.
+"""Evaluates a model: frame and phone error rates by speaker, with confidence intervals.
 
-Where targets are pdf-ids of phones that are not known, there are frame error rates alone.
+A corpus whose targets are pdf-ids of unknown phones has frame error rates only.
 
-Utterances are dealt out over the ranks. Each goes through the network by itself, so that its scores
-do not depend on how many ranks there are: any number of them gives the same results.
+The utterances are distributed over the ranks. Each passes through the network by itself, so its
+scores do not depend on the number of ranks. Any number of ranks gives the same results.
 """
 
 from collections.abc import Sequence
@@ -25,23 +25,23 @@ from gtcbmuf.acoustic.posteriors import UtteranceScores
 from gtcbmuf.data.corpus import Corpus
 from gtcbmuf.mpi.job import on_root
 
-#: Pairs of language weight and insertion penalty, of which the one with the fewest phone errors on
-#: valid is taken; of equal ones the first.
+#: Candidate pairs of language weight and insertion penalty. The decoder uses the pair with the
+#: fewest phone errors on valid, and the first of several equal pairs.
 GRID = tuple(
     (float(weight), float(penalty))
     for weight in (1, 2, 3, 4, 5, 6)
     for penalty in (-6, -4, -2, 0, 2)
 )
-#: The most utterances of valid, spread evenly over it, that they are tuned on.
+#: Largest number of valid utterances for this tuning. They are spread evenly over valid.
 TUNING_UTTERANCES = 100
 
-#: Of the bootstrap.
+#: Number of bootstrap resamples.
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Frames, phones without silence, and their errors, in some utterances."""
+    """Number of frames, of phones without silence, and of their errors in a set of utterances."""
 
     frames: int
     frame_errors: int
@@ -63,13 +63,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What there is besides where the phones are known.
+    """Phone-level results of a corpus with known phones.
 
     Attributes:
-        language_weight, insertion_penalty: of the decoder, tuned.
-        tuned_on: utterances of valid.
-        per_interval: as `Result.fer_interval`.
-        confusions: (P, P) int64: frames of phone i that the network takes for phone j at [i, j].
+        language_weight, insertion_penalty: tuned parameters of the decoder.
+        tuned_on: number of valid utterances that they were tuned on.
+        per_interval: confidence interval of the phone error rate, as `Evaluation.fer_interval`.
+        confusions: (P, P) int64. Entry [i, j] is the number of frames of phone i that the network
+            takes for phone j.
     """
 
     language_weight: float
@@ -81,16 +82,17 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `score_model` found.
+    """The results of `evaluate`.
 
     Attributes:
-        total: of the split.
-        fer_interval: ends of the 95 % confidence interval, in per cent. It holds for a model by
-            itself; two models err on the same utterances, so that their difference is far more
-            certain: pair them by utterance.
-        speakers: of each speaker, in the split's order.
-        utterances: of each utterance, in the split's order.
-        decoding: None where the phones are not known; then the counts have none.
+        total: counts of the whole split.
+        fer_interval: ends of the 95 % confidence interval of the frame error rate, in per cent. It
+            holds for one model by itself. Two models err on the same utterances, so their
+            difference is far more certain. Pair two models by utterance to compare them.
+        speakers: counts of each speaker, in the split's order.
+        utterances: counts of each utterance, in the split's order.
+        decoding: phone-level results. None if the phones are unknown; the counts then contain no
+            phones.
     """
 
     total: Counts
@@ -107,20 +109,20 @@ def evaluate(
     corpus: Corpus,
     split: str,
 ) -> Evaluation:
-    """Frame and, where phones are known, phone error rates of a model on a split; collective.
+    """Return the frame and phone error rates of a model on a split. Collective.
 
-    The decoder's language weight and insertion penalty are tuned on valid, and its priors and
-    bigram come from the targets of train.
+    Phone error rates need a corpus with known phones. The decoder's language weight and insertion
+    penalty are tuned on valid. Its priors and bigram come from the targets of train.
 
     Args:
-        world: the workers.
+        world: communicator of the workers.
         model: the network, with a capacity of at least `gtcbmuf.acoustic.posteriors.BATCH`.
-        vector: (n,) its parameters, the same on all workers.
-        corpus: which the model must fit.
+        vector: the network's parameters (n,), the same on all workers.
+        corpus: a corpus that the model fits.
         split: "train", "valid" or "test".
 
     Returns:
-        The same on all workers, whatever their number.
+        The evaluation, the same on all workers and for any number of them.
     """
     targets = corpus.target_count
     decoder = None
@@ -164,16 +166,16 @@ def evaluate(
 
 
 class _Decoder:
-    """Decodes phones, with what is tuned on valid, and counts how they are wrong; collective.
+    """Decodes phones with parameters tuned on valid, and counts errors. Construction is collective.
 
     Args:
-        world: the workers.
+        world: communicator of the workers.
         frames: the corpus.
-        valid: the network's, of its valid split.
+        valid: the network's scores on the valid split.
 
     Attributes:
-        language_weight, insertion_penalty, tuned_on, confusions: see `Decoding`; the last of the
-            frames that `counts` saw.
+        language_weight, insertion_penalty, tuned_on: see `Decoding`.
+        confusions: see `Decoding`. It covers the frames passed to `counts` so far.
     """
 
     def __init__(self, world: MPI.Comm, frames: Corpus, valid: UtteranceScores) -> None:
@@ -196,11 +198,11 @@ class _Decoder:
     def counts(
         self, scores: NDArray[np.float32], targets: NDArray[np.uint16]
     ) -> tuple[int, int, int, int]:
-        """Phones of an utterance, insertions, deletions and substitutions.
+        """Count the phones, insertions, deletions and substitutions of an utterance.
 
         Args:
-            scores: (T, C).
-            targets: (T,), the right ones.
+            scores: (T, C) the network's scores.
+            targets: (T,) the correct targets.
         """
         np.add.at(self.confusions, (self._phone_of[targets], self._phone_of[scores.argmax(1)]), 1)
         truth = self._truth(targets)
@@ -208,20 +210,20 @@ class _Decoder:
         return len(truth), *edits
 
     def _truth(self, targets: NDArray[np.uint16]) -> NDArray[np.int64]:
-        """The right phones, without silence."""
+        """Return the correct phones, without silence."""
         truth, _ = collapse(targets, np.array([len(targets)]), self._phone_of)
         return without_silence(truth, self._phones)
 
     def _edits(
         self, truth: NDArray[np.int64], scores: NDArray[np.float32], weight: float, penalty: float
     ) -> Edits:
-        """The errors, without silence."""
+        """Decode an utterance and return its phone errors, without silence."""
         decoded = self._loop.decode(scores, weight, penalty)
         return edit_distance(truth, without_silence(decoded, self._phones))
 
 
 def _counts(outputs: UtteranceScores, utterance: int, decoder: _Decoder | None) -> Counts:
-    """Of an utterance; without a decoder it has no phones."""
+    """Return the counts of an utterance. Without a decoder its number of phones is 0."""
     scores, targets = outputs.scores(utterance), outputs.targets(utterance)
     frame_errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
     phones = decoder.counts(scores, targets) if decoder else (0, 0, 0, 0)
@@ -234,21 +236,23 @@ def _sum(counts: Sequence[Counts]) -> Counts:
 
 
 def _percent(errors: int, count: int) -> float:
-    # Of nothing (an utterance of silence has no phones) a rate is told as if of one.
+    # An utterance of silence has no phones. Its rate is computed as if it had one.
     return 100 * errors / max(count, 1)
 
 
 def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """95 % percentile bootstrap of a rate over utterances (Bisani and Ney, ICASSP 2004).
+    """Return the 95 % percentile bootstrap interval of a rate over utterances.
+
+    The method is that of Bisani and Ney, ICASSP 2004.
 
     Args:
-        utterances: errors and count of each.
+        utterances: number of errors and number of units of each utterance.
 
     Returns:
-        Both ends, in per cent.
+        Both ends of the interval, in per cent.
     """
     errors, counts = np.array(utterances).T
-    stream = np.random.Generator(np.random.PCG64(0))  # the same resamples for every model
+    stream = np.random.Generator(np.random.PCG64(0))  # every model gets the same resamples
     rates = np.empty(RESAMPLES)
     for resample in range(RESAMPLES):
         picture = stream.integers(0, len(errors), len(errors))

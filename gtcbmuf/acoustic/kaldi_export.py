@@ -1,4 +1,4 @@
-"""Posteriors for a Kaldi decoder, as an archive of Kaldi's."""
+"""Writes posteriors as a Kaldi archive, for a Kaldi decoder."""
 
 import struct
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from gtcbmuf.base.files import replacing, writing
 from gtcbmuf.data.corpus import Frames, open_corpus
 from gtcbmuf.data.importing.kaldi_features import read_features
 
-#: Names and scores (frames, targets) of utterances.
+#: Iterator over the name and the scores (frames, targets) of each utterance.
 Scores = Iterator[tuple[str, NDArray[np.float32]]]
 
 
@@ -30,26 +30,27 @@ def export_posteriors(
     cmvn: Path | None = None,
     minus_log_priors: bool = False,
 ) -> str:
-    """Write log-posteriors as a Kaldi archive, and return a line about it.
+    """Write log-posteriors as a Kaldi archive, and return a line that summarises it.
 
-    The archive is binary, a float matrix (frames, targets) for each utterance, in a corpus's order,
-    or one speaker of FEATS.scp after the other.
+    The archive is binary and holds a float matrix (frames, targets) for each utterance. The
+    utterances are in the order of the corpus. Those of a FEATS.scp are written speaker by speaker.
 
     Args:
-        model: of the model.
-        path: of a corpus; or, with the suffix .scp, of Kaldi's features, which need no alignment
-            and are to be like those that were imported to train the model.
-        ark: of the archive; an earlier one is replaced.
-        split: "train", "valid" or "test" (the default), of a corpus.
-        utt2spk, cmvn: of features, as `gtcbmuf.data.importing.kaldi.import_kaldi` takes them.
-        minus_log_priors: take off the log priors of the targets, counted in the model's training
-            data: what is left is, but for a constant a frame, a log-likelihood, which decoders
-            want (Bourlard and Morgan 1994, chapter 7).
+        model: path of the model file.
+        path: path of a corpus file, or of Kaldi features if the suffix is .scp. Such features need
+            no alignment. They must be of the same kind as those of the model's training data.
+        ark: path of the archive. An earlier archive is replaced.
+        split: split of the corpus: "train", "valid" or "test" (the default). For a corpus only.
+        utt2spk, cmvn: as for `gtcbmuf.data.importing.kaldi.import_kaldi`. For Kaldi features only.
+        minus_log_priors: subtract the log priors of the targets, counted in the model's training
+            data. The result is a log-likelihood up to a constant per frame, as decoders expect
+            (Bourlard and Morgan 1994, chapter 7).
 
     Raises:
-        UserError: the model or the frames cannot be read, one does not fit the other, an
-            utterance has a name that Kaldi cannot have, an argument is for the other kind of
-            frames, or the archive cannot be written.
+        UserError: the model or the frames cannot be read, or the model does not fit the frames.
+            The same error is raised if Kaldi does not allow an utterance's name or if the archive
+            cannot be written. It is also raised if an argument applies only to the other kind of
+            input.
     """
     saved, is_corpus = load_model(model), path.suffix != ".scp"
     for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
@@ -83,7 +84,7 @@ def _of_features(saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path
 
     def scores(name: str, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
-            features = matrix.astype(np.float16)  # as a corpus keeps them
+            features = matrix.astype(np.float16)  # as in a corpus file
         if not np.isfinite(features).all():
             raise UserError(f"{path}: {name}: features beyond what float16 can hold")
         alone = Frames(features, np.zeros(len(features), np.uint16), np.array([len(features)]))
@@ -98,7 +99,7 @@ def _written(ark: Path, saved: SavedModel, scores: Scores, minus_log_priors: boo
     with writing(ark, "--ark"), replacing(ark) as beside, beside.open("wb") as file:
         for name, values in tqdm(scores, "forward", unit="utterance", disable=None):
             posteriors = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
-            # Written here, for kaldi_native_io runs what is after a bar in a file's name.
+            # Not written with kaldi_native_io: it runs the text after a bar in a file's name.
             file.write(name.encode() + b" \0BFM ")
             file.write(struct.pack("<bibi", 4, len(values), 4, values.shape[1]))
             file.write((posteriors - prior).astype("<f4").tobytes())

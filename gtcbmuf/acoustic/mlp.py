@@ -1,7 +1,7 @@
 """A multi-layer perceptron in NumPy, on one flat vector of parameters.
 
-Layer l has weights (inputs, outputs), row-major, then biases (outputs), one layer after the other:
-back-propagation finishes the vector from its end to its beginning, layer by layer.
+The vector holds one layer after another: weights (inputs, outputs), row-major, then biases
+(outputs). So back-propagation fills the gradient from its end to its beginning, layer by layer.
 """
 
 import itertools
@@ -20,13 +20,13 @@ class Architecture:
     """Widths and activation of an MLP.
 
     Attributes:
-        widths: inputs, each hidden layer, targets.
-        activation: "relu" or "sigmoid", of the hidden layers.
+        widths: number of inputs, width of each hidden layer, number of targets.
+        activation: activation of the hidden layers, "relu" or "sigmoid".
 
     Raises:
-        ValueError: another activation.
+        ValueError: unknown activation.
 
-    Example:
+    Examples:
         >>> Architecture((440, 256, 147), "relu").parameters
         150675
     """
@@ -40,17 +40,17 @@ class Architecture:
 
     @property
     def layers(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of each layer."""
+        """Widths (inputs, outputs) of each layer."""
         return list(zip(self.widths, self.widths[1:], strict=False))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of weights and biases, layer after layer."""
+        """Shapes of the weights and biases, layer by layer."""
         return [shape for layer in self.layers for shape in (layer, layer[1:])]
 
     @property
     def starts(self) -> list[int]:
-        """Where each layer begins in the flat vector, and where the last one ends."""
+        """Start of each layer in the flat vector, then the end of the last layer."""
         sizes = [inputs * outputs + outputs for inputs, outputs in self.layers]
         return [0, *itertools.accumulate(sizes)]
 
@@ -60,7 +60,7 @@ class Architecture:
         return self.starts[-1]
 
     def views(self, vector: Vector) -> list[tuple[Matrix, Vector]]:
-        """Weights and biases of each layer, as views of a flat vector (n,)."""
+        """Return the weights and biases of each layer, as views of a flat vector (n,)."""
         views = []
         for begin, (inputs, outputs) in zip(self.starts, self.layers, strict=False):
             middle, end = begin + inputs * outputs, begin + inputs * outputs + outputs
@@ -69,10 +69,10 @@ class Architecture:
 
 
 def initial_parameters(architecture: Architecture, stream: np.random.Generator) -> Vector:
-    """Random parameters (n,): uniform weights, zero biases.
+    """Return random parameters (n,): uniform weights and zero biases.
 
-    Bounds are sqrt(6 / inputs) before ReLU (He et al. 2015, eq. 10) and
-    sqrt(6 / (inputs + outputs)) elsewhere (Glorot and Bengio 2010, eq. 16).
+    The bound of the weights is sqrt(6 / inputs) before a ReLU (He et al. 2015, eq. 10). Elsewhere
+    it is sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010, eq. 16).
     """
     vector = np.zeros(architecture.parameters, np.float32)
     layers = architecture.views(vector)
@@ -85,14 +85,14 @@ def initial_parameters(architecture: Architecture, stream: np.random.Generator) 
 
 
 class MLP:
-    """Forward and backward passes with buffers that are made once: a step allocates nothing.
+    """A multi-layer perceptron with preallocated buffers, so that a step allocates nothing.
 
     Args:
         architecture: widths and activation.
-        capacity: the most frames at once.
-        context: frames on each side of the classified one.
+        capacity: largest number of frames per call.
+        context: number of input frames on each side of the classified frame.
 
-    Example:
+    Examples:
         >>> mlp = MLP(Architecture((2, 2), "relu"), capacity=1)
         >>> vector = np.array([1, 0, 0, 1, 0, 0], np.float32)  # the identity, no biases
         >>> mlp.scores(vector, np.array([[3, 4]], np.float32)).tolist()
@@ -103,7 +103,7 @@ class MLP:
         self.architecture, self.context = architecture, context
         self.parameters = architecture.parameters
         self.shapes = architecture.shapes
-        #: (n,) float32: the gradient of the last `backward`.
+        #: The gradient of the last `backward`, (n,) float32.
         self.gradient = np.zeros(architecture.parameters, np.float32)
         self._gradients = architecture.views(self.gradient)
         self._outputs = [
@@ -116,18 +116,18 @@ class MLP:
         self._rows = np.arange(capacity)
 
     def initial(self, stream: np.random.Generator) -> Vector:
-        """Random parameters (n,): `initial_parameters`."""
+        """Return random parameters (n,) from `initial_parameters`."""
         return initial_parameters(self.architecture, stream)
 
     def scores(self, vector: Vector, inputs: Matrix) -> Matrix:
-        """Scores (B, targets) before the softmax.
+        """Return the scores (B, targets) before the softmax.
 
         Args:
             vector: (n,) float32, the parameters.
             inputs: (B, widths[0]) float32, B <= capacity.
 
         Returns:
-            A buffer, valid until the next call.
+            A buffer that is valid until the next call.
         """
         hidden = inputs
         for layer, (weights, biases) in enumerate(self.architecture.views(vector)):
@@ -147,16 +147,17 @@ class MLP:
         targets: Targets,
         ready: Callable[[int], object] = lambda first: None,
     ) -> float:
-        """Fill `gradient` with the sum over the minibatch of the frames' gradients.
+        """Fill `gradient` with the sum of the frames' gradients over the minibatch.
 
         Args:
             vector: (n,) float32, the parameters.
-            inputs: (B, widths[0]) float32; B may be 0, which gives a gradient of 0.
-            targets: (B,) the right target of each frame.
-            ready: called with `first` once gradient[first:] is final, layer by layer.
+            inputs: (B, widths[0]) float32. B may be 0, which gives a gradient of 0.
+            targets: (B,) the correct target of each frame.
+            ready: callback. It is called after each layer with `first`, when gradient[first:] is
+                final.
 
         Returns:
-            The sum over the minibatch of the cross-entropy -log softmax(scores)[target], in nats.
+            The sum of the cross-entropy -log softmax(scores)[target] over the minibatch, in nats.
         """
         count = len(inputs)
         delta = self.scores(vector, inputs)
@@ -176,7 +177,7 @@ class MLP:
         return loss
 
     def _softmax_cross_entropy(self, scores: Matrix, targets: Targets) -> float:
-        """Turn scores into softmax - one-hot, in place; return the summed loss."""
+        """Replace the scores by softmax - one-hot, in place, and return the summed loss."""
         if not len(scores):
             return 0.0
         column, rows = self._column[: len(scores)], self._rows[: len(scores)]
@@ -190,10 +191,10 @@ class MLP:
 
 
 def _activate(activation: str, biases: Vector, outputs: Matrix) -> None:
-    """outputs = activation(outputs + biases)."""
+    """Set `outputs` to activation(outputs + biases), in place."""
     if activation == "relu":
         kernels.add_rectified(biases, outputs)
-    else:  # 1 / (1 + exp(-x)) by way of tanh, which cannot overflow
+    else:  # 1 / (1 + exp(-x)) computed with tanh, which cannot overflow
         outputs += biases
         outputs *= 0.5
         np.tanh(outputs, out=outputs)
@@ -202,7 +203,10 @@ def _activate(activation: str, biases: Vector, outputs: Matrix) -> None:
 
 
 def _times_derivative(activation: str, outputs: Matrix, delta: Matrix) -> None:
-    """delta *= d outputs / d inputs, written in terms of the outputs, which may be overwritten."""
+    """Multiply `delta` by d outputs / d inputs, in place.
+
+    The derivative is computed from the outputs, which may be overwritten.
+    """
     if activation == "relu":
         kernels.stop_where_off(outputs, delta)
     else:  # y (1 - y)

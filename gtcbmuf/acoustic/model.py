@@ -1,7 +1,7 @@
-"""The protocol of a network: whoever brings one writes one class.
+"""The protocol of a network. To use your own network, write one class with these members.
 
-`gtcbmuf.train` trains it, saves and resumes it, evaluates and scores it. `gtcbmuf.acoustic.mlp` is
-the network that ships with this package.
+`gtcbmuf.train` trains, saves, resumes, evaluates and scores such a network. The package ships one:
+the MLP in `gtcbmuf.acoustic.mlp`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,25 +19,25 @@ class Model(Protocol):
     """A network whose parameters are one flat float32 vector of length n.
 
     Attributes:
-        parameters: n, below 2^31.
-        shapes: of the arrays that the vector holds, in their order.
-        context: frames on each side of the classified one that its inputs need.
+        parameters: number of parameters n, below 2^31.
+        shapes: shapes of the arrays in the vector, in their order.
+        context: number of input frames on each side of the classified frame.
         gradient: (n,) float32, the gradient of the last `backward`.
     """
 
     @property
     def parameters(self) -> int:
-        """n."""
+        """Number of parameters n."""
         ...
 
     @property
     def shapes(self) -> Sequence[tuple[int, ...]]:
-        """Of the arrays that the vector holds, in their order."""
+        """Shapes of the arrays in the vector, in their order."""
         ...
 
     @property
     def context(self) -> int:
-        """Frames on each side of the classified one that its inputs need."""
+        """Number of input frames on each side of the classified frame."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class Model(Protocol):
         ...
 
     def initial(self, stream: np.random.Generator) -> Vector:
-        """Random parameters (n,), from this stream alone."""
+        """Return random parameters (n,), drawn from this stream alone."""
         ...
 
     def backward(
@@ -56,24 +56,27 @@ class Model(Protocol):
         targets: Targets,
         ready: Callable[[int], object] = lambda first: None,
     ) -> float:
-        """Fill `gradient` with the sum over the minibatch of the frames' gradients.
+        """Fill `gradient` with the sum of the frames' gradients over the minibatch.
 
         Args:
             vector: (n,) the parameters.
-            inputs: (B, (2 context + 1) D) float32: D features of each frame, and of those around
-                it; B may be 0, which gives a gradient of 0.
-            targets: (B,) uint16, the right target of each frame.
-            ready: may be called with `first` once gradient[first:] is final.
+            inputs: (B, (2 context + 1) D) float32: D features of each frame and of each frame in
+                its context. B may be 0, which gives a gradient of 0.
+            targets: (B,) uint16, the correct target of each frame.
+            ready: callback. The network may call it with `first` once gradient[first:] is final.
 
         Returns:
-            The sum over the minibatch of -log P(target), in nats.
+            The sum of -log P(target) over the minibatch, in nats.
         """
         ...
 
     def scores(self, vector: Vector, inputs: Matrix) -> Matrix:
-        """Scores (B, targets) before the softmax, valid until the next call; as `backward`."""
+        """Return the scores (B, targets) before the softmax. They are valid until the next call.
+
+        The arguments are those of `backward`.
+        """
         ...
 
 
-#: Features of a frame (D), targets, and the most frames at once -> a network for them.
+#: Builds a network from the features per frame D, the number of targets and the capacity.
 BuildModel = Callable[[int, int, int], Model]

@@ -1,9 +1,12 @@
-"""A trained model on disk, in HDF5, with the facts of its training data that its users need.
+"""Model files: a trained model in HDF5, with the facts about its training data that users need.
 
-Version 2 of the format: attributes format = "gtcbmuf-model", version = 2, context, normalisation,
-sha256 and target_counts_sha256; of an MLP widths and activation, of another network its name and
-feature_dim; datasets weights (n,) float32, laid out as the network has them, and target_counts (C,)
-int64.
+Version 2 of the format has these attributes:
+
+- format = "gtcbmuf-model" and version = 2;
+- context, normalisation, sha256 and target_counts_sha256;
+- widths and activation for an MLP, network (its name) and feature_dim for another network.
+
+It has two datasets: weights, (n,) float32 in the network's layout, and target_counts, (C,) int64.
 """
 
 import hashlib
@@ -30,13 +33,14 @@ class SavedModel:
     """The content of a model file.
 
     Attributes:
-        vector: (n,) float32.
-        architecture: of the MLP; None for another network.
-        context: frames on each side of the classified one.
-        target_counts: (C,) int64, how often each target occurred in training.
-        normalisation: of the features, as `gtcbmuf.data.corpus.Corpus.normalisation`.
+        vector: the parameters, (n,) float32.
+        architecture: architecture of the MLP; None for another network.
+        context: number of input frames on each side of the classified frame.
+        target_counts: number of training frames of each target, (C,) int64.
+        normalisation: normalisation of the features, as in
+            `gtcbmuf.data.corpus.Corpus.normalisation`.
         network: name of the network's class; empty for the MLP.
-        feature_dim: D, features of a frame; of the MLP it follows from the architecture.
+        feature_dim: features per frame D. For the MLP it follows from the architecture.
     """
 
     vector: NDArray[np.float32]
@@ -61,11 +65,11 @@ class SavedModel:
         normalisation: str,
         feature_dim: int,
     ) -> "SavedModel":
-        """The content for a network with these parameters.
+        """Return the content of a model file for a network with these parameters.
 
         Args:
             model: the network.
-            vector: (n,) float32, its parameters.
+            vector: the network's parameters, (n,) float32.
             target_counts, normalisation, feature_dim: see the attributes.
         """
         architecture = model.architecture if isinstance(model, MLP) else None
@@ -74,14 +78,15 @@ class SavedModel:
         return cls(vector, architecture, *facts)
 
     def build(self, capacity: int, build: BuildModel | None = None) -> Model:
-        """The network of this model.
+        """Build the network of this model.
 
         Args:
-            capacity: the most frames at once.
-            build: of a network that is not the MLP.
+            capacity: largest number of frames per call.
+            build: function that builds the network, if it is not the MLP.
 
         Raises:
-            UserError: it is not the MLP and `build` is missing, or `build` gives another network.
+            UserError: the network is not the MLP and `build` is missing, or `build` returns
+                another network.
         """
         if self.architecture is not None:
             return MLP(self.architecture, capacity, self.context)
@@ -101,20 +106,20 @@ class SavedModel:
 
 
 def network_name(model: Model) -> str:
-    """The name of a network's class; empty for the MLP."""
+    """Return the name of the network's class; empty for the MLP."""
     return "" if isinstance(model, MLP) else type(model).__qualname__
 
 
 def sha256(array: NDArray[Any]) -> str:
-    """Hash of an array's bits, in hexadecimal."""
+    """Return the SHA-256 hash of the array's bytes, in hexadecimal."""
     return hashlib.sha256(array.data).hexdigest()
 
 
 def save_model(path: Path, model: SavedModel) -> None:
-    """Write a model beside `path`, then rename it; an earlier one is replaced.
+    """Write a model file. It is written beside `path`, then renamed, and replaces an earlier file.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     facts: dict[str, Any] = {"network": model.network, "feature_dim": model.feature_dim}
     if model.architecture is not None:
@@ -142,12 +147,12 @@ def load_model(path: Path | str) -> SavedModel:
     """Read a saved model.
 
     Args:
-        path: of the file, such as `model.h5` in a run directory.
+        path: path of the model file, such as `model.h5` in a run directory.
 
     Raises:
-        UserError: no such file, no model, another version, or damaged.
+        UserError: the file does not exist, is not a model, has another version or is damaged.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> mlp = MLP(Architecture((4, 2), "relu"), capacity=1)
         >>> vector = mlp.initial(np.random.default_rng(0))

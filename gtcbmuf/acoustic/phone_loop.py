@@ -1,16 +1,16 @@
-"""From frames to phones: a phone loop with a bigram, and the edit distance to the truth.
+"""Decodes phones from frames: a phone loop with a bigram, and the edit distance to the truth.
 
     best path = argmax sum over frames   log P(target | frame) - log P(target)
                      + sum over phones   language_weight * log P(phone | phone before)
                                          - insertion_penalty
 
-(Bourlard and Morgan 1994, chapter 7: a posterior over its prior is a scaled likelihood.) A phone
-is the chain of its targets in ascending order, each at least a frame long. `PhoneLoop.decode`
-finds the best path exactly.
+A posterior divided by its prior is a scaled likelihood (Bourlard and Morgan 1994, chapter 7). A
+phone is the chain of its targets in ascending order. Each target lasts at least one frame.
+`PhoneLoop.decode` finds the best path exactly.
 """
 
 # mypy: disable-error-code="assignment"
-# (Numba unifies the types of a variable's assignments by itself.)
+# (Numba itself unifies the types that are assigned to a variable.)
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,25 +22,26 @@ from gtcbmuf.data.corpus import SILENCE
 
 Phones = NDArray[np.int64]
 
-#: Added to every count of a bigram (Lidstone's law; Manning and Schuetze 1999, section 6.2.2).
+#: Constant added to every bigram count (Lidstone's law; Manning and Schuetze 1999, section 6.2.2).
 LIDSTONE = 0.5
 
 
 def collapse(
     targets: NDArray[np.uint16], ends: NDArray[np.int64], target_phone: NDArray[np.uint16]
 ) -> tuple[Phones, NDArray[np.int64]]:
-    """The phones that frames are labelled with.
+    """Return the phone sequence of labelled frames.
 
-    A phone begins with its utterance, where the phone changes, and where the target falls within
-    a phone: the same phone once more. Of a phone with a single target the labels cannot show that.
+    A phone begins at the start of an utterance and where the phone of the target changes. It also
+    begins where the target decreases within a phone, because the same phone then occurs again. The
+    labels cannot show such a repetition for a phone with a single target.
 
     Args:
-        targets: (T,) of the frames.
-        ends: (U,) the frame after the last one of each utterance.
-        target_phone: (C,) the phone of each target.
+        targets: target of each frame, (T,).
+        ends: index after the last frame of each utterance, (U,).
+        target_phone: phone of each target, (C,).
 
     Returns:
-        (N,) indices of phones, and (U,) the phone after the last one of each utterance.
+        Indices of the phones, (N,), and the index after the last phone of each utterance, (U,).
     """
     phones = target_phone[targets]
     begins = np.ones(len(targets), bool)
@@ -50,29 +51,30 @@ def collapse(
 
 
 def log_prior(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Log prior of each target: (C,), from how often each occurs in a training set: (C,).
+    """Return the log prior (C,) of each target from the targets' counts (C,) in a training set.
 
-    Each counts once more than it occurs, so that one that does not occur has a prior.
+    Every count is increased by one, so that a target that does not occur has a prior, too.
     """
     prior: NDArray[np.float32] = np.log((counts + 1) / (counts + 1).sum()).astype(np.float32)
     return prior
 
 
 class PhoneLoop:
-    """What the targets of a training set tell of phones, and the decoder that uses it.
+    """A phone decoder with priors and a bigram that are estimated on a training set.
 
     A phone without targets is never decoded.
 
     Args:
-        pieces: targets (T,) and ends (U,) of the training set's utterances, some at a time, as
-            `collapse` takes them.
-        target_phone: (C,) the phone of each target.
-        phones: P, the number of phones.
+        pieces: targets (T,) and ends (U,) of the training set's utterances, in the format of
+            `collapse`. Each piece holds some of the utterances.
+        target_phone: phone of each target, (C,).
+        phones: number of phones P.
 
     Attributes:
-        log_prior: (C,) float32, see `log_prior`.
-        log_bigram: (P + 1, P + 1) float64: of phone j after phone i at [i, j]. Row P is an
-            utterance's begin, column P its end; every row's probabilities sum to one.
+        log_prior: log priors of the targets, (C,) float32. See `log_prior`.
+        log_bigram: log probabilities, (P + 1, P + 1) float64. Entry [i, j] is that of phone j
+            after phone i. Row P is the beginning of an utterance and column P its end. The
+            probabilities of each row sum to one.
     """
 
     def __init__(
@@ -86,29 +88,29 @@ class PhoneLoop:
         for targets, ends in pieces:
             counts += np.bincount(targets, minlength=len(counts))
             sequence, sequence_ends = collapse(targets, ends, target_phone)
-            # The boundary P before, between and after utterances: it ends one and begins the next.
+            # Index P stands before, between and after utterances: it ends one and begins the next.
             bounded = np.append(phones, np.insert(sequence, sequence_ends, phones))
             np.add.at(bigrams, (bounded[:-1], bounded[1:]), 1)
         self.log_prior = log_prior(counts)
         self.log_bigram = np.log(bigrams / bigrams.sum(axis=1, keepdims=True))
 
-        self._chains = np.argsort(target_phone, kind="stable")  # targets, phone after phone
+        self._chains = np.argsort(target_phone, kind="stable")  # targets, phone by phone
         self._chain_ends = np.cumsum(np.bincount(target_phone, minlength=phones))
 
     def decode(
         self, scores: NDArray[np.float32], language_weight: float, insertion_penalty: float
     ) -> Phones:
-        """The phones of the best path through one utterance.
+        """Return the phones of the best path through one utterance.
 
         Args:
-            scores: (T, C), log posteriors or the scores before the softmax: what a frame's differ
-                by is the same for every path.
-            language_weight: of the bigram's log probabilities.
-            insertion_penalty: taken off the score for every phone, so that a higher one gives
-                fewer phones; in nats.
+            scores: (T, C), log posteriors or the scores before the softmax. The two differ by a
+                constant per frame, which is the same for every path.
+            language_weight: factor of the bigram's log probabilities.
+            insertion_penalty: number subtracted from the score for every phone, in nats. A higher
+                penalty gives fewer phones.
 
         Returns:
-            (N,) indices of phones; none if the utterance is shorter than every phone's chain.
+            Indices of the phones, (N,). Empty if the utterance is shorter than every phone's chain.
         """
         language = language_weight * self.log_bigram
         language[:, :-1] -= insertion_penalty
@@ -118,8 +120,8 @@ class PhoneLoop:
         return path[len(path) - count :]
 
 
-# How a path came to a state: from itself, from the state before it in its chain, or, as _ENTER + q,
-# from the last state of phone q; q = P stands for the utterance's begin.
+# How a path reaches a state: from the same state, from the previous state of the chain, or from the
+# last state of phone q, coded as _ENTER + q. q = P stands for the beginning of the utterance.
 _STAY, _ADVANCE, _ENTER = 0, 1, 2
 
 
@@ -130,13 +132,15 @@ def _viterbi(
     language: NDArray[np.float64],
     path: Phones,
 ) -> int:
-    """The best path through a loop of phones, each a chain of states.
+    """Find the best path through a loop of phones. Each phone is a chain of states.
 
     Args:
-        scores: (T, C) float32, C-contiguous: of each state at each frame, phone after phone.
-        ends: (P,) the state after the last one of each phone.
-        language: (P + 1, P + 1): added where phone j follows phone i, at [i, j]; P is no phone.
-        path: (T,) out: the phones of the path, at its end.
+        scores: score of each state at each frame, (T, C) float32, C-contiguous. The states are
+            ordered phone by phone.
+        ends: index after the last state of each phone, (P,).
+        language: (P + 1, P + 1). Entry [i, j] is added where phone j follows phone i. Index P
+            stands for the boundary of the utterance.
+        path: output, (T,). The phones of the path are written to the end of this array.
 
     Returns:
         The number of phones; 0 if no path fits into T frames.
@@ -144,9 +148,9 @@ def _viterbi(
     length, states = scores.shape
     phones = ends.size
     came = np.empty((length, states), np.uint16)
-    best = np.full(states, -np.inf)  # of the paths that end in each state
-    entry = np.empty(phones)  # of the paths that are about to enter each phone
-    before = np.empty(phones, np.int64)  # the phone that such a path leaves
+    best = np.full(states, -np.inf)  # score of the best path that ends in each state
+    entry = np.empty(phones)  # score of the best path that is about to enter each phone
+    before = np.empty(phones, np.int64)  # phone that this path leaves
 
     for t in range(length):
         if t == 0:
@@ -167,7 +171,7 @@ def _viterbi(
                 begin = ends[q]
         begin = 0
         for p in range(phones):
-            for s in range(ends[p] - 1, begin - 1, -1):  # from its end: best[s - 1] is the old one
+            for s in range(ends[p] - 1, begin - 1, -1):  # backwards: best[s - 1] is that of t - 1
                 way = _STAY
                 score = best[s]
                 if s > begin:
@@ -208,10 +212,10 @@ def _viterbi(
 
 
 def without_silence(sequence: Phones, phones: Sequence[str]) -> Phones:
-    """The sequence without the phone that is named "sil".
+    """Return the sequence without the phone named "sil".
 
-    It is taken from the truth and from what was decoded before they are compared: a pause that
-    is heard or not is no phone error. Other names of pauses are phones like all others.
+    Apply this to the true and to the decoded phones before you compare them. A missed or an extra
+    pause is then no phone error. Phones with other names count, even if they stand for pauses.
     """
     silent = np.array([name == SILENCE for name in phones])
     kept: Phones = sequence[~silent[sequence]]
@@ -219,7 +223,7 @@ def without_silence(sequence: Phones, phones: Sequence[str]) -> Phones:
 
 
 class Edits(NamedTuple):
-    """The errors of an alignment."""
+    """Number of errors in an alignment, by kind."""
 
     insertions: int
     deletions: int
@@ -227,9 +231,10 @@ class Edits(NamedTuple):
 
 
 def edit_distance(truth: Phones, decoded: Phones) -> Edits:
-    """The fewest edits that make `decoded` (M,) of `truth` (N,); each counts 1 (Levenshtein).
+    """Return the fewest edits that turn `truth` (N,) into `decoded` (M,).
 
-    Where several alignments have the fewest edits, kaldialign chooses which of them is counted.
+    Each edit counts 1 (Levenshtein distance). If several alignments have the fewest edits,
+    kaldialign chooses the one that is counted.
     """
     import kaldialign
 

@@ -1,4 +1,4 @@
-"""What a model says of frames: its scores, and how many of them are wrong."""
+"""Scores and frame errors of a model."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from gtcbmuf.base.partition import share
 from gtcbmuf.data.corpus import Corpus, Frames, Split
 from gtcbmuf.data.minibatches import FrameReader
 
-#: Frames that are classified at once.
+#: Number of frames that are classified at once.
 BATCH = 1024
 
 
 def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
-    """Make sure that a model takes a corpus's features and tells its targets apart.
+    """Require that a model fits a corpus in its inputs, targets and normalisation.
 
     Raises:
-        UserError: it does not.
+        UserError: the model does not fit the corpus.
     """
     width, dim = 2 * model.context + 1, corpus.feature_dim
     inputs = model.architecture.widths[0] if model.architecture else width * model.feature_dim
@@ -41,12 +41,13 @@ def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
 
 
 class FrameErrors:
-    """Counts one worker's share of a split's frame errors.
+    """Counts the frame errors in one worker's share of a split.
 
     Args:
-        split: to score; its frames are dealt out evenly, in order.
-        context: frames on each side.
-        workers, rank: whose share.
+        split: the split. Its frames are divided evenly among the workers, in order.
+        context: number of input frames on each side of the classified frame.
+        workers: number of workers.
+        rank: rank of the worker whose share is counted.
     """
 
     def __init__(self, split: Split, context: int, workers: int, rank: int) -> None:
@@ -55,13 +56,13 @@ class FrameErrors:
         self._first, self._end = share(len(split), workers, rank)
 
     def count(self, model: Model, vector: NDArray[np.float32]) -> int:
-        """Frames of the share whose most probable target is not the right one.
+        """Count the frames of the share whose most probable target is wrong.
 
-        Of targets that are equally probable the first counts.
+        Among equally probable targets, the first one is taken.
 
         Args:
             model: the network, with a capacity of at least BATCH.
-            vector: (n,) its parameters.
+            vector: the network's parameters (n,).
         """
         errors = 0
         for first in range(self._first, self._end, BATCH):
@@ -74,13 +75,13 @@ class FrameErrors:
 
 
 class UtteranceScores:
-    """What a network says of utterances, each by itself.
+    """The scores of a network for utterances, each computed by itself.
 
     Args:
         model: the network, with a capacity of at least BATCH.
-        vector: (n,) its parameters.
-        frames: of the utterances.
-        targets: number of targets (C).
+        vector: the network's parameters (n,).
+        frames: frames of the utterances.
+        targets: number of targets C.
     """
 
     def __init__(
@@ -96,11 +97,11 @@ class UtteranceScores:
         return len(self._begins)
 
     def targets(self, utterance: int) -> NDArray[np.uint16]:
-        """The right targets of an utterance's frames: (T,)."""
+        """Return the correct targets (T,) of an utterance's frames."""
         return self._frames.targets[self._begins[utterance] : self._frames.ends[utterance]]
 
     def scores(self, utterance: int) -> NDArray[np.float32]:
-        """Its scores before the softmax: (T, C)."""
+        """Return the scores (T, C) of an utterance's frames before the softmax."""
         begin, end = self._begins[utterance], self._frames.ends[utterance]
         scores = np.empty((end - begin, self._target_count), np.float32)
         for first in range(begin, end, BATCH):

@@ -1,4 +1,4 @@
-"""Scores a saved model on a corpus: tables, JSON, a picture of the confusions."""
+"""Scores a saved model on a corpus, as a table, a JSON file and a picture of the confusions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,24 +31,25 @@ def score(
     *,
     build: BuildModel | None = None,
 ) -> Evaluation:
-    """Score a saved model on a split of a corpus, and print the error rates; collective.
+    """Score a saved model on a split of a corpus, and print the error rates. Collective.
 
     Args:
-        world: the workers.
-        model, corpus: files.
+        world: communicator of the workers.
+        model, corpus: paths of the model file and the corpus file.
         split: "train", "valid" or "test".
-        out: a JSON file for all of it, also utterance by utterance.
-        picture: a PNG file for the confusions of phones.
-        build: of a network that is not the MLP.
+        out: path of a JSON file for all results, including those of each utterance.
+        picture: path of a PNG file for the phone confusions.
+        build: function that builds the network, if it is not the MLP.
 
     Returns:
-        The same on all workers.
+        The evaluation, the same on all workers.
 
     Raises:
-        CollectiveError: on all ranks alike: the model or the corpus cannot be read, one does not
-            fit the other, `out` or `picture` cannot be written, or there are no phones to confuse.
+        CollectiveError: raised on every rank. The model or the corpus cannot be read, the model
+            does not fit the corpus, or `out` or `picture` cannot be written. The same error is
+            raised if a picture is requested and the corpus does not name its phones.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from gtcbmuf import Architecture, CorpusWriter, Utterance
         >>> from gtcbmuf.acoustic.model_file import SavedModel, save_model
@@ -96,7 +97,7 @@ def _check_phones(picture: Path | None, frames: Corpus) -> None:
 
 
 def _text(result: Evaluation) -> str:
-    """A row for each speaker and one for all, then the intervals and what was tuned."""
+    """Format a row for each speaker, a row for all, the intervals and the tuned parameters."""
     rows, decoding = {**result.speakers, "all": result.total}, result.decoding
     width = max(map(len, ("speaker", *rows)))
     of_phones = "   phones  PER %  ins %  del %  sub %" if decoding else ""
@@ -157,7 +158,10 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Evaluatio
 
 
 def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> None:
-    """A square for each pair of phones: the share of one's frames that are taken for the other."""
+    """Draw the confusion matrix of the phones.
+
+    A square shows the share of one phone's frames that the network takes for the other phone.
+    """
     size = max(6, 0.18 * len(phones) + 1.5)
     with picture(path, size, size) as axes:
         shares = 100 * confusions / np.maximum(confusions.sum(axis=1, keepdims=True), 1)

@@ -1,1 +1,1 @@
-"""What every layer uses: errors, files, tables, pictures, compiled kernels, provenance."""
+"""Modules that every layer uses: errors, files, tables, pictures, compiled kernels, provenance."""

@@ -7,12 +7,12 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with status 2.
 
     Args:
-        message: the text; several lines, such as a library's, are joined to one.
+        message: text of the error. Several lines, such as a library's, are joined into one.
 
     Attributes:
         status: exit status of the program.
 
-    Example:
+    Examples:
         >>> str(UserError("--rounds 0: expected\\n1 or more"))
         '--rounds 0: expected 1 or more'
     """

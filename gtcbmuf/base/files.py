@@ -11,12 +11,15 @@ from typing import Any
 
 from gtcbmuf.base.errors import UserError
 
-#: Errors of a file that cannot be written. h5py raises RuntimeError as it closes on a full disk.
+#: Errors of a file that cannot be written. h5py raises RuntimeError when a disk is full.
 WRITE_ERRORS = (OSError, RuntimeError)
 
 
 def reason(error: Exception) -> str:
-    """Format one of `WRITE_ERRORS` as the system's reason; HDF5's messages contain its number."""
+    """Return the system's reason for one of `WRITE_ERRORS`.
+
+    HDF5's messages contain the system's error number.
+    """
     if isinstance(error, FileExistsError):  # a file has the name of a folder
         return f"{error.filename} is no folder"
     number = re.search(r"errno = (\d+)", str(error))
@@ -25,11 +28,11 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
-    """Turn write errors into user errors: a context manager around the writing of a file.
+    """Turn write errors of the `with` block into user errors.
 
     Args:
-        path: the file, or the folder of several files.
-        option: the option with which the user named the path.
+        path: path of the file, or of the folder of several files.
+        option: command-line option with which the user named the path.
 
     Raises:
         UserError: one of `WRITE_ERRORS` was raised, or the path has no name.
@@ -45,18 +48,18 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file atomically: a context manager that gives a temporary path.
+    """Write a file atomically: the `with` block writes to a temporary path.
 
-    It makes the folder. At the end it renames the temporary file to `path`. After an error it
-    deletes the temporary file, and an earlier file remains.
+    The context manager creates the folder. At the end of the block, it renames the temporary file
+    to `path`. After an error, it deletes the temporary file, and an earlier file remains.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Yields:
         The temporary path, in the same folder.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with replacing(Path(folder) / "a.txt") as path:
@@ -80,12 +83,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with indents, atomically."""
+    """Write indented JSON, atomically."""
     write_text(path, as_json(content))
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """Format as JSON with indents."""
+    """Format content as indented JSON."""
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -93,7 +96,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table as CSV, atomically.
 
     Args:
-        path: the file.
+        path: path of the file.
         rows: values of each row by column. The first row sets the columns.
     """
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
 """A safe subset of HDF5.
 
-A dataset holds numbers, or text of fixed length, and is contiguous. Text of variable length is a
-pointer in the file, and a flipped bit in it crashes the HDF5 library. Chunks, filters and links to
-other files would run code that nothing here needs. The files have the format of HDF5 1.10
-(`libver="v110"`), whose structures have checksums.
+A dataset is contiguous. It holds numbers or text of fixed length. Text of variable length is a
+pointer in the file, and a flipped bit in this pointer crashes the HDF5 library. Chunks, filters and
+links to other files would run code that this package does not need. The files have the format of
+HDF5 1.10 (`libver="v110"`), whose structures have checksums.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ _PLAIN = "biufS"  # kinds of NumPy dtypes: numbers, and text of fixed length
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
-    """Set a file's attributes: numbers, tuples of numbers, text."""
+    """Set a file's attributes: numbers, tuples of numbers, or text."""
     for name, value in attributes.items():
         file.attrs[name] = text_array([value])[0] if isinstance(value, str) else value
 
 
 def get_attributes(file: h5py.File) -> dict[str, Any]:
-    """Read the attributes that `set_attributes` wrote; tuples become arrays.
+    """Read the attributes that `set_attributes` wrote. Tuples become arrays.
 
     Raises:
         One of `READ_ERRORS`: an attribute cannot be read, or is neither numbers nor text.
@@ -43,14 +43,14 @@ def get_attributes(file: h5py.File) -> dict[str, Any]:
 
 
 def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
-    """Find a contiguous dataset of numbers or text, which cannot be larger than the file.
+    """Return a contiguous dataset of numbers or text. It cannot be larger than the file.
 
     Args:
         file: the open file.
         path: path of the dataset in the file.
 
     Raises:
-        One of `READ_ERRORS`: there is no such dataset, or it has another form.
+        One of `READ_ERRORS`: the dataset is missing or has another form.
     """
     node = file
     for name in path.split("/"):
@@ -66,7 +66,7 @@ def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
 
 
 def text_array(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    """Convert texts to an array of fixed length in UTF-8, for a dataset."""
+    """Convert texts to an array of fixed-length UTF-8 text, for a dataset."""
     encoded = [text.encode() for text in texts]
     length = max(map(len, encoded), default=0)
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))

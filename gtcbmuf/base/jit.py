@@ -1,7 +1,7 @@
-"""Numba kernels: one decorator, and their compilation before anybody runs them.
+"""Numba kernels: a decorator, and compilation before the first call.
 
-Numba's cache is not safe for processes that write it at once. So a kernel states its types, and
-`compile_kernels` compiles all kernels of the imported modules, or loads them from the cache; under
+Numba's cache is not safe if several processes write it at once. So a kernel states its types, and
+`compile_kernels` compiles all kernels of the imported modules or loads them from the cache. Under
 MPI the ranks take turns (`gtcbmuf.mpi.topology.Topology`).
 """
 
@@ -16,12 +16,12 @@ _pending: list[tuple[Any, str]] = []
 
 
 def kernel(types: str) -> Callable[[F], F]:
-    """Make a function of numbers and arrays a compiled kernel that holds no lock.
+    """Turn a function of numbers and arrays into a compiled kernel that runs without the GIL.
 
     Args:
-        types: of the arguments, as Numba writes them: "(f4[::1], f4, i8)".
+        types: types of the arguments in Numba's notation: "(f4[::1], f4, i8)".
 
-    Example:
+    Examples:
         >>> from gtcbmuf.core.kernels import add_scaled  # @kernel("(f4[::1], f4, f4[::1])")
         >>> import numpy as np
         >>> vector = np.ones(2, np.float32)
@@ -31,7 +31,7 @@ def kernel(types: str) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        # "numpy": division by zero gives no exception, which would keep loops from vectors.
+        # "numpy": division by zero raises no exception. Exceptions would prevent vectorised loops.
         compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
         _pending.append((compiled, types))
         return compiled  # type: ignore[return-value]
@@ -40,7 +40,7 @@ def kernel(types: str) -> Callable[[F], F]:
 
 
 def has_pending() -> bool:
-    """Whether an imported module has kernels that this process has not compiled."""
+    """Return whether an imported module has kernels that this process has not compiled."""
     return bool(_pending)
 
 
@@ -48,5 +48,5 @@ def compile_kernels() -> None:
     """Compile the kernels of all imported modules, or load them from Numba's cache."""
     while _pending:
         compiled, types = _pending.pop(0)
-        if hasattr(compiled, "compile"):  # with NUMBA_DISABLE_JIT=1 it is the function itself
+        if hasattr(compiled, "compile"):  # with NUMBA_DISABLE_JIT=1 it is a plain function
             compiled.compile(types)

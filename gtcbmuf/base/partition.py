@@ -2,14 +2,16 @@
 
 
 def share(count: int, parts: int, part: int) -> tuple[int, int]:
-    """First index and end of a part of a range; the sizes of parts differ by one at most.
+    """Return the first index and the end of one part of a range.
+
+    The sizes of the parts differ by at most one.
 
     Args:
         count: number of items.
         parts: number of parts.
         part: index of the part.
 
-    Example:
+    Examples:
         >>> [share(10, 3, part) for part in range(3)]
         [(0, 3), (3, 6), (6, 10)]
     """

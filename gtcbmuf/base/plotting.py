@@ -76,7 +76,7 @@ def svg_element(name: str, width: float, height: float, draw: Callable[[Any], No
         width, height: size of the picture in inches.
         draw: called with matplotlib's axes.
 
-    Example:
+    Examples:
         >>> svg_element("loss", 3, 2, lambda axes: axes.plot([1, 2], [3, 4]))[:4]
         '<svg'
     """

@@ -37,18 +37,18 @@ def environment() -> dict[str, Any]:
 
 
 def provenance() -> dict[str, str]:
-    """Describe how to reproduce a table: its columns "command" and "commit"."""
+    """Return the columns "command" and "commit", which tell how to reproduce a table."""
     facts = environment()
     return {"command": shlex.join(facts["command"]), "commit": short_commit(facts)}
 
 
 def short_commit(facts: Mapping[str, Any]) -> str:
-    """First digits of a commit, with a + if the source had uncommitted changes.
+    """Return the first 12 digits of a commit, with a + if the source had uncommitted changes.
 
     Args:
-        facts: a description from `environment`.
+        facts: description of the process from `environment`.
 
-    Example:
+    Examples:
         >>> short_commit({"commit": "0123456789abcdef", "dirty": True})
         '0123456789ab+'
     """
@@ -56,7 +56,7 @@ def short_commit(facts: Mapping[str, Any]) -> str:
 
 
 def command() -> list[str]:
-    """Command line of this process; the program is without its folder."""
+    """Return the command line of this process, without the program's folder."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
@@ -68,7 +68,7 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Name of this host's processor model, or of its architecture if there is no model."""
+    """Return the name of this host's processor model, or its architecture if no model is known."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -78,9 +78,9 @@ def processor() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit of this package's checkout, and whether the package has uncommitted changes.
+    """Return the commit of this package's checkout, and whether the package has changes.
 
-    Changes outside the package do not count, as a study may write results there.
+    Only uncommitted changes inside the package count, because a study may write results outside it.
     """
     source = Path(__file__).resolve().parents[1]
 

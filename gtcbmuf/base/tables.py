@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def signed(percent: float) -> str:
     """Format a change in per cent with its sign.
 
-    Example:
+    Examples:
         >>> signed(3.14), signed(-0.01)
         ('+3.1', '+0.0')
     """
@@ -14,13 +14,13 @@ def signed(percent: float) -> str:
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table with aligned columns: the first to the left, the others right.
+    """Format a Markdown table. The first column is left-aligned, the others are right-aligned.
 
     Args:
         headers: header of each column.
         rows: cells of each row.
 
-    Example:
+    Examples:
         >>> print(markdown(("method", "FER"), [("gtc", "30.1")]))
         | method |  FER |
         | ------ | ---: |
@@ -38,7 +38,7 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a LaTeX tabular: the first column is aligned to the left, the others right.
+    """Format a LaTeX tabular. The first column is left-aligned, the others are right-aligned.
 
     Args:
         headers: header of each column.

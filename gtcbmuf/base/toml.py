@@ -17,7 +17,7 @@ Share = Annotated[float, Meta(ge=0, le=0.999999)]
 def shipped_names(package: str, folder: str) -> list[str]:
     """List the TOML files that ship in a folder of a package, by name without suffix.
 
-    Example:
+    Examples:
         >>> "gtc-bmuf" in shipped_names("gtcbmuf.config", "recipes")
         True
     """

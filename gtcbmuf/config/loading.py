@@ -15,32 +15,33 @@ from gtcbmuf.base.toml import explain, read_shipped, shipped_names
 from gtcbmuf.config.schema import Config
 from gtcbmuf.methods import EXCHANGES, FILTERS
 
-#: Characters of the longest configuration that is read: tomllib's time can grow with their square.
+#: Maximum number of characters in a configuration: tomllib's time can grow with its square.
 _LONGEST = 1 << 14
-#: Sections whose `kind` says which keys they have.
+#: Sections whose `kind` determines their keys.
 _KINDS: Mapping[str, Mapping[str, type[Struct]]] = {"exchange": EXCHANGES, "block_filter": FILTERS}
 
 
 def recipe_names() -> list[str]:
-    """The configurations that ship with the package: one for each method."""
+    """Return the names of the recipes: configurations in the package, one for each method."""
     return shipped_names("gtcbmuf.config", "recipes")
 
 
 def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
     """Read a configuration.
 
-    Keys of another `kind` of exchange or block filter are checked and have no effect, so that the
-    same settings can be given to all methods.
+    Keys of another `kind` of exchange or block filter are checked but have no effect. So all
+    methods accept the same settings.
 
     Args:
-        source: the name of a recipe, or the path of a TOML file.
-        assignments: `section.key=value` with a TOML value or a bare word, each of which
-            overrides the file.
+        source: name of a recipe, or path of a TOML file.
+        assignments: settings that override the file. Each is `section.key=value` with a TOML value
+            or a bare word.
 
     Raises:
-        UserError: a file that is missing or not TOML, an unknown key, a value out of its bounds.
+        UserError: the file is missing or is not TOML, a key is unknown, or a value is out of its
+            bounds.
 
-    Example:
+    Examples:
         >>> load_config("gtc-bmuf", ["exchange.tau=8"]).exchange.tau
         8.0
     """
@@ -96,14 +97,14 @@ def _convert(tree: Mapping[str, Any], kind: type[Any], source: str) -> Any:
 
 
 def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The same tables, each tier with the keys of its own kind alone."""
+    """Check the keys of other kinds, and return the tables without these keys."""
     kept = dict(tree)
     for section, specs in _KINDS.items():
         if not isinstance(table := tree.get(section, {}), dict):
             continue
         table = {"kind": "none", **table}
         if not isinstance(table["kind"], str) or table["kind"] not in specs:
-            kept[section] = table  # is refused
+            kept[section] = table  # `Config` refuses it
             continue
         own = _keys(specs[table["kind"]])
         for key, value in table.items():
@@ -116,13 +117,13 @@ def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str,
 
 
 def _keys(struct: type[Struct]) -> dict[str, Any]:
-    """The keys of a table and their types."""
+    """Return the keys of a table and their types."""
     kind = {"kind": str} if struct.__struct_config__.tag_field else {}
     return kind | {field.name: field.type for field in msgspec.structs.fields(struct)}
 
 
 def valid_keys() -> dict[str, Any]:
-    """Every `section.key` of a configuration, with its type."""
+    """Return every `section.key` of a configuration, with its type."""
     keys: dict[str, Any] = {}
     for field in msgspec.structs.fields(Config):
         for struct in _KINDS.get(field.name, {"": field.type}).values():
@@ -132,7 +133,7 @@ def valid_keys() -> dict[str, Any]:
 
 
 def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
-    """Refuse the first unknown key with its path and the nearest valid one."""
+    """Refuse the first unknown key. The message names its path and the nearest valid key."""
     sections, valid = Config.__struct_fields__, list(valid_keys())
     for name, section in tree.items():
         keys = section if isinstance(section, dict) else {}

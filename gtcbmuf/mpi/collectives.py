@@ -21,27 +21,27 @@ _TAG = 1
 class PatientComm(MPI.Intracomm):
     """A communicator whose collectives sleep while they wait.
 
-    Most MPI libraries wait in a busy loop, which takes half of the core from a thread that computes
-    there.
+    Most MPI libraries wait in a busy loop. The loop takes half of the core from a thread that
+    computes there.
 
     Args:
-        comm: the communicator. The new object is another handle of it.
+        comm: the communicator. The new object is another handle to it.
     """
 
     def __new__(cls, comm: MPI.Comm) -> "PatientComm":
         return super().__new__(cls, comm)
 
     def Allgather(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
-        """MPI_Allgather, without a busy loop."""
+        """Call MPI_Allgather without a busy loop."""
         complete(self, [self.Iallgather(sendbuf, recvbuf)])
 
     def Allgatherv(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
-        """MPI_Allgatherv, without a busy loop."""
+        """Call MPI_Allgatherv without a busy loop."""
         complete(self, [self.Iallgatherv(sendbuf, recvbuf)])
 
 
 def complete(comm: MPI.Comm, requests: list[MPI.Request]) -> None:
-    """Wait until all of a communicator's requests have completed."""
+    """Wait until all requests of a communicator have completed."""
     if not isinstance(comm, PatientComm):
         MPI.Request.Waitall(requests)
     while not MPI.Request.Testall(requests):
@@ -51,18 +51,18 @@ def complete(comm: MPI.Comm, requests: list[MPI.Request]) -> None:
 class MessageGather:
     """Gathers messages of different sizes in rank order, usually with one collective.
 
-    Every rank sends a slot of the same size: the size of its message, then the message. A slot is
-    an eighth larger than the largest message of the previous call. If a message exceeds its slot, a
-    second collective sends the rest.
+    Every rank sends a slot of the same size. The slot holds the size of the rank's message, then
+    the message. A slot is an eighth larger than the largest message of the previous call. If a
+    message exceeds its slot, a second collective sends the rest.
 
     Args:
         comm: the ranks.
-        longest: the most words of a message.
+        longest: maximum number of words in a message.
 
     Attributes:
-        slot: (1,) words of a slot in the next call.
+        slot: number of words of a slot in the next call, (1,).
 
-    Example:
+    Examples:
         >>> gather = MessageGather(MPI.COMM_SELF, longest=100)
         >>> rows, sent = gather(np.array([7, 8], np.uint32))
         >>> rows[0, :3].tolist()
@@ -79,11 +79,12 @@ class MessageGather:
         """Gather the messages of all ranks; collective.
 
         Args:
-            message: (w,) uint32 message of this rank.
+            message: message of this rank, (w,) uint32.
 
         Returns:
-            The messages (ranks, 1 + w) uint32, valid until the next call: a row has the number of
-            words of a rank's message, then the words. And the number of words that this rank sent.
+            A pair. The first item holds the messages, (ranks, 1 + w) uint32, and is valid until the
+            next call. A row has the number of words of a rank's message, then the words. The second
+            item is the number of words that this rank sent.
 
         Raises:
             ValueError: a rank announces a message of more than `longest` words.
@@ -116,11 +117,13 @@ class MessageGather:
 
 
 class RankOrderSum:
-    """Sums vectors over ranks, in rank order: each rank sums one part of the vector.
+    """Sums vectors over ranks, in rank order. Each rank sums one part of the vector.
 
-    So the bits depend neither on the MPI library nor on the vector's length or its place in a
-    longer vector. It sends as many bytes as the best allreduce (Rabenseifner 2004): `scatter` is
-    the first half of that, `gather` the second.
+    So the bits of a sum do not depend on the MPI library. They do not depend on the vector's length
+    or on its place in a longer vector either.
+
+    A sum sends as many bytes as the best allreduce (Rabenseifner 2004). `scatter` is the first half
+    of that allreduce, and `gather` is the second half.
 
     Args:
         comm: the ranks.
@@ -129,7 +132,7 @@ class RankOrderSum:
     Attributes:
         mine: the part that this rank sums, as a slice of the vector.
 
-    Example:
+    Examples:
         >>> sums, total = RankOrderSum(MPI.COMM_SELF, 2), np.empty(2, np.float32)
         >>> sums.gather(sums.scatter(np.array([1, 2], np.float32)), total)
         >>> total.tolist()
@@ -154,7 +157,7 @@ class RankOrderSum:
             The sum of the part `mine`, float32, valid until the next call.
         """
         comm = self._comm
-        # MPICH's MPI_Ialltoallv takes six times as long as this unless a rank waits in a busy loop.
+        # MPICH's MPI_Ialltoallv takes six times as long, unless a rank waits in a busy loop.
         others = [(comm.rank + i) % comm.size for i in range(1, comm.size)]
         requests = [comm.Irecv(self._parts[rank], rank, _TAG) for rank in reversed(others)]
         requests += [comm.Isend(vector[self._slices[rank]], rank, _TAG) for rank in others]
@@ -169,7 +172,7 @@ class RankOrderSum:
         """Gather the parts of all ranks; collective.
 
         Args:
-            part: float32 sum of this rank's part.
-            vector: (length,) float32 output, on every rank.
+            part: sum of this rank's part, float32.
+            vector: output on every rank, (length,) float32.
         """
         self._comm.Allgatherv(part, [vector, self._counts])

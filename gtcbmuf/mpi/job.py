@@ -1,4 +1,4 @@
-"""A job of many ranks that ends on all of them, and what its ranks agree on."""
+"""Jobs that end on all of their ranks, and agreement between the ranks."""
 
 import hashlib
 import sys
@@ -14,26 +14,26 @@ from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.mpi import launcher
 
-#: Seconds that a rank leaves each lower one to end the job.
+#: Seconds that a failed rank waits for each lower rank, so that a lower one can end the job.
 _PRECEDENCE = 0.02
 T = TypeVar("T")
 
 
 class CollectiveError(Exception):
-    """An error that every worker raises alike, so that one of them can tell of it.
+    """An error that all workers raise together, so that one worker can report it.
 
     Attributes:
-        status: what the job ends with.
+        status: exit status of the job.
     """
 
     status = 2
 
 
 def agree(comm: MPI.Comm, do: Callable[[], T]) -> T:
-    """Do something that can fail on any worker; if it did on one, fail on all.
+    """Call a function that can fail on any worker. If it fails on one, fail on all.
 
     Raises:
-        CollectiveError: on all workers, with the words of the lowest rank that had a UserError.
+        CollectiveError: on all workers, with the message of the lowest rank with a UserError.
     """
     result: list[T] = []
     fault: str | None = None
@@ -48,29 +48,29 @@ def agree(comm: MPI.Comm, do: Callable[[], T]) -> T:
 
 
 def on_root(comm: MPI.Comm, do: Callable[[], T]) -> T:
-    """Do something on rank 0 and give everyone the result; if it failed, fail on all.
+    """Call a function on rank 0 and return its result on all ranks. If it fails, fail on all.
 
     Raises:
-        CollectiveError: on all workers, with the words of the UserError on rank 0.
+        CollectiveError: on all workers, with the message of the UserError on rank 0.
     """
     return comm.bcast(agree(comm, lambda: do() if comm.rank == 0 else None))  # type: ignore[no-any-return]
 
 
 @contextmanager
 def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
-    """Run a job's body so that it ends on all ranks, whatever happens on one.
+    """Run the body of a job. If it fails on one rank, the job ends on all ranks.
 
-    An error that all workers share is printed by rank 0 in one line. Any other ends the job at
-    once, and where several ranks have one, the lowest of them has the time to print its own.
+    Rank 0 prints an error that all workers share, in one line. Any other error ends the job at
+    once. If several ranks fail, the lowest of them has time to print its error.
 
     Args:
-        world: the workers; by default all ranks of the job, whose launcher and MPI library must
-            belong together.
+        world: communicator of the workers; by default all ranks of the job. Then the launcher and
+            the MPI library must belong together.
 
     Yields:
-        The workers.
+        The communicator of the workers.
 
-    Example:
+    Examples:
         >>> with job() as world:
         ...     world.size
         1
@@ -97,7 +97,7 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
         world.Abort(error.status)
     except BaseException as error:
         if isinstance(error, BrokenPipeError) and world.size == 1:
-            raise  # whoever read what this prints has seen enough
+            raise  # the reader of the output, such as `head`, has seen enough
         time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
         traceback.print_exc()
@@ -107,7 +107,7 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
 
 
 class ReplicaError(CollectiveError):
-    """Workers that must hold the same bits do not."""
+    """Workers that must hold the same bits hold different ones."""
 
     status = 1
 
@@ -115,17 +115,17 @@ class ReplicaError(CollectiveError):
 def check_replicas(
     comm: MPI.Comm, vector: Vector, what: str, group_size: int | None = None
 ) -> None:
-    """Compare a hash of every worker's vector; collective.
+    """Compare the replicas of all workers by their hashes; collective.
 
     Args:
-        comm: the workers.
-        vector: this one's.
-        what: the replicas that they hold.
-        group_size: of consecutive ranks that must be equal; by default all.
+        comm: communicator of the workers.
+        vector: this worker's replica.
+        what: name of the replicas, for the message.
+        group_size: number of consecutive ranks whose replicas must be equal; by default all ranks.
 
     Raises:
-        ReplicaError: on all workers of comm, naming the ranks that differ from the first of their
-            group.
+        ReplicaError: on all workers of `comm`, if replicas differ. It names the ranks that differ
+            from the first rank of their group.
     """
     digests = comm.allgather(hashlib.sha256(vector.data).digest())
     size = group_size or comm.size

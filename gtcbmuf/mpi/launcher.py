@@ -1,4 +1,4 @@
-"""The launcher of a job (mpirun, srun): start of MPI, rank and size, settings of the environment.
+"""Launchers of jobs (mpirun, srun): start of MPI, rank and size, environment variables.
 
 Only `start` loads MPI. The other functions read the environment, /proc and the launcher's pipe.
 """
@@ -32,7 +32,7 @@ _LAUNCHERS = {
     "a PMI launcher (MPICH's mpirun, srun)": ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE"),
 }
-#: Indices of these variables.
+#: Index of each variable in these tuples.
 _SIZE, _RANK, _HOST_SIZE = range(3)
 
 #: Nanoseconds of timer slack for each rank that shares a core.
@@ -42,7 +42,7 @@ CROWD = 16
 
 
 def _read_number(index: int) -> int | None:
-    """Value of the innermost launcher's variable; None without a launcher or a number."""
+    """Return the innermost launcher's variable, or None without a launcher or a number."""
     for variables in _LAUNCHERS.values():
         if variables[_SIZE] in os.environ:
             return _parse_number(variables[index])
@@ -55,13 +55,16 @@ def _parse_number(variable: str) -> int | None:
 
 
 def _processes_on_host() -> int | None:
-    """Number of processes on this host. With --mpi=pmi2 only srun's own variable has it."""
+    """Return the number of processes on this host.
+
+    With --mpi=pmi2 only srun's own variable holds this number.
+    """
     numbers = (_parse_number(variables[_HOST_SIZE]) for variables in _LAUNCHERS.values())
     return next((number for number in numbers if number is not None), None)
 
 
 def name() -> str:
-    """Name of the launcher that started this process, such as "srun --mpi=pmi2"; or "none"."""
+    """Return the launcher that started this process, such as "srun --mpi=pmi2", or "none"."""
     names = (name for name, variables in _LAUNCHERS.items() if variables[_SIZE] in os.environ)
     launcher = next(names, "none")
     is_mpirun = any(
@@ -69,28 +72,28 @@ def name() -> str:
     )
     if is_mpirun or "SLURM_STEP_NUM_TASKS" not in os.environ:
         return launcher
-    # Without the option --mpi, srun uses the default of the site. Its variables identify it.
+    # Without the option --mpi, srun uses the site's default. Variables identify that default.
     kinds = {"PMI_SIZE": "pmi2", "PMIX_RANK": "pmix"}
     default = next((kind for variable, kind in kinds.items() if variable in os.environ), "none")
     return f"srun --mpi={os.environ.get('SLURM_MPI_TYPE', default)}"
 
 
 def rank() -> int:
-    """Rank of this process according to the launcher; 0 without a launcher."""
+    """Return the rank of this process according to the launcher, or 0 without a launcher."""
     return _read_number(_RANK) or 0
 
 
 def mpirun(workers: int) -> list[str]:
-    """Command line that starts workers on this machine, or in this Slurm allocation.
+    """Return the command line that starts workers on this machine or in this Slurm allocation.
 
     Args:
         workers: number of workers.
 
     Returns:
-        The words before the program.
+        The words of the command line before the program.
 
     Raises:
-        UserError: there is no mpirun.
+        UserError: no mpirun is beside this Python or on PATH.
     """
     beside_python = Path(sys.executable).with_name("mpirun")
     path = str(beside_python) if beside_python.exists() else shutil.which("mpirun")
@@ -103,14 +106,14 @@ def mpirun(workers: int) -> list[str]:
 
 
 def program() -> str:
-    """Path of this Python's `gtcbmuf` command."""
+    """Return the path of this Python's `gtcbmuf` command."""
     return str(Path(sys.executable).with_name("gtcbmuf"))
 
 
 def settings() -> dict[str, str]:
-    """Environment variables that let Open MPI 4 and 5 oversubscribe cores and run as root."""
+    """Return environment variables for Open MPI 4 and 5: oversubscribe cores, run as root."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    # In a Slurm job this would put all ranks on the first node.
+    # In a Slurm job this policy would put all ranks on the first node.
     oversubscription = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     return {
         **({} if "SLURM_JOB_ID" in os.environ else oversubscription),
@@ -132,10 +135,10 @@ def start() -> "MPI.Comm":
         MPI's world.
 
     Raises:
-        UserError: there is no MPI library, or it does not belong to the launcher.
+        UserError: no MPI library can be loaded, or it does not belong to the launcher.
     """
     prepare()
-    # mpi4py would warn on every rank of what is reported once here.
+    # mpi4py would warn on every rank. The checks below report the same fault once.
     warnings.filterwarnings("ignore", "suspicious MPI execution environment")
     try:
         import mpi4py
@@ -177,7 +180,7 @@ def check_library(version: str) -> None:
 
 
 def check_size(world_size: int) -> None:
-    """Check that MPI's world is the launcher's.
+    """Check that MPI's world has as many processes as the launcher started.
 
     Args:
         world_size: size of MPI's world.
@@ -195,21 +198,22 @@ def check_size(world_size: int) -> None:
 
 
 def _ease_oversubscription() -> None:
-    """Let ranks that wait leave their core to others, if a host has more ranks than cores.
+    """Make waiting ranks leave their core to others if a host has more ranks than cores.
 
     MPICH polls once, then sleeps for a nanosecond, which Linux extends by the process's timer
     slack. The default slack is 50 us. With 64 ranks per core, the polls then leave little time for
     computation. So the slack grows with the number of ranks.
 
-    Open MPI yields by itself where its mpirun knows that it oversubscribes. But its collectives for
+    Open MPI yields by itself if its mpirun knows that it oversubscribes. But its collectives for
     long messages have about as many rounds as ranks. In every round each rank waits for its turn on
     the core. The collectives of the component "basic" pass through one rank instead. All ranks must
     take the same component. They do so on a single host, where each rank knows the number of ranks.
 
     MPICH also takes 5 MB per rank for message buffers. UCX's buffers for messages within a host
-    take 4 of them. MPICH does not need these (Open MPI may). The transport posix stays on: without
-    it, MPI_Init with 128 ranks took 28 s instead of 8 s (one run each), perhaps because UCX then
-    connects the ranks by TCP.
+    take 4 MB of this. MPICH does not need these buffers (Open MPI may).
+
+    The transport posix stays on. Without it, MPI_Init with 128 ranks took 28 s instead of 8 s (one
+    run each). Perhaps UCX then connects the ranks by TCP.
     """
     on_host, cores = _processes_on_host(), os.cpu_count()
     if on_host is None or cores is None or on_host <= cores:
@@ -230,7 +234,7 @@ def _ease_oversubscription() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether this process's stderr reaches a terminal, directly or through mpirun.
+    """Return whether this process's stderr reaches a terminal, directly or through mpirun.
 
     A rank's stderr is a pipe to its launcher, so the launcher's stderr decides.
     """
@@ -244,7 +248,7 @@ def on_terminal() -> bool:
 
 
 def wait_until_read() -> None:
-    """Wait until the launcher has read this process's stderr, for one second at most.
+    """Wait until the launcher has read this process's stderr, but at most one second.
 
     When a job aborts, MPICH's mpirun ends it without reading the rest of the pipe.
     """
@@ -258,21 +262,21 @@ def wait_until_read() -> None:
 
 
 def age() -> float | None:
-    """Seconds since the launcher started, or without a launcher since this process started.
+    """Return the age of the launcher, or of this process if there is no launcher.
 
     Returns:
-        None if the launcher runs on another host.
+        The age in seconds, or None if the launcher runs on another host.
     """
     process = os.getpid() if name() == "none" else _launcher_process()
     try:
-        ticks = int(_stat_fields(process)[19])  # since boot, as CLOCK_BOOTTIME
+        ticks = int(_stat_fields(process)[19])  # since boot, like CLOCK_BOOTTIME
     except (OSError, ValueError, IndexError):
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _launcher_process() -> int | None:
-    """Process id of the mpirun that started this process; None if it is not on this host."""
+    """Return the process id of this process's mpirun, or None if it is not on this host."""
     process = os.getpid()
     try:
         for _ in range(4):  # rank, proxy or daemon, mpirun
@@ -286,5 +290,5 @@ def _launcher_process() -> int | None:
 
 
 def _stat_fields(process: int | None) -> list[str]:
-    """Fields of /proc/PROCESS/stat after the command's name: state, parent, ..."""
+    """Return the fields of /proc/PROCESS/stat after the command's name: state, parent, ..."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -9,15 +9,16 @@ from mpi4py import MPI
 
 
 def find_partners(hosts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Find the ranks that rank 0 can exchange messages with.
+    """Find ranks with which rank 0 can exchange messages.
 
     Args:
         hosts: host of each rank.
 
     Returns:
-        Another rank of rank 0's host, if there is one; and the first rank of each other host.
+        Two lists. The first holds another rank on rank 0's host, if one exists. The second holds
+        the first rank of each other host.
 
-    Example:
+    Examples:
         >>> find_partners(["a", "a", "a", "b", "c"])
         ([1], [3, 4])
     """
@@ -31,11 +32,11 @@ def time_one_way(world: MPI.Comm, other: int, size: int, rounds: int) -> float:
     Args:
         world: all ranks.
         other: rank that receives the message and sends it back.
-        size: bytes of the message.
-        rounds: round trips, whose median counts.
+        size: size of the message in bytes.
+        rounds: number of round trips. The result is their median.
 
     Returns:
-        Seconds of one direction, on every rank.
+        Seconds in one direction, on every rank.
     """
     message = np.zeros(size, np.uint8)
 

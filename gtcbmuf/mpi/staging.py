@@ -16,7 +16,7 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
 
     Args:
         world: all ranks.
-        source: the file.
+        source: file to copy.
         folder: folder on a disk of each host.
 
     Returns:

@@ -17,24 +17,25 @@ from gtcbmuf.mpi.job import check_replicas
 class Topology:
     """Groups of consecutive ranks, and the communicators across them.
 
-    Kernels are compiled on the way, one rank of a host before the others, so that Numba's cache
-    has one writer.
+    The constructor compiles the kernels. One rank of each host compiles before the others, so that
+    Numba's cache has one writer.
 
     Args:
-        world: all N workers; it is duplicated, so that no message of ours meets one of yours.
-        group_size: M, which must divide N.
+        world: communicator of all N workers. The topology duplicates it, so that its messages never
+            meet messages of the caller.
+        group_size: number of workers per group, M, which must divide N.
 
     Attributes:
-        world: (N workers) the duplicate.
-        group: (M workers) this worker's group.
-        peers: (G = N / M workers) those with the same rank in every group; the leaders are the
-            peers with rank 0.
-        groups: G.
+        world: the duplicate, with N workers.
+        group: communicator of this worker's group, with M workers.
+        peers: communicator of the workers with this worker's rank in each group, with G = N / M
+            workers. The leaders are the workers with rank 0 in their group.
+        groups: number of groups, G.
 
     Raises:
-        ValueError: the group size is no divisor of the number of workers.
+        ValueError: the group size does not divide the number of workers.
 
-    Example:
+    Examples:
         >>> topology = Topology(MPI.COMM_SELF, group_size=1)
         >>> topology.group.size, topology.groups
         (1, 1)
@@ -54,7 +55,7 @@ class Topology:
         """Copy the vector of world rank 0 to every worker, and compare the copies; collective.
 
         Args:
-            vector: (n,) float32, overwritten on all ranks but 0.
+            vector: (n,) float32, overwritten on all ranks except 0.
 
         Raises:
             ReplicaError: on all workers, if a copy differs.
@@ -69,14 +70,15 @@ class Topology:
 
 
 def host_of_rank(world: MPI.Comm) -> list[str]:
-    """Names of the hosts of all ranks, in rank order; collective."""
+    """Return the name of each rank's host, in rank order; collective."""
     return world.allgather(MPI.Get_processor_name())
 
 
 def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
-    """Count the cores that the ranks of each host may run on together; collective.
+    """Count the cores on which the ranks of each host may run; collective.
 
-    A launcher may bind each rank to one core, so the sets of all ranks of a host are joined.
+    A launcher may bind each rank to one core. So the function joins the core sets of all ranks of a
+    host.
 
     Args:
         world: all ranks.
@@ -92,7 +94,7 @@ def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
 
 
 def by_host(world: MPI.Comm, hosts: Sequence[str]) -> MPI.Comm:
-    """Renumber the workers so that those of a host have consecutive ranks; collective.
+    """Renumber the workers so that the workers of a host have consecutive ranks; collective.
 
     Rank 0 remains rank 0. The ranks of a host keep their order.
 
@@ -112,9 +114,9 @@ def describe_groups(hosts: Sequence[str], group_size: int) -> str:
 
     Args:
         hosts: host of each rank.
-        group_size: M.
+        group_size: number of workers per group, M.
 
-    Example:
+    Examples:
         >>> print(describe_groups(["a", "a", "b", "b"], group_size=2))
         workers: 4; hosts: 2; groups: 2 of 2
         <BLANKLINE>
@@ -145,14 +147,14 @@ def describe_groups(hosts: Sequence[str], group_size: int) -> str:
 
 
 def _format_ranks(ranks: Sequence[int]) -> str:
-    """A short list of ranks, such as "0-7" or "0 2 4 6"."""
+    """Format a short list of ranks, such as "0-7" or "0 2 4 6"."""
     if len(ranks) > 1 and ranks[-1] - ranks[0] == len(ranks) - 1:
         return f"{ranks[0]}-{ranks[-1]}"
     return " ".join(map(str, ranks))
 
 
 def is_first_of_host(world: MPI.Comm) -> bool:
-    """Whether this rank is the lowest on its host; collective."""
+    """Return whether this rank is the lowest on its host; collective."""
     host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
     is_first: bool = host.rank == 0
     host.Free()
@@ -166,14 +168,14 @@ def compile_in_turn(world: MPI.Comm) -> None:
 
 
 def in_turn(world: MPI.Comm, do: Callable[[], None]) -> None:
-    """Call a function on rank 0, then on one rank of every other host, then elsewhere; collective.
+    """Call a function on rank 0, then on one rank per other host, then on the rest; collective.
 
-    This fills a cache that is not safe for several writers. It has one writer per host, whether the
-    hosts share its folder or not.
+    Use it to fill a cache that is not safe for several writers. The cache has one writer per host,
+    whether or not the hosts share its folder.
 
     Args:
         world: all ranks.
-        do: the function.
+        do: function to call.
     """
     is_first = is_first_of_host(world)
     own_turn = 0 if world.rank == 0 else 1 if is_first else 2
