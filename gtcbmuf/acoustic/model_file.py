@@ -168,8 +168,8 @@ def load_model(path: Path | str) -> SavedModel:
             attributes = get_attributes(file)
             if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
                 raise UserError(
-                    f"{path}: not a model of format version {VERSION} (one that was trained before "
-                    "is to be trained again)"
+                    f"{path}: not a model of format version {VERSION}; retrain models of older "
+                    "versions"
                 )
             model = _content(file, attributes)
             digests = attributes["sha256"], attributes["target_counts_sha256"]

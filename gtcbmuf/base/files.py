@@ -11,7 +11,7 @@ from typing import Any
 
 from gtcbmuf.base.errors import UserError
 
-#: Errors of a file that cannot be written. h5py raises RuntimeError when a disk is full.
+#: Errors of a file that cannot be written. On a full disk, h5py raises RuntimeError at closing.
 WRITE_ERRORS = (OSError, RuntimeError)
 
 

@@ -211,7 +211,7 @@ def resolve_group_size(config: Config, workers: int, of_hosts: Sequence[int] = (
         numbers = sorted(set(of_hosts)) or [workers]
         if len(numbers) > 1:
             raise UserError(
-                f'topology.group_size = "node" wants as many workers on each node; there are '
+                f'topology.group_size = "node" needs equal numbers of workers per node; there are '
                 f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}; start them evenly (Slurm: "
                 "--ntasks-per-node), or give a number"
             )
