@@ -42,11 +42,7 @@ def pictures(path: Path, width: float, height: float, panels: int) -> Iterator[S
     Raises:
         UserError: as for `picture`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _load_pyplot()
     figure, [axes] = pyplot.subplots(
         1,
         panels,
@@ -80,11 +76,7 @@ def svg_element(name: str, width: float, height: float, draw: Callable[[Any], No
         >>> svg_element("loss", 3, 2, lambda axes: axes.plot([1, 2], [3, 4]))[:4]
         '<svg'
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _load_pyplot()
     settings: Any = {
         "axes.formatter.useoffset": False,
         "font.size": 9,
@@ -92,7 +84,7 @@ def svg_element(name: str, width: float, height: float, draw: Callable[[Any], No
         "svg.hashsalt": name,
     }
     text = io.StringIO()
-    with matplotlib.rc_context(settings):
+    with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
         try:
             draw(axes)
@@ -104,3 +96,13 @@ def svg_element(name: str, width: float, height: float, draw: Callable[[Any], No
     element = element[element.index("<svg") :]
     element = re.sub(r"font-family: [^;]*; ", "", element)
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", element)
+
+
+def _load_pyplot() -> Any:
+    """Load matplotlib's pyplot, without a display."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

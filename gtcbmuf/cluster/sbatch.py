@@ -66,11 +66,11 @@ def find_job_file(path: Path = TEMPLATE) -> Path:
     return path if path.exists() else _PACKAGED / path.name
 
 
-def describe_job_file(path: Path = TEMPLATE) -> str:
-    """Describe in one line which job file `find_job_file` finds."""
-    if find_job_file(path) == path:
-        return f"job file: {path}"
-    return f"job file: {path.name} of the package; to edit it for your site: gtcbmuf init DIR"
+def describe_job_file() -> str:
+    """Describe in one line which file of a training job `find_job_file` finds."""
+    if find_job_file() == TEMPLATE:
+        return f"job file: {TEMPLATE}"
+    return f"job file: {TEMPLATE.name} of the package; to edit it for your site: gtcbmuf init DIR"
 
 
 def read_template(path: Path = TEMPLATE) -> str:

@@ -12,13 +12,10 @@ from msgspec import Struct
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.toml import explain, read_shipped, shipped_names
-from gtcbmuf.config.schema import Config
-from gtcbmuf.methods import EXCHANGES, FILTERS
+from gtcbmuf.config.schema import KINDS, Config
 
 #: Maximum number of characters in a configuration: tomllib's time can grow with its square.
 _LONGEST = 1 << 14
-#: Sections whose `kind` determines their keys.
-_KINDS: Mapping[str, Mapping[str, type[Struct]]] = {"exchange": EXCHANGES, "block_filter": FILTERS}
 
 
 def recipe_names() -> list[str]:
@@ -99,7 +96,7 @@ def _convert(tree: Mapping[str, Any], kind: type[Any], source: str) -> Any:
 def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Check the keys of other kinds, and return the tables without these keys."""
     kept = dict(tree)
-    for section, specs in _KINDS.items():
+    for section, specs in KINDS.items():
         if not isinstance(table := tree.get(section, {}), dict):
             continue
         table = {"kind": "none", **table}
@@ -126,7 +123,7 @@ def valid_keys() -> dict[str, Any]:
     """Return every `section.key` of a configuration, with its type."""
     keys: dict[str, Any] = {}
     for field in msgspec.structs.fields(Config):
-        for struct in _KINDS.get(field.name, {"": field.type}).values():
+        for struct in KINDS.get(field.name, {"": field.type}).values():
             for key, kind in _keys(struct).items():
                 keys.setdefault(f"{field.name}.{key}", kind)
     return keys
@@ -169,7 +166,7 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
 def _choices(path: str) -> str:
     section, _, key = path.partition(".")
     if key == "kind":
-        return f"; valid words: {', '.join(_KINDS[section])}"
+        return f"; valid words: {', '.join(KINDS[section])}"
     kind = valid_keys().get(path)
     literals = [kind, *get_args(kind)]
     words = [word for literal in literals for word in get_args(literal) if isinstance(word, str)]

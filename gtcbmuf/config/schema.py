@@ -25,6 +25,9 @@ else:  # tagged by `kind`
     AnyExchange = Union[tuple(EXCHANGES.values())]  # noqa: UP007
     AnyFilter = Union[tuple(FILTERS.values())]  # noqa: UP007
 
+#: Declarations of the tables whose keys depend on their `kind`, by that word.
+KINDS: Mapping[str, Mapping[str, type[Spec]]] = {"exchange": EXCHANGES, "block_filter": FILTERS}
+
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the configuration file."""

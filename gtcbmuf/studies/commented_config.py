@@ -3,20 +3,15 @@
 import inspect
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
 from gtcbmuf.config.comments import key_comments
-from gtcbmuf.config.schema import Config
-from gtcbmuf.methods import EXCHANGES, FILTERS
+from gtcbmuf.config.schema import KINDS, Config
 
-_KINDS: Mapping[str, Mapping[str, type[Struct]]] = {
-    "exchange": EXCHANGES,
-    "block_filter": FILTERS,
-}
 _WIDTH = 100
 
 
@@ -35,8 +30,8 @@ def format_config(config: Config) -> str:
         section = getattr(config, field.name)
         title = comments[field.name][0] or (inspect.getdoc(section) or "").partition("\n")[0]
         lines = [*_comment(title), f"[{field.name}]"]
-        if field.name in _KINDS:
-            lines += _key("kind", section.kind, field.default.kind, "", _KINDS[field.name])
+        if field.name in KINDS:
+            lines += _key("kind", section.kind, field.default.kind, "", KINDS[field.name])
         sections.append("\n".join([*lines, *_keys(section)]))
     return "\n\n".join(sections) + "\n"
 
