@@ -10,9 +10,14 @@ Examples:
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
+
+# With colorama installed, Numba would write an escape sequence to a terminal when it has compiled,
+# and Open MPI gives every rank a terminal, even if the output goes to a file.
+os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
 
 if TYPE_CHECKING:
     from gtcbmuf.acoustic.mlp import MLP as MLP

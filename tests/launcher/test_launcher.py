@@ -220,6 +220,21 @@ def test_ranks_that_start_at_once_fill_an_empty_cache_of_kernels(tmp_path: Path)
     assert len(kernels) == len(machine_code) > 0
 
 
+def test_compilation_writes_nothing_to_a_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("colorama")  # with it, Numba colours its messages
+    compile_ = "from gtcbmuf.core import kernels; from gtcbmuf.base import jit; jit.compile_kernels()"
+    terminal, end = os.openpty()
+    with open(terminal, "rb", buffering=0) as reader, open(end, "wb", buffering=0) as writer:
+        subprocess.run(
+            [sys.executable, "-c", compile_ + "; print('over')"],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            stdout=writer,
+            check=True,
+            timeout=100,
+        )
+        assert reader.read(100) == b"over\r\n"
+
+
 @pytest.mark.parametrize("job", [False, True])
 def test_studies_start_open_mpi_as_scripts_environment_does(
     job: bool, monkeypatch: pytest.MonkeyPatch
