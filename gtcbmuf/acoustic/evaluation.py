@@ -53,12 +53,12 @@ class Counts:
     @property
     def fer(self) -> float:
         """Frame error rate, in per cent."""
-        return _percent(self.frame_errors, self.frames)
+        return percent(self.frame_errors, self.frames)
 
     @property
     def per(self) -> float:
         """Phone error rate, in per cent."""
-        return _percent(self.insertions + self.deletions + self.substitutions, self.phones)
+        return percent(self.insertions + self.deletions + self.substitutions, self.phones)
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,21 @@ def evaluate(
     if corpus.has_phones:
         valid = UtteranceScores(model, vector, corpus.valid, targets)
         decoder = _Decoder(world, corpus, valid)
-    scored = corpus.split(split)
-    outputs = UtteranceScores(model, vector, scored, targets)
-    mine = [
+    utterances = corpus.split(split)
+    outputs = UtteranceScores(model, vector, utterances, targets)
+    counts_of_rank = [
         _counts(outputs, utterance, decoder)
         for utterance in range(world.rank, len(outputs), world.size)
     ]
-    dealt: list[list[Counts]] = world.gather(mine) or []
+    counts_by_rank: list[list[Counts]] = world.gather(counts_of_rank) or []
     if decoder:
         world.Allreduce(MPI.IN_PLACE, decoder.confusions)
 
     def result() -> Evaluation:
-        counts = [dealt[u % world.size][u // world.size] for u in range(len(outputs))]
+        ranks = [(u % world.size, u // world.size) for u in range(len(outputs))]
+        counts = [counts_by_rank[rank][index] for rank, index in ranks]
         by_speaker: dict[str, list[Counts]] = {}
-        for speaker, of_utterance in zip(scored.speakers, counts, strict=True):
+        for speaker, of_utterance in zip(utterances.speakers, counts, strict=True):
             by_speaker.setdefault(speaker, []).append(of_utterance)
         decoding = None
         if decoder:
@@ -231,12 +232,12 @@ def _counts(outputs: UtteranceScores, utterance: int, decoder: _Decoder | None) 
 
 
 def _sum(counts: Sequence[Counts]) -> Counts:
-    columns = zip(*(asdict(one).values() for one in counts), strict=True)
+    columns = zip(*(asdict(count).values() for count in counts), strict=True)
     return Counts(*map(sum, columns))
 
 
-def _percent(errors: int, count: int) -> float:
-    # An utterance of silence has no phones. Its rate is computed as if it had one.
+def percent(errors: int, count: int) -> float:
+    """Return an error rate in per cent. A count of 0, as in silence, is taken as 1."""
     return 100 * errors / max(count, 1)
 
 
@@ -255,7 +256,7 @@ def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
     stream = np.random.Generator(np.random.PCG64(0))  # every model gets the same resamples
     rates = np.empty(RESAMPLES)
     for resample in range(RESAMPLES):
-        picture = stream.integers(0, len(errors), len(errors))
-        rates[resample] = _percent(int(errors[picture].sum()), int(counts[picture].sum()))
+        sample = stream.integers(0, len(errors), len(errors))
+        rates[resample] = percent(int(errors[sample].sum()), int(counts[sample].sum()))
     low, high = np.percentile(rates, [2.5, 97.5])
     return float(low), float(high)

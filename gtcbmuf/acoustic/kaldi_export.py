@@ -55,28 +55,30 @@ def export_posteriors(
     saved, is_corpus = load_model(model), path.suffix != ".scp"
     for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
         if value is not None and is_corpus != (option == "split"):
-            owner = "FEATS.scp" if is_corpus else "a corpus"
-            raise UserError(f"--{option} {value}: only with {owner}, not {path}")
+            source = "FEATS.scp" if is_corpus else "a corpus"
+            raise UserError(f"--{option} {value}: applies to {source}, not to {path}")
     if is_corpus:
         split = split or "test"
-        scores, where = _of_corpus(model, saved, path, split), split
+        scores, source = _score_corpus(model, saved, path, split), split
     else:
-        scores, where = _of_features(saved, path, utt2spk, cmvn), str(path)
-    return f"{_written(ark, saved, scores, minus_log_priors)} of {where}"
+        scores, source = _score_features(saved, path, utt2spk, cmvn), str(path)
+    return f"{_write_archive(ark, saved, scores, minus_log_priors)} of {source}"
 
 
-def _of_corpus(path: Path, saved: SavedModel, corpus_path: Path, split: str) -> Scores:
+def _score_corpus(path: Path, saved: SavedModel, corpus_path: Path, split: str) -> Scores:
     corpus = open_corpus(corpus_path)
     check_fit(path, saved, corpus)
     frames = corpus.split(split)
     for name in frames.names:
         if len(name.split()) != 1:
-            raise UserError(f"{corpus_path}: utterance {name!r}: Kaldi takes no name with a space")
+            raise UserError(f"{corpus_path}: utterance {name!r}: expected a name without spaces")
     outputs = UtteranceScores(saved.build(BATCH), saved.vector, frames, corpus.target_count)
     return ((name, outputs.scores(number)) for number, name in enumerate(frames.names))
 
 
-def _of_features(saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path | None) -> Scores:
+def _score_features(
+    saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path | None
+) -> Scores:
     speakers = read_features(
         path, saved.feature_dim, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn
     )
@@ -86,17 +88,17 @@ def _of_features(saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path
         with np.errstate(over="ignore"):
             features = matrix.astype(np.float16)  # as in a corpus file
         if not np.isfinite(features).all():
-            raise UserError(f"{path}: {name}: features beyond what float16 can hold")
-        alone = Frames(features, np.zeros(len(features), np.uint16), np.array([len(features)]))
-        return UtteranceScores(model, saved.vector, alone, targets).scores(0)
+            raise UserError(f"{path}: {name}: features out of the range of float16")
+        frames = Frames(features, np.zeros(len(features), np.uint16), np.array([len(features)]))
+        return UtteranceScores(model, saved.vector, frames, targets).scores(0)
 
     return ((name, scores(name, matrix)) for speaker in speakers for name, matrix in speaker)
 
 
-def _written(ark: Path, saved: SavedModel, scores: Scores, minus_log_priors: bool) -> str:
+def _write_archive(ark: Path, saved: SavedModel, scores: Scores, minus_log_priors: bool) -> str:
     prior = log_prior(saved.target_counts) if minus_log_priors else 0
     count = 0
-    with writing(ark, "--ark"), replacing(ark) as beside, beside.open("wb") as file:
+    with writing(ark, "--ark"), replacing(ark) as temporary, temporary.open("wb") as file:
         for name, values in tqdm(scores, "forward", unit="utterance", disable=None):
             posteriors = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
             # Not written with kaldi_native_io: it runs the text after a bar in a file's name.

@@ -182,12 +182,14 @@ class MLP:
             return 0.0
         column, rows = self._column[: len(scores)], self._rows[: len(scores)]
         scores -= np.max(scores, axis=1, keepdims=True, out=column)
-        right = scores[rows, targets]
+        target_scores = scores[rows, targets]
         np.exp(scores, out=scores)
         np.sum(scores, axis=1, keepdims=True, out=column)
         scores /= column
         scores[rows, targets] -= 1
-        return float(np.sum(np.log(column), dtype=np.float64) - np.sum(right, dtype=np.float64))
+        return float(
+            np.sum(np.log(column), dtype=np.float64) - np.sum(target_scores, dtype=np.float64)
+        )
 
 
 def _activate(activation: str, biases: Vector, outputs: Matrix) -> None:

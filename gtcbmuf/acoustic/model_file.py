@@ -92,8 +92,8 @@ class SavedModel:
             return MLP(self.architecture, capacity, self.context)
         if build is None:
             raise UserError(
-                f"the model is a {self.network}, which this package does not have: load it from "
-                "Python, and give the function that builds it"
+                f"the model is a {self.network}, not the MLP of this package: call gtcbmuf.score "
+                "from Python, with the function that builds the network as build"
             )
         model = build(self.feature_dim, len(self.target_counts), capacity)
         facts = type(model).__qualname__, model.parameters, model.context
@@ -135,8 +135,8 @@ def save_model(path: Path, model: SavedModel) -> None:
     }
     with (
         writing(path),
-        replacing(path) as beside,
-        h5py.File(beside, "w", libver="v110") as file,
+        replacing(path) as temporary,
+        h5py.File(temporary, "w", libver="v110") as file,
     ):
         set_attributes(file, attributes)
         file["weights"] = model.vector
@@ -177,12 +177,12 @@ def load_model(path: Path | str) -> SavedModel:
         raise UserError(f"{path}: cannot be read as a model: {reason(error)}") from None
     architecture, counts = model.architecture, model.target_counts
     if model.vector.ndim != 1 or sha256(model.vector) != digests[0]:
-        raise UserError(f"{path}: damaged: its weights are not those that were saved")
+        raise UserError(f"{path}: damaged: the weights are not the saved ones")
     if architecture and model.vector.size != architecture.parameters:
-        raise UserError(f"{path}: damaged: its weights are not those that were saved")
+        raise UserError(f"{path}: damaged: the weights are not the saved ones")
     targets = architecture.widths[-1:] if architecture else counts.shape[:1]
     if counts.shape != targets or sha256(counts) != digests[1]:
-        raise UserError(f"{path}: damaged: its counts of targets are not those that were saved")
+        raise UserError(f"{path}: damaged: the target counts are not the saved ones")
     return model
 
 

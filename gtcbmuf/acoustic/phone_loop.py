@@ -147,7 +147,7 @@ def _viterbi(
     """
     length, states = scores.shape
     phones = ends.size
-    came = np.empty((length, states), np.uint16)
+    moves = np.empty((length, states), np.uint16)
     best = np.full(states, -np.inf)  # score of the best path that ends in each state
     entry = np.empty(phones)  # score of the best path that is about to enter each phone
     before = np.empty(phones, np.int64)  # phone that this path leaves
@@ -172,17 +172,17 @@ def _viterbi(
         begin = 0
         for p in range(phones):
             for s in range(ends[p] - 1, begin - 1, -1):  # backwards: best[s - 1] is that of t - 1
-                way = _STAY
+                move = _STAY
                 score = best[s]
                 if s > begin:
                     if best[s - 1] > score:
-                        way = _ADVANCE
+                        move = _ADVANCE
                         score = best[s - 1]
                 elif entry[p] > score:
-                    way = _ENTER + before[p]
+                    move = _ENTER + before[p]
                     score = entry[p]
                 best[s] = score + scores[t, s]
-                came[t, s] = way
+                moves[t, s] = move
             begin = ends[p]
 
     phone = phones
@@ -199,13 +199,13 @@ def _viterbi(
     count = 0
     state = ends[phone] - 1
     for t in range(length - 1, -1, -1):
-        way = came[t, state]
-        if way == _ADVANCE:
+        move = moves[t, state]
+        if move == _ADVANCE:
             state -= 1
-        elif way != _STAY:
+        elif move != _STAY:
             count += 1
             path[length - count] = phone
-            phone = way - _ENTER
+            phone = move - _ENTER
             if t > 0:
                 state = ends[phone] - 1
     return count
@@ -218,8 +218,8 @@ def without_silence(sequence: Phones, phones: Sequence[str]) -> Phones:
     pause is then no phone error. Phones with other names count, even if they stand for pauses.
     """
     silent = np.array([name == SILENCE for name in phones])
-    kept: Phones = sequence[~silent[sequence]]
-    return kept
+    phones_left: Phones = sequence[~silent[sequence]]
+    return phones_left
 
 
 class Edits(NamedTuple):

@@ -31,12 +31,14 @@ def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
         )
     targets = len(model.target_counts)
     if targets != corpus.target_count:
-        raise UserError(f"{path} has {targets} targets, but {corpus.path} {corpus.target_count}")
-    was, is_ = model.normalisation, corpus.normalisation
-    if was and is_ and was != is_:
         raise UserError(
-            f"{path} was trained on features with normalisation = {was}, "
-            f"but {corpus.path} has {is_}"
+            f"{path} has {targets} targets, but {corpus.path} has {corpus.target_count}"
+        )
+    trained, given = model.normalisation, corpus.normalisation
+    if trained and given and trained != given:
+        raise UserError(
+            f"{path} was trained on features with normalisation = {trained}, "
+            f"but {corpus.path} has {given}"
         )
 
 

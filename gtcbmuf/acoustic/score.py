@@ -9,7 +9,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf.acoustic.evaluation import Counts, Evaluation, _percent, evaluate
+from gtcbmuf.acoustic.evaluation import Counts, Evaluation, evaluate, percent
 from gtcbmuf.acoustic.model import BuildModel
 from gtcbmuf.acoustic.model_file import load_model
 from gtcbmuf.acoustic.posteriors import BATCH, check_fit
@@ -91,8 +91,8 @@ def score(
 def _check_phones(picture: Path | None, frames: Corpus) -> None:
     if picture is not None and not frames.has_phones:
         raise UserError(
-            f"--picture {picture}: the targets of {frames.path} are pdf-ids of phones that are not "
-            "known, so it cannot show which are confused"
+            f"--picture {picture}: the targets of {frames.path} are pdf-ids of unknown phones; "
+            "expected a corpus with known phones"
         )
 
 
@@ -107,7 +107,7 @@ def _text(result: Evaluation) -> str:
         if decoding:
             parts = (counts.insertions, counts.deletions, counts.substitutions)
             line += f" {counts.phones:>8,} {counts.per:>6.2f} " + " ".join(
-                f"{_percent(part, counts.phones):>6.2f}" for part in parts
+                f"{percent(part, counts.phones):>6.2f}" for part in parts
             )
         lines.append(line)
     rates = [("FER", result.total.fer, result.fer_interval)]
@@ -124,37 +124,37 @@ def _text(result: Evaluation) -> str:
 
 
 def _write(out: Path, model: Path, frames: Corpus, split: str, result: Evaluation) -> None:
-    scored, decoding = frames.split(split), result.decoding
+    utterances, decoding = frames.split(split), result.decoding
 
     def facts(counts: Counts) -> dict[str, float]:
         if decoding:
             return {"fer": counts.fer, "per": counts.per, **asdict(counts)}
         return {"fer": counts.fer, "frames": counts.frames, "frame_errors": counts.frame_errors}
 
-    whole: dict[str, Any] = {"model": str(model), "corpus": str(frames.path), "split": split}
+    content: dict[str, Any] = {"model": str(model), "corpus": str(frames.path), "split": split}
     if decoding:
-        whole |= {
+        content |= {
             "language_weight": decoding.language_weight,
             "insertion_penalty": decoding.insertion_penalty,
             "tuned_on": decoding.tuned_on,
         }
-    whole |= {**facts(result.total), "fer_interval": result.fer_interval}
+    content |= {**facts(result.total), "fer_interval": result.fer_interval}
     if decoding:
-        whole |= {
+        content |= {
             "per_interval": decoding.per_interval,
             "confusions": {"phones": frames.phones, "frames": decoding.confusions.tolist()},
         }
-    whole |= {
+    content |= {
         "speakers": [{"speaker": name, **facts(c)} for name, c in result.speakers.items()],
         "utterances": [
             {"name": name, "speaker": speaker, **facts(counts)}
             for name, speaker, counts in zip(
-                scored.names, scored.speakers, result.utterances, strict=True
+                utterances.names, utterances.speakers, result.utterances, strict=True
             )
         ],
     }
     with writing(out, "--out"):
-        write_json(out, whole)
+        write_json(out, content)
 
 
 def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> None:

@@ -21,7 +21,7 @@ def reason(error: Exception) -> str:
     HDF5's messages contain the system's error number.
     """
     if isinstance(error, FileExistsError):  # a file has the name of a folder
-        return f"{error.filename} is no folder"
+        return f"{error.filename} is not a folder"
     number = re.search(r"errno = (\d+)", str(error))
     return os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
 

@@ -56,10 +56,10 @@ def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
     for name in path.split("/"):
         link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
         if not isinstance(link, h5py.HardLink):
-            raise KeyError(f"{path} is not in it")
+            raise KeyError(f"no dataset {path}")
         node = node[name]
     if not isinstance(node, h5py.Dataset) or node.dtype.kind not in _PLAIN or not node.shape:
-        raise TypeError(f"{path} is no array of numbers or of text of fixed length")
+        raise TypeError(f"{path} is neither an array of numbers nor of text of fixed length")
     if node.size and node.id.get_offset() is None:
         raise TypeError(f"{path} is not contiguous")
     return node

@@ -95,22 +95,24 @@ def _convert(tree: Mapping[str, Any], kind: type[Any], source: str) -> Any:
 
 def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Check the keys of other kinds, and return the tables without these keys."""
-    kept = dict(tree)
+    tables = dict(tree)
     for section, specs in KINDS.items():
         if not isinstance(table := tree.get(section, {}), dict):
             continue
         table = {"kind": "none", **table}
         if not isinstance(table["kind"], str) or table["kind"] not in specs:
-            kept[section] = table  # `Config` refuses it
+            tables[section] = table  # `Config` refuses it
             continue
-        own = _keys(specs[table["kind"]])
+        keys = _keys(specs[table["kind"]])
         for key, value in table.items():
-            if key not in own:
+            if key not in keys:
                 kind, owner = next((k, spec) for k, spec in specs.items() if key in _keys(spec))
-                alone = msgspec.defstruct("Alone", [(section, owner)], forbid_unknown_fields=True)
-                _convert({section: {"kind": kind, key: value}}, alone, source)
-        kept[section] = {key: value for key, value in table.items() if key in own}
-    return kept
+                struct = msgspec.defstruct(
+                    "Section", [(section, owner)], forbid_unknown_fields=True
+                )
+                _convert({section: {"kind": kind, key: value}}, struct, source)
+        tables[section] = {key: value for key, value in table.items() if key in keys}
+    return tables
 
 
 def _keys(struct: type[Struct]) -> dict[str, Any]:

@@ -129,9 +129,9 @@ def check_replicas(
     """
     digests = comm.allgather(hashlib.sha256(vector.data).digest())
     size = group_size or comm.size
-    differ = [rank for rank, digest in enumerate(digests) if digest != digests[rank // size * size]]
-    if differ:
-        first = "rank 0" if size == comm.size else f"the first of their {size}"
+    ranks = [rank for rank, digest in enumerate(digests) if digest != digests[rank // size * size]]
+    if ranks:
+        first = "rank 0" if size == comm.size else "the first rank of their group"
         raise ReplicaError(
-            f"{what}: the replicas of ranks {differ} of {comm.size} differ from that of {first}"
+            f"{what}: the replicas of ranks {ranks} of {comm.size} differ from that of {first}"
         )

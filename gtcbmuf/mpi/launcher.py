@@ -99,7 +99,7 @@ def mpirun(workers: int) -> list[str]:
     path = str(beside_python) if beside_python.exists() else shutil.which("mpirun")
     if path is None:
         raise UserError(
-            "there is no mpirun beside this Python nor on PATH; install one with scripts/setup, or "
+            "mpirun: not found beside this Python or on PATH; install one with scripts/setup, or "
             "load your site's module"
         )
     return [path, "-n", str(workers)]
@@ -176,7 +176,7 @@ def check_library(version: str) -> None:
     family = " ".join(version.partition("\n")[0].split())
     foreign = any(name in version for name in ("MPICH", "Intel(R) MPI", "MVAPICH"))
     if name() == "Open MPI's mpirun" and foreign:
-        raise UserError(f"Open MPI's mpirun cannot start {family}, which is loaded; {_ADVICE}")
+        raise UserError(f"Open MPI's mpirun cannot start the loaded library, {family}; {_ADVICE}")
 
 
 def check_size(world_size: int) -> None:

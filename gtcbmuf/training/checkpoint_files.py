@@ -67,26 +67,26 @@ def begin_checkpoint(folder: Path, step: int) -> Path:
     return part
 
 
-def write_rank(part: Path, rank: int, state: State, own: Mapping[str, float]) -> str:
+def write_rank(part: Path, rank: int, state: State, numbers: Mapping[str, float]) -> str:
     """Write a rank's file, wait until it is on disk, and return its hash.
 
     Args:
         part: folder that `begin_checkpoint` created.
         rank: number of the rank.
         state: the rank's arrays.
-        own: the rank's numbers.
+        numbers: the rank's numbers.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = _file(part, rank)
     with h5py.File(path, "w", libver="v110") as file:
-        set_attributes(file, own)
+        set_attributes(file, numbers)
         for name, array in state.items():
             file[name] = array
-    with path.open("rb+") as written:
-        os.fsync(written.fileno())
-        return hashlib.file_digest(written, "sha256").hexdigest()
+    with path.open("rb+") as content:
+        os.fsync(content.fileno())
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:
@@ -105,9 +105,9 @@ def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str])
     """
     manifest = {"format": FORMAT, "version": VERSION, "hashes": hashes, "shared": dict(shared)}
     text = json.dumps(manifest, indent=1)
-    whole = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": text}
+    document = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": text}
     with (part / _MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(whole, file)
+        json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())
     _sync(part)
@@ -123,8 +123,8 @@ def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str])
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, newest first."""
-    ours = (path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal())
-    return sorted(ours, key=_step, reverse=True)
+    paths = (path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal())
+    return sorted(paths, key=_step, reverse=True)
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
@@ -144,16 +144,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UserError: the checkpoint is damaged, incomplete or of another format version.
     """
     try:
-        whole = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        text = whole["manifest"]
-        if hashlib.sha256(text.encode()).hexdigest() != whole["sha256"]:
-            raise ValueError(f"{_MANIFEST} is not what was written")
+        document = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        text = document["manifest"]
+        if hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
+            raise ValueError(f"{_MANIFEST} does not match its hash")
         manifest = json.loads(text)
         if manifest["format"] != FORMAT or manifest["version"] != VERSION:
             raise ValueError(f"expected format version {VERSION}")
         shared, hashes = manifest["shared"], manifest["hashes"]
         if not (isinstance(shared, dict) and isinstance(hashes, list)):
-            raise ValueError("expected a table that is shared, and a list of hashes")
+            raise ValueError("expected a table shared and a list hashes")
         return Checkpoint(path, shared, tuple(hashes))
     except READ_ERRORS as error:
         raise UserError(f"{path}: damaged checkpoint: {error}") from None
@@ -172,7 +172,7 @@ def read_rank(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != checkpoint.hashes[rank]:
-            raise ValueError("it is not what was written")
+            raise ValueError("the file does not match its hash")
         with h5py.File(path, "r") as file:
             state = {name: np.asarray(get_dataset(file, name)[:]) for name in file}
             return state, {name: value.item() for name, value in get_attributes(file).items()}

@@ -30,17 +30,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
     """The content of a checkpoint for one worker.
 
     Attributes:
         checkpoint: data that all workers share.
-        state, own: this worker's arrays and numbers.
+        state, numbers: this worker's arrays and numbers.
     """
 
     checkpoint: Checkpoint
     state: dict[str, NDArray[Any]]
-    own: dict[str, float]
+    numbers: dict[str, float]
 
 
 class Checkpoints:
@@ -49,24 +49,24 @@ class Checkpoints:
     Args:
         world: communicator of the workers.
         folder: folder of all checkpoints.
-        kept: number of checkpoints to keep. The newest are kept.
+        keep: number of checkpoints to keep. The newest are kept.
     """
 
-    def __init__(self, world: MPI.Comm, folder: Path, kept: int) -> None:
-        self._world, self._folder, self._kept = world, folder, kept
+    def __init__(self, world: MPI.Comm, folder: Path, keep: int) -> None:
+        self._world, self._folder, self._keep = world, folder, keep
 
     def save(
         self,
         step: int,
         state: State,
-        own: Mapping[str, float],
+        numbers: Mapping[str, float],
         shared: Mapping[str, Any],
     ) -> str:
         """Write a checkpoint and return a line about it. Collective.
 
         Args:
             step: number of steps since the start of the run.
-            state, own: this worker's arrays and numbers.
+            state, numbers: this worker's arrays and numbers.
             shared: data that all workers share. The value on rank 0 is used.
 
         Raises:
@@ -75,22 +75,24 @@ class Checkpoints:
         """
         world, rank = self._world, self._world.rank
         begin = time.perf_counter()
-        part = on_root(world, lambda: _written(lambda: begin_checkpoint(self._folder, step)))
+        part = on_root(world, lambda: self._write(lambda: begin_checkpoint(self._folder, step)))
         try:
-            digest = agree(world, lambda: _written(lambda: write_rank(part, rank, state, own)))
+            digest = agree(
+                world, lambda: self._write(lambda: write_rank(part, rank, state, numbers))
+            )
             hashes = world.gather(digest) or []
             path = on_root(
-                world, lambda: _written(lambda: publish_checkpoint(part, shared, hashes))
+                world, lambda: self._write(lambda: publish_checkpoint(part, shared, hashes))
             )
         finally:
             if rank == 0:
-                prune_checkpoints(self._folder, self._kept)
+                prune_checkpoints(self._folder, self._keep)
         megabytes = sum(array.nbytes for array in state.values()) / 1e6
         largest = world.allreduce(megabytes, MPI.MAX)
         seconds = time.perf_counter() - begin
-        return f"checkpoint {path}: {largest:.1f} MB a rank at most, {seconds:.2f} s"
+        return f"checkpoint {path}: {largest:.1f} MB per rank at most, {seconds:.2f} s"
 
-    def load(self) -> Loaded | None:
+    def load(self) -> LoadedCheckpoint | None:
         """Read the newest intact checkpoint, with this worker's arrays and numbers. Collective.
 
         Rank 0 reports damaged checkpoints. Return None if there is no intact one.
@@ -99,31 +101,32 @@ class Checkpoints:
         paths: list[Path] = world.bcast(list_checkpoints(self._folder) if not world.rank else None)
         for path in paths:
             try:
-                whole = on_root(world, partial(read_checkpoint, path))
+                checkpoint = on_root(world, partial(read_checkpoint, path))
             except CollectiveError as error:
                 self._skip(error)
                 continue
-            if len(whole.hashes) != world.size:
+            if len(checkpoint.hashes) != world.size:
                 raise CollectiveError(
-                    f"{path} was written by {len(whole.hashes)} workers, and this job has "
-                    f"{world.size}: start as many, or take its weights alone: "
-                    "--resume-weights RUN/model.h5"
+                    f"{path} was written by {len(checkpoint.hashes)} workers, but this job has "
+                    f"{world.size}; start {len(checkpoint.hashes)}, or begin with the weights of a "
+                    "finished run: --resume-weights RUN/model.h5"
                 )
             try:
-                state, own = agree(world, partial(read_rank, whole, world.rank))
+                state, numbers = agree(world, partial(read_rank, checkpoint, world.rank))
             except CollectiveError as error:
                 self._skip(error)
                 continue
-            return Loaded(whole, state, own)
+            return LoadedCheckpoint(checkpoint, state, numbers)
         return None
 
     def _skip(self, error: CollectiveError) -> None:
         if self._world.rank == 0:
-            print(f"gtcbmuf: {error}; looking for an earlier one", file=sys.stderr, flush=True)
+            print(f"gtcbmuf: {error}; trying an earlier checkpoint", file=sys.stderr, flush=True)
 
-
-def _written(do: Callable[[], T]) -> T:
-    try:
-        return do()
-    except WRITE_ERRORS as error:
-        raise UserError(f"a checkpoint cannot be written: {reason(error)}") from None
+    def _write(self, do: Callable[[], T]) -> T:
+        try:
+            return do()
+        except WRITE_ERRORS as error:
+            raise UserError(
+                f"{self._folder}: a checkpoint cannot be written: {reason(error)}"
+            ) from None

@@ -55,8 +55,8 @@ def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
         return config.topology.group_size == "node", method_name(config), resolved, size
 
     node_is_group, method, config, group_size = on_root(world, resolve)
-    ordered = by_host(world, hosts) if node_is_group else world
-    return RunPlan(ordered, method, config, group_size)
+    workers = by_host(world, hosts) if node_is_group else world
+    return RunPlan(workers, method, config, group_size)
 
 
 def build_exchange(
@@ -78,12 +78,12 @@ def build_exchange(
         return spec.build(topology.group, shapes, meter)
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
         raise CollectiveError(
-            "exchange.overlap needs an MPI library that lets another thread call it; this one "
-            "was built without"
+            "exchange.overlap = true: the MPI library does not allow calls from a second thread; "
+            "expected false, or a library with MPI_THREAD_SERIALIZED"
         )
-    patient = PatientComm(topology.group)
+    group = PatientComm(topology.group)
     return Overlapped(
-        cut(shapes), lambda part, beside: spec.build(patient, part.shapes, beside), meter
+        cut(shapes), lambda part, part_meter: spec.build(group, part.shapes, part_meter), meter
     )
 
 

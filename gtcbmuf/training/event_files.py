@@ -16,7 +16,7 @@ def require_tensorboard() -> None:
     """Check that TensorBoard is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: TensorBoard is not installed.
     """
     require_extra("tensorboard", ["tensorboard"], "--tensorboard needs")
 
@@ -24,12 +24,12 @@ def require_tensorboard() -> None:
 class EventFile:
     """The event file of a job, for one rank.
 
-    It has the curves of metrics.jsonl. A step is an epoch. The steps of tau count its values, of
-    which an epoch has up to 20. A job that resumes a run writes the earlier epochs anew, so that
-    the folder has every epoch once.
+    It holds the curves of metrics.jsonl, with one step per epoch. The curve of tau has one step per
+    value, and an epoch has up to 20 values. A job that resumes a run writes the earlier epochs
+    again, so the folder holds every epoch once.
 
     Args:
-        run: run directory. Its metrics.jsonl, if any, has the epochs before this job.
+        run: path of the run directory. Its metrics.jsonl, if any, holds the epochs before this job.
 
     Raises:
         UserError: the file cannot be written.
@@ -37,7 +37,7 @@ class EventFile:
 
     def __init__(self, run: Path) -> None:
         folder, metrics = run / "tensorboard", run / "metrics.jsonl"
-        # A new name: TensorBoard may be reading the earlier file, from where it was last.
+        # A new name, because TensorBoard resumes a known file at its last position.
         self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
         with writing(folder):
             folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ class EventFile:
         self._write()
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Add a line of metrics.jsonl. If that fails, the next call writes it.
+        """Add a line of metrics.jsonl. If the write fails, the next call includes the line.
 
         Raises:
             UserError: the file cannot be written.
@@ -77,7 +77,7 @@ def _epoch_records(line: Mapping[str, Any]) -> bytes:
 
 
 def _flatten(curves: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of nested tables, by the path of their names."""
+    """Yield the numbers of nested tables, each with the path of its names."""
     for name, value in curves.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}/")
@@ -95,7 +95,7 @@ def _scalar_record(step: int, scalars: Iterable[tuple[str, float]]) -> bytes:
 def _record(**event: Any) -> bytes:
     """Encode an event as a record of an event file.
 
-    TensorBoard's writer of whole files has a thread of its own, and reports no error of a write.
+    TensorBoard's own file writer is not used: it writes in a thread and reports no write error.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter

@@ -10,7 +10,7 @@ _SHARED = (
     *("epoch", "step", "schedule", "fer_valid", "taus"),
     *("train_seconds", "wall_seconds", "bytes_sent", "updates_sent"),
 )
-_OWN = ("loss", "epoch_seconds")
+_RANK = ("loss", "epoch_seconds")
 
 
 @dataclass
@@ -45,13 +45,13 @@ class Progress:
         self._started = self._epoch_started = time.perf_counter()
 
     @classmethod
-    def restored(cls, shared: Mapping[str, Any], own: Mapping[str, float]) -> "Progress":
+    def restore(cls, shared: Mapping[str, Any], numbers: Mapping[str, float]) -> "Progress":
         """Return the progress stored in a checkpoint.
 
         Args:
-            shared, own: entries that `shared` and `own` returned. Other entries are ignored.
+            shared, numbers: results of `shared` and `numbers`. Other entries are ignored.
         """
-        fields = {name: shared[name] for name in _SHARED} | {name: own[name] for name in _OWN}
+        fields = {name: shared[name] for name in _SHARED} | {name: numbers[name] for name in _RANK}
         return cls(**fields)
 
     def shared(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Progress:
             "wall_seconds": self.seconds_of_run()
         }
 
-    def own(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, float]:
         """Return the current values of the fields that this rank has for itself."""
         return {"loss": self.loss, "epoch_seconds": self.seconds_of_epoch()}
 

@@ -48,7 +48,7 @@ def is_finished(out: Path, workers: int, config: Config) -> bool:
         return False
     before, summary = load_config(str(out / "config.toml"), []), read_run(out).summary
     difference = _difference(_tables(before), config, _FREE)
-    earlier, now = (Path(one.corpus.path).name for one in (before, config))
+    earlier, now = (Path(c.corpus.path).name for c in (before, config))
     if earlier != now:
         difference = "corpus.path", earlier, now
     if summary["workers"] != workers:
@@ -56,8 +56,8 @@ def is_finished(out: Path, workers: int, config: Config) -> bool:
     if difference:
         key, earlier, now = difference
         raise UserError(
-            f"--out {out}: there is a finished run with {key} = {earlier}, and this job has {now}; "
-            "choose another, or leave out --resume"
+            f"--out {out}: holds a finished run with {key} = {earlier}, but this job has {now}; "
+            "choose another path, or omit --resume"
         )
     return True
 
@@ -80,13 +80,14 @@ def check_same(checkpoint: Checkpoint, config: Config, corpus: Corpus, network: 
     if difference:
         key, earlier, value = difference
         raise UserError(
-            f"{checkpoint.path} was written with {key} = {earlier}, and this job has {value}; "
-            "resume with the same, or take its weights alone: --resume-weights RUN/model.h5"
+            f"{checkpoint.path} was written with {key} = {earlier}, but this job has {value}; "
+            "resume with the same value, or begin with the weights of a finished run: "
+            "--resume-weights RUN/model.h5"
         )
     if shared["epoch"] >= config.train.epochs:
         raise UserError(
-            f"{checkpoint.path} was written in epoch {shared['epoch'] + 1}; "
-            f"train.epochs = {config.train.epochs} is less"
+            f"train.epochs = {config.train.epochs}: expected {shared['epoch'] + 1} or more, "
+            f"because {checkpoint.path} was written in that epoch"
         )
     if shared["corpus"] != corpus.digest:
-        raise UserError(f"{checkpoint.path} was written with another corpus than {corpus.path}")
+        raise UserError(f"{checkpoint.path} was written with a corpus other than {corpus.path}")

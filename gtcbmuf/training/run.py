@@ -31,7 +31,7 @@ from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.staging import staged
 from gtcbmuf.mpi.topology import Topology
-from gtcbmuf.training.checkpoints import Checkpoints, Loaded
+from gtcbmuf.training.checkpoints import Checkpoints, LoadedCheckpoint
 from gtcbmuf.training.construction import RunPlan, build_worker, plan_run
 from gtcbmuf.training.event_files import EventFile, require_tensorboard
 from gtcbmuf.training.outcome import Outcome, remove_outcome, write_outcome
@@ -123,7 +123,7 @@ def train(
     path = Path(out) if out else Path("runs") / run_name(plan.config, world.size)
     if resume and on_root(world, lambda: is_finished(path, world.size, plan.config)):
         if world.rank == 0:
-            print(f"{path}: this run is finished already", flush=True)
+            print(f"{path}: this run is already finished", flush=True)
         return on_root(world, lambda: read_run(path).summary)
     # An early signal takes effect after the first step. One during the final test is ignored.
     with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
@@ -160,7 +160,8 @@ def _build_model(config: Config, corpus: Corpus, build: BuildModel | None) -> Mo
     architecture = Architecture(widths, config.model.activation)
     if architecture.parameters >= 2**31:
         raise UserError(
-            f"model.hidden makes {architecture.parameters} parameters; fewer than 2^31 fit"
+            f"model.hidden = {list(config.model.hidden)}: {architecture.parameters:,} parameters; "
+            "expected fewer than 2^31"
         )
     return MLP(architecture, capacity, config.model.context)
 
@@ -169,8 +170,8 @@ def _initial(config: Config, model: Model, weights: Path | None) -> Vector:
     if weights is None:
         return model.initial(stream(config.train.seed, INITIAL, 0, 0))
     saved = load_model(weights)
-    ours = SavedModel.of(model, saved.vector, saved.target_counts, "", saved.feature_dim)
-    kinds = [(one.architecture or one.network, one.context) for one in (saved, ours)]
+    expected = SavedModel.of(model, saved.vector, saved.target_counts, "", saved.feature_dim)
+    kinds = [(m.architecture or m.network, m.context) for m in (saved, expected)]
     if kinds[0] != kinds[1] or saved.vector.size != model.parameters:
         raise UserError(
             f"--resume-weights {weights}: {kinds[0][0]} with context {kinds[0][1]}; "
@@ -212,12 +213,12 @@ class _Run:
         self.schedule = Schedule(config.train)
         self.progress = Progress()
 
-    def open_directory(self, loaded: Loaded | None, tensorboard: bool) -> None:
+    def open_directory(self, loaded: LoadedCheckpoint | None, tensorboard: bool) -> None:
         """Create the run directory, or reopen it and restore a checkpoint. Collective."""
         world = self.topology.world
-        facts = (MPI.Get_processor_name(), os.cpu_count())
-        hosts: list[Any] = world.gather(facts) or []
-        where = {
+        host = (MPI.Get_processor_name(), os.cpu_count())
+        hosts: list[Any] = world.gather(host) or []
+        environment = {
             "mpi": MPI.Get_library_version().strip(),
             "launcher": launcher.name(),
             "hosts": {host: {"cores": cores} for host, cores in hosts},
@@ -226,24 +227,24 @@ class _Run:
         }
         if loaded:
             self.worker.restore(loaded.state)
-            self.meter.restore(loaded.own)
-            self.progress = Progress.restored(loaded.checkpoint.shared, loaded.own)
+            self.meter.restore(loaded.numbers)
+            self.progress = Progress.restore(loaded.checkpoint.shared, loaded.numbers)
             self.schedule.restore(self.progress.schedule)
         epoch, step = self.progress.epoch, self.progress.step
 
-        def opened() -> None:  # runs on rank 0, which holds the directory's lock
+        def open_files() -> None:  # runs on rank 0, which holds the directory's lock
             if loaded:
-                facts = {"epoch": epoch + 1, "step": step, **where}
-                self.directory = RunDirectory.reopened(self.out, epochs=epoch, facts=facts)
+                facts = {"epoch": epoch + 1, "step": step, **environment}
+                self.directory = RunDirectory.reopen(self.out, epochs=epoch, facts=facts)
                 remove_outcome(self.out)
             else:
                 self.directory = RunDirectory(self.out)
-                self.directory.write_environment({**where, "corpus": self.corpus.digest})
+                self.directory.write_environment({**environment, "corpus": self.corpus.digest})
             self.metrics_files: list[RunDirectory | EventFile] = [self.directory]
             if tensorboard:
                 self.metrics_files.append(EventFile(self.out))
 
-        on_root(world, opened)
+        on_root(world, open_files)
         on_root(world, lambda: self.directory.write_config(to_tables(self.config)))
         if self.leads:
             print(
@@ -255,8 +256,8 @@ class _Run:
             )
             if self.config.block_filter.connects and self.topology.groups == 1 < world.size:
                 print(
-                    "one group: the block filter has no other to average with; for two tiers give "
-                    f"topology.group_size below {world.size}",
+                    "one group: the block filter has no other group to average with; for two tiers "
+                    f"set topology.group_size below {world.size}",
                     flush=True,
                 )
             if loaded:
@@ -296,7 +297,7 @@ class _Run:
         for name, array in state.items():
             if array.dtype == np.float32 and not all_finite(array):
                 raise self._diverged(f"{name} is not finite on rank {self.topology.world.rank}")
-        self.poll.saved()
+        self.poll.record_checkpoint()
         progress.schedule = self.schedule.state()
         shared = {"config": to_tables(self.config), "corpus": self.corpus.digest}
         if network := network_name(self.model):
@@ -305,7 +306,7 @@ class _Run:
         return self.checkpoints.save(
             done,
             state,
-            {**progress.own(), **self.meter.state()},
+            {**progress.numbers(), **self.meter.state()},
             {**shared, **progress.shared()},
         )
 
@@ -318,22 +319,22 @@ class _Run:
         tau = getattr(self.worker.exchange, "tau", None)
         if tau is not None and (step + 1) * _TAUS // steps > step * _TAUS // steps:
             progress.taus.append(tau)
-        received, due = self.poll(self.signals.received)
+        number, due = self.poll(self.signals.number)
         due |= self.every is not None and done % self.every == 0
-        if not received and not due:
+        if not number and not due:
             return
         try:
             line = self._save()
         except CollectiveError as error:
-            if received:
+            if number:
                 raise
-            line = f"gtcbmuf: {error}; training goes on without"
+            line = f"gtcbmuf: {error}; training continues without a checkpoint"
         if self.leads:
             print(line, flush=True)
-        if received:
+        if number:
             raise InterruptedRunError(
-                f"stopped by {signal.Signals(received).name} after step {step + 1} of epoch "
-                f"{progress.epoch + 1}; the same command with --resume goes on"
+                f"stopped by {signal.Signals(number).name} after step {step + 1} of epoch "
+                f"{progress.epoch + 1}; the same command with --resume continues the run"
             )
 
     def _epochs(self) -> None:
@@ -361,7 +362,7 @@ class _Run:
         loss = world.allreduce(progress.loss) / len(self.corpus.train)
         anchor = self.worker.block_filter.anchor(self.vector)
         if not all_finite(anchor):
-            raise self._diverged(f"not all weights are finite on rank {world.rank}")
+            raise self._diverged(f"a weight is not finite on rank {world.rank}")
         progress.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
         self.schedule.end_epoch(progress.fer_valid)
         self.watchdog.step((epoch + 1) * steps)
@@ -407,7 +408,7 @@ class _Run:
             with self.meter.time("read"):
                 inputs, targets = self.minibatches[step]
             loss = self.model.backward(self.vector, inputs, targets, ready)
-            if not math.isfinite(loss):  # before it reaches a checkpoint or a worker
+            if not math.isfinite(loss):  # before it reaches a checkpoint or another worker
                 rank = self.topology.world.rank
                 raise self._diverged(f"the loss of step {step + 1} is {loss} on rank {rank}")
             self.progress.loss += loss
@@ -435,7 +436,7 @@ class _Run:
             try:
                 file.append_metrics(line)
             except UserError as error:
-                print(f"gtcbmuf: {error}; training goes on", flush=True)
+                print(f"gtcbmuf: {error}; training continues", flush=True)
         print(
             f"epoch {line['epoch']:>2}/{self.config.train.epochs}  loss {line['loss']:6.4f}  "
             f"valid FER {line['fer_valid']:5.2f} %  rate {line['learning_rate']:.2e}  "
@@ -448,7 +449,7 @@ class _Run:
         config = self.config.train
         return DivergedError(
             f"training diverged in epoch {self.progress.epoch + 1}: {how}; lower "
-            f"train.learning_rate ({config.learning_rate:g} per frame) or give it a longer "
+            f"train.learning_rate ({config.learning_rate:g} per frame) or lengthen "
             f"train.warmup ({config.warmup:g} epochs)"
         )
 
@@ -538,8 +539,8 @@ class _Run:
 
 def _over_ranks(world: MPI.Comm, values: list[float]) -> list[dict[str, float]]:
     """Return the minimum, mean and maximum of each value over the ranks. Collective."""
-    everyone = np.array(world.allgather(values))
+    table = np.array(world.allgather(values))
     return [
         {"min": float(column.min()), "mean": float(column.mean()), "max": float(column.max())}
-        for column in everyone.T
+        for column in table.T
     ]

@@ -23,7 +23,7 @@ from gtcbmuf.base.files import as_json, write_json, write_text, writing
 from gtcbmuf.base.provenance import command, environment
 
 #: Files that identify the directory of a run, finished or not.
-_ALWAYS = ("environment.json", "config.toml")
+_RUN_FILES = ("environment.json", "config.toml")
 _LOCK = ".lock"
 #: Seconds that a killed job may take to end.
 _LINGER = 5
@@ -47,18 +47,18 @@ class RunDirectory:
         self.path = path
         self._metrics = ""
         try:
-            if path.name and all((path / file).exists() for file in _ALWAYS):
-                with _held(path):
+            if path.name and all((path / file).exists() for file in _RUN_FILES):
+                with _acquire_lock(path):
                     _move_aside(path)
             elif path.exists() and (not path.is_dir() or set(os.listdir(path)) - {_LOCK}):
-                raise UserError(f"--out {path}: something is there that is no run; choose another")
+                raise UserError(f"--out {path}: not a run directory; choose another path")
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _held(path)
+            self._lock = _acquire_lock(path)
         except OSError as error:
-            raise UserError(f"--out {path}: cannot be made: {error.strerror}") from None
+            raise UserError(f"--out {path}: cannot be created: {error.strerror}") from None
 
     @classmethod
-    def reopened(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
+    def reopen(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
         """Open the directory of an unfinished run to continue the run.
 
         Args:
@@ -73,22 +73,22 @@ class RunDirectory:
         directory.path = path
         metrics, facts_file = path / "metrics.jsonl", path / "environment.json"
         try:
-            directory._lock = _held(path)
+            directory._lock = _acquire_lock(path)
             lines = metrics.read_text().splitlines(keepends=True) if epochs else []
             if len(lines) < epochs:
-                raise UserError(f"{metrics}: {len(lines)} lines, after {epochs} epochs")
+                raise UserError(f"{metrics}: {len(lines)} lines; expected {epochs} or more")
             directory._metrics = "".join(lines[:epochs])
             write_text(metrics, directory._metrics)
             environment = json.loads(facts_file.read_text())
-            again = {
+            restart = {
                 "command": command(),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 **facts,
             }
-            environment.setdefault("resumed", []).append(again)
+            environment.setdefault("resumed", []).append(restart)
             write_json(facts_file, environment)
         except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: the run there cannot go on: {error}") from None
+            raise UserError(f"{path}: the run cannot be resumed: {error}") from None
         return directory
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -133,19 +133,19 @@ def read_run(path: Path | str) -> Run:
         path: path of the run directory.
 
     Raises:
-        UserError: the path is no run directory, the run is unfinished, or a file is damaged.
+        UserError: the path is not a run directory, the run is unfinished, or a file is damaged.
 
     Examples:
         >>> try:
         ...     read_run("runs/no-such-run")
         ... except UserError as error:
         ...     print(error)
-        runs/no-such-run: no run directory: it has no summary.json
+        runs/no-such-run: not a run directory: no summary.json
     """
     path = Path(path)
     if not (path / "summary.json").exists():
-        state = "an unfinished run" if (path / "config.toml").exists() else "no run directory"
-        raise UserError(f"{path}: {state}: it has no summary.json")
+        state = "unfinished run" if (path / "config.toml").exists() else "not a run directory"
+        raise UserError(f"{path}: {state}: no summary.json")
     try:
         return Run(
             path,
@@ -157,7 +157,7 @@ def read_run(path: Path | str) -> Run:
         raise UserError(f"{path}: damaged run directory: {error}") from None
 
 
-def _held(path: Path) -> TextIO:
+def _acquire_lock(path: Path) -> TextIO:
     """Lock a run directory and return the lock file.
 
     The lock is held until the file is closed, at the latest when this process ends.
@@ -177,8 +177,8 @@ def _held(path: Path) -> TextIO:
                 continue
             lock.close()
             raise UserError(
-                f"--out {path}: another job is at work there; wait for its end, or choose another "
-                f"(if there is none: remove {path / _LOCK})"
+                f"--out {path}: in use by another job; wait for its end, or choose another path "
+                f"(if no job uses it: remove {path / _LOCK})"
             ) from None
         except OSError:  # a file system without locks
             pass
@@ -190,4 +190,4 @@ def _move_aside(path: Path) -> None:
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
     path.rename(aside)
-    print(f"the earlier run in {path} is now {aside}", file=sys.stderr)
+    print(f"the earlier run in {path} is now in {aside}", file=sys.stderr)

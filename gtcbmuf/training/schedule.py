@@ -36,10 +36,10 @@ class Schedule:
             steps: number of steps in an epoch. The function takes a step from 0 to steps - 1.
         """
         rate, ramp = self.rate, self._config.warmup * steps
-        done = epoch * steps
+        earlier_steps = epoch * steps
 
         def of_step(step: int) -> float:
-            return rate * min(1.0, (done + step + 1) / ramp) if ramp else rate
+            return rate * min(1.0, (earlier_steps + step + 1) / ramp) if ramp else rate
 
         return of_step
 

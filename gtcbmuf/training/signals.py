@@ -16,21 +16,21 @@ class StopSignals:
 
     def __init__(self) -> None:
         #: Number of the first signal; 0 if there was none.
-        self.received = 0
+        self.number = 0
 
     def __enter__(self) -> "StopSignals":
         kinds = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
-        self._before = {kind: signal.signal(kind, self._note) for kind in kinds}
+        self._handlers = {kind: signal.signal(kind, self._note) for kind in kinds}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for kind, before in self._before.items():
-            signal.signal(kind, before)
+        for kind, handler in self._handlers.items():
+            signal.signal(kind, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = self.received or number
+        self.number = self.number or number
 
 
 class Poll:
@@ -46,26 +46,26 @@ class Poll:
 
     def __init__(self, world: MPI.Comm, minutes: float | None) -> None:
         self._world, self._minutes = world, minutes
-        self._left = self._interval = 1
-        self._last = self._saved = time.monotonic()
+        self._steps_left = self._interval = 1
+        self._last = self._last_checkpoint = time.monotonic()
 
-    def __call__(self, received: int) -> tuple[int, bool]:
+    def __call__(self, number: int) -> tuple[int, bool]:
         """Return the signal that any rank received (0: none), and whether a checkpoint is due."""
-        self._left -= 1
-        if self._left:
+        self._steps_left -= 1
+        if self._steps_left:
             return 0, False
         now = time.monotonic()
         step = max((now - self._last) / self._interval, 1e-6)
-        due = self._minutes is not None and now - self._saved >= 60 * self._minutes
+        due = self._minutes is not None and now - self._last_checkpoint >= 60 * self._minutes
         root = self._world.rank == 0
-        wishes = np.array(
-            [received, due if root else 0, min(max(int(1 / step), 1), 1000) if root else 0]
+        requests = np.array(
+            [number, due if root else 0, min(max(int(1 / step), 1), 1000) if root else 0]
         )
-        self._world.Allreduce(MPI.IN_PLACE, wishes, MPI.MAX)
-        self._left = self._interval = int(wishes[2])
+        self._world.Allreduce(MPI.IN_PLACE, requests, MPI.MAX)
+        self._steps_left = self._interval = int(requests[2])
         self._last = now
-        return int(wishes[0]), bool(wishes[1])
+        return int(requests[0]), bool(requests[1])
 
-    def saved(self) -> None:
+    def record_checkpoint(self) -> None:
         """Record that a checkpoint was written."""
-        self._saved = time.monotonic()
+        self._last_checkpoint = time.monotonic()

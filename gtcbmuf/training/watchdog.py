@@ -38,8 +38,8 @@ class Watchdog:
     ) -> None:
         self._folder, self._rank, self._ranks = folder, rank, ranks
         self._patience, self._part = patience, part
-        self._report = folder / "told"
-        self._over = threading.Event()
+        self._report = folder / "report"
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self.step(0)
 
@@ -49,7 +49,7 @@ class Watchdog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
         self._file(self._rank).unlink(missing_ok=True)
         with suppress(OSError):  # other ranks still use it
@@ -63,7 +63,7 @@ class Watchdog:
         return self._folder / f"rank-{rank:05}"
 
     def _watch(self) -> None:
-        while not self._over.wait(min(self._patience / 10, 30)):
+        while not self._stop.wait(min(self._patience / 10, 30)):
             with suppress(OSError):  # a full disk must not end the job
                 write_text(self._file(self._rank), f"{self._done} {self._part()}")
             idle = time.monotonic() - self._since
@@ -98,10 +98,10 @@ class Watchdog:
                 age = now - file.stat().st_mtime
                 done, _, part = file.read_text().partition(" ")
             except OSError:
-                silent.append(f"rank {rank} has not been heard of")
+                silent.append(f"rank {rank} has not reported")
                 continue
             if age > self._patience / 2:
-                silent.append(f"rank {rank} has not been heard of for {age:.0f} s")
+                silent.append(f"rank {rank} has not reported for {age:.0f} s")
             elif part not in _WAITING:
-                busy.append(f"rank {rank} is in step {int(done) + 1} ({part or 'no part'})")
+                busy.append(f"rank {rank} is in step {int(done) + 1} ({part or 'between parts'})")
         return "; ".join(silent or busy) or "all ranks wait for each other"

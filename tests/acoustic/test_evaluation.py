@@ -1,4 +1,4 @@
-"""`gtcbmuf score` on real ranks: what it counts, what it writes, and how it fails."""
+"""`gtcbmuf score` on real ranks: counts, files and failures."""
 
 import json
 import shutil
@@ -20,16 +20,16 @@ from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 PHONES = ("sil", "a", "b", "c")
 TARGET_PHONE = np.repeat(np.arange(4), 2).astype(np.uint16)
 TARGETS = len(TARGET_PHONE)
-#: Utterances of each split: more of valid than are tuned on.
+#: Utterances of each split. Valid has more than the decoder is tuned on.
 SIZES = {"train": 60, "valid": 120, "test": 60}
 COUNTS = ("frames", "frame_errors", "phones", "insertions", "deletions", "substitutions")
 
 
 def write_corpus(path: Path, *, noise: float, phones: tuple[str, ...] = PHONES) -> None:
-    """Features are the right target one-hot, and noise: scores as they are.
+    """Write a corpus whose features are the one-hot target plus noise. They serve as scores.
 
-    The test split begins with an utterance of silence, one of a frame, and one so long that it is
-    classified in parts.
+    The test split begins with an utterance of silence, an utterance of one frame, and one that is
+    so long that it is classified in parts.
     """
     stream = np.random.default_rng(0)
     with CorpusWriter(
@@ -55,7 +55,7 @@ def write_corpus(path: Path, *, noise: float, phones: tuple[str, ...] = PHONES) 
 
 
 def as_pdfs(corpus: Path, path: Path) -> None:
-    """The same, of which it is not known what phones its targets are."""
+    """Copy a corpus, with pdf-ids of unknown phones as targets."""
     shutil.copy(corpus, path)
     with h5py.File(path, "r+") as file:
         file.attrs["targets"] = np.bytes_("pdf")
@@ -64,7 +64,7 @@ def as_pdfs(corpus: Path, path: Path) -> None:
 def write_model(
     path: Path, *, scale: float = 4, inputs: int = TARGETS, targets: int = TARGETS
 ) -> None:
-    """A network without a hidden layer, whose scores are its inputs times `scale`."""
+    """Write a network without a hidden layer. Its scores are its inputs times `scale`."""
     shape = Architecture((inputs, targets), "relu")
     vector = np.zeros(shape.parameters, np.float32)
     vector[: inputs * targets] = scale * np.eye(inputs, targets, dtype=np.float32).ravel()
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def score(
     folder: Path, corpus: str, *more: str | Path, ranks: int = 0
 ) -> tuple[str, dict[str, Any]]:
-    """What it prints, and its JSON."""
+    """Run the command; return its output and its JSON file."""
     out = folder / "new" / "score.json"
     done = gtcbmuf(
         *("score", folder / "model.h5", folder / corpus, "--out", out, *more), ranks=ranks
@@ -98,14 +98,14 @@ def alone(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_any_number_of_ranks_gives_the_same(
+def test_any_number_of_ranks_gives_the_same_results(
     folder: Path, alone: tuple[str, dict[str, Any]], ranks: int
 ) -> None:
     assert score(folder, "noisy.h5", ranks=ranks) == alone
 
 
 def counts_one_by_one(corpus: Corpus, split: Split, pairs: list[tuple[float, float]]) -> np.ndarray:
-    """COUNTS (pairs, U, 6) at each pair of language weight and insertion penalty."""
+    """Count COUNTS (pairs, U, 6) for each pair of language weight and insertion penalty."""
     train = corpus.train
     loop = PhoneLoop([(train.targets, train.ends)], TARGET_PHONE, len(PHONES))
     rows = []
@@ -116,37 +116,39 @@ def counts_one_by_one(corpus: Corpus, split: Split, pairs: list[tuple[float, flo
                 split.targets[begin:end],
             )
             truth, _ = collapse(targets, np.array([len(targets)]), TARGET_PHONE)
-            truth, said = truth[truth != 0], loop.decode(scores, weight, penalty)
+            truth, decoded = truth[truth != 0], loop.decode(scores, weight, penalty)
             errors = int(np.count_nonzero(scores.argmax(axis=1) != targets))
-            rows.append((len(targets), errors, len(truth), *edit_distance(truth, said[said != 0])))
+            rows.append(
+                (len(targets), errors, len(truth), *edit_distance(truth, decoded[decoded != 0]))
+            )
     return np.array(rows).reshape(len(pairs), -1, len(COUNTS))
 
 
-def test_counts_are_those_of_every_utterance(
+def test_counts_equal_a_loop_over_utterances(
     folder: Path, alone: tuple[str, dict[str, Any]]
 ) -> None:
-    _, found = alone
+    _, result = alone
     corpus = open_corpus(folder / "noisy.h5")
-    pair = (found["language_weight"], found["insertion_penalty"])
+    pair = (result["language_weight"], result["insertion_penalty"])
     (expected,) = counts_one_by_one(corpus, corpus.test, [pair])
-    assert expected.sum(axis=0).all(), "an error of each kind"
+    assert expected.sum(axis=0).all(), "no error of some kind"
 
-    assert [[row[key] for key in COUNTS] for row in found["utterances"]] == expected.tolist()
-    assert [row["name"] for row in found["utterances"]] == list(corpus.test.names)
-    assert [row["speaker"] for row in found["utterances"]] == list(corpus.test.speakers)
-    assert [found[key] for key in COUNTS] == expected.sum(axis=0).tolist()
-    assert found["fer"] == pytest.approx(100 * found["frame_errors"] / found["frames"])
-    assert found["per"] == pytest.approx(
-        100 * sum(found[key] for key in COUNTS[3:]) / found["phones"]
+    assert [[row[key] for key in COUNTS] for row in result["utterances"]] == expected.tolist()
+    assert [row["name"] for row in result["utterances"]] == list(corpus.test.names)
+    assert [row["speaker"] for row in result["utterances"]] == list(corpus.test.speakers)
+    assert [result[key] for key in COUNTS] == expected.sum(axis=0).tolist()
+    assert result["fer"] == pytest.approx(100 * result["frame_errors"] / result["frames"])
+    assert result["per"] == pytest.approx(
+        100 * sum(result[key] for key in COUNTS[3:]) / result["phones"]
     )
-    assert found["utterances"][0]["phones"] == 0  # silence
+    assert result["utterances"][0]["phones"] == 0  # silence
 
     confusions = np.zeros((len(PHONES), len(PHONES)), int)
     for target, features in zip(corpus.test.targets, corpus.test.features, strict=True):
         confusions[target // 2, features.argmax() // 2] += 1
-    assert found["phones"] == expected[:, 2].sum()
-    assert found["confusions"] == {"phones": list(PHONES), "frames": confusions.tolist()}
-    for number, row in enumerate(found["speakers"]):
+    assert result["phones"] == expected[:, 2].sum()
+    assert result["confusions"] == {"phones": list(PHONES), "frames": confusions.tolist()}
+    for number, row in enumerate(result["speakers"]):
         assert row["speaker"] == f"test-speaker-{number}"
         assert [row[key] for key in COUNTS] == expected[number::3].sum(axis=0).tolist()
 
@@ -154,50 +156,50 @@ def test_counts_are_those_of_every_utterance(
 def test_weight_and_penalty_are_the_best_on_valid(
     folder: Path, alone: tuple[str, dict[str, Any]]
 ) -> None:
-    _, found = alone
+    _, result = alone
     corpus = open_corpus(folder / "noisy.h5")
     pairs = [(float(w), float(p)) for w in range(1, 7) for p in range(-6, 3, 2)]
     tuned_on = np.arange(100) * 120 // 100
     errors = counts_one_by_one(corpus, corpus.valid, pairs)[:, tuned_on, 3:].sum(axis=(1, 2))
     best = pairs[int(errors.argmin())]
-    assert (found["language_weight"], found["insertion_penalty"]) == best
-    assert found["tuned_on"] == len(tuned_on)
+    assert (result["language_weight"], result["insertion_penalty"]) == best
+    assert result["tuned_on"] == len(tuned_on)
 
 
 @pytest.mark.parametrize(
     ("rate", "errors", "of"), [("fer", COUNTS[1:2], "frames"), ("per", COUNTS[3:], "phones")]
 )
-def test_intervals_are_those_of_another_bootstrap(
+def test_intervals_equal_those_of_another_bootstrap(
     alone: tuple[str, dict[str, Any]], rate: str, errors: tuple[str, ...], of: str
 ) -> None:
-    _, found = alone
-    rows = found["utterances"]
+    _, result = alone
+    rows = result["utterances"]
     wrong = np.array([sum(row[key] for key in errors) for row in rows])
     count = np.array([row[of] for row in rows])
     times = np.random.default_rng(1).multinomial(
         len(rows), np.full(len(rows), 1 / len(rows)), 20000
     )
     low, high = np.percentile(100 * (times @ wrong) / (times @ count), [2.5, 97.5])
-    assert low < found[rate] < high
-    assert found[f"{rate}_interval"] == pytest.approx([low, high], abs=0.1 * (high - low))
+    assert low < result[rate] < high
+    assert result[f"{rate}_interval"] == pytest.approx([low, high], abs=0.1 * (high - low))
 
 
-def test_what_is_printed_is_what_is_written(alone: tuple[str, dict[str, Any]]) -> None:
-    printed, found = alone
+def test_the_output_has_the_numbers_of_the_file(alone: tuple[str, dict[str, Any]]) -> None:
+    printed, result = alone
     rows = {line.split()[0]: line.split() for line in printed.splitlines()}
-    facts_of = {row["speaker"]: row for row in found["speakers"]} | {"all": found}
+    facts_of = {row["speaker"]: row for row in result["speakers"]} | {"all": result}
     for name, facts in facts_of.items():
         edits = [f"{100 * facts[key] / facts['phones']:.2f}" for key in COUNTS[3:]]
         assert rows[name] == [
             *(name, f"{facts['frames']:,}", f"{facts['fer']:.2f}"),
             *(f"{facts['phones']:,}", f"{facts['per']:.2f}", *edits),
         ]
-    low, high = found["per_interval"]
+    low, high = result["per_interval"]
     assert (
-        f"PER {found['per']:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}"
+        f"PER {result['per']:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}"
         in printed
     )
-    assert f"tuned on {found['tuned_on']} utterances of valid" in printed
+    assert f"tuned on {result['tuned_on']} utterances of valid" in printed
 
 
 def test_confusions_are_drawn(folder: Path, tmp_path: Path) -> None:
@@ -209,27 +211,29 @@ def test_confusions_are_drawn(folder: Path, tmp_path: Path) -> None:
 def test_a_perfect_model_makes_no_error(folder: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "clean.h5", noise=0)
     write_model(tmp_path / "model.h5", scale=1000)
-    _, found = score(tmp_path, "clean.h5", "--split", "valid")
-    assert found["split"] == "valid"
-    assert found["fer"] == found["per"] == 0
-    assert found["phones"] > 100
-    assert found["fer_interval"] == found["per_interval"] == [0, 0]
+    _, result = score(tmp_path, "clean.h5", "--split", "valid")
+    assert result["split"] == "valid"
+    assert result["fer"] == result["per"] == 0
+    assert result["phones"] > 100
+    assert result["fer_interval"] == result["per_interval"] == [0, 0]
 
 
 @pytest.mark.parametrize("ranks", [0, 2])
-def test_where_phones_are_not_known_there_are_frame_errors(
+def test_unknown_phones_give_frame_errors_only(
     folder: Path, alone: tuple[str, dict[str, Any]], ranks: int, tmp_path: Path
 ) -> None:
     as_pdfs(folder / "noisy.h5", folder / "pdfs.h5")
-    printed, found = score(folder, "pdfs.h5", ranks=ranks)
+    printed, result = score(folder, "pdfs.h5", ranks=ranks)
     _, expected = alone
     same = ("fer", "frames", "frame_errors")
-    assert [found[key] for key in same] == [expected[key] for key in same]
-    assert found["fer_interval"] == expected["fer_interval"]
+    assert [result[key] for key in same] == [expected[key] for key in same]
+    assert result["fer_interval"] == expected["fer_interval"]
     for rows in ("speakers", "utterances"):
         names = [key for key in ("name", "speaker") if key in expected[rows][0]]
-        assert found[rows] == [{key: row[key] for key in (*names, *same)} for row in expected[rows]]
-    assert set(found) == {
+        assert result[rows] == [
+            {key: row[key] for key in (*names, *same)} for row in expected[rows]
+        ]
+    assert set(result) == {
         "model",
         "corpus",
         "split",
@@ -249,17 +253,17 @@ def test_faults_end_in_one_line(folder: Path) -> None:
     as_pdfs(corpus, pdfs)
     cases: list[tuple[int, list[str | Path], str]] = [
         (2, [folder / "wide.h5", corpus], f"wide.h5 takes 9 inputs, but {corpus} gives 8"),
-        (0, [folder / "many.h5", corpus], f"many.h5 has 9 targets, but {corpus} 8"),
+        (0, [folder / "many.h5", corpus], f"many.h5 has 9 targets, but {corpus} has 8"),
         (0, [folder / "none.h5", corpus], "none.h5"),
         (0, [folder / "model.h5", corpus, "--split", "dev"], "dev"),
         (2, [folder / "model.h5", corpus, "--out", corpus / "score.json"], "cannot be written"),
         (2, [folder / "model.h5", pdfs, "--picture", "x.png"], f"x.png: the targets of {pdfs} are"),
     ]
-    for ranks, arguments, words in cases:
+    for ranks, arguments, message in cases:
         done = gtcbmuf("score", *arguments, ranks=ranks)
         assert done.returncode == 2, done.stdout + done.stderr
-        # Open MPI's mpirun adds lines of its own to a status that is not 0.
+        # Open MPI's mpirun prints its own lines after a status other than 0.
         lines = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
         assert len(lines) == 1, done.stderr
         assert "Traceback" not in done.stderr
-        assert words in lines[0]
+        assert message in lines[0]

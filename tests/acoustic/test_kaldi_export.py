@@ -1,4 +1,4 @@
-"""`gtcbmuf forward`: what Kaldi's own reader finds in the archive."""
+"""`gtcbmuf forward`, with archives that Kaldi's own reader reads."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ from gtcbmuf.data.corpus import SPLITS, Corpus, open_corpus
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Of a model, a corpus and an archive that is to be."""
+    """Paths of a model, a corpus and a future archive."""
     write_corpus(tmp_path / "corpus.h5")
     frames = open_corpus(tmp_path / "corpus.h5")
     shape = Architecture((3 * frames.feature_dim, 8, frames.target_count), "sigmoid")
@@ -32,7 +32,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def by_torch(model: Path, frames: Corpus, number: int) -> np.ndarray:
-    """Log-posteriors of an utterance of the test split."""
+    """Compute the log-posteriors of an utterance of the test split with PyTorch."""
     saved = load_model(model)
     vector, shape = saved.vector, saved.architecture
     end = frames.test.ends[number]
@@ -57,26 +57,26 @@ def test_kaldi_reads_what_torch_computes(
     model, path, ark = files
     export_posteriors(model, path, ark, minus_log_priors=minus_log_priors)
     frames = open_corpus(path)
-    counts = np.arange(frames.target_count) + 1  # the model's, and no 0
+    counts = np.arange(frames.target_count) + 1  # the model's counts, increased by one
     prior = np.log(counts / counts.sum()) if minus_log_priors else 0
     with kio.SequentialFloatMatrixReader(f"ark:{ark}") as reader:
-        read = {name: np.array(matrix) for name, matrix in reader}
-    assert tuple(read) == frames.test.names
-    for number, matrix in enumerate(read.values()):
+        matrices = {name: np.array(matrix) for name, matrix in reader}
+    assert tuple(matrices) == frames.test.names
+    for number, matrix in enumerate(matrices.values()):
         expected = by_torch(model, frames, number) - prior
         np.testing.assert_allclose(matrix, expected, rtol=0, atol=2e-5)
 
 
-def test_faults_end_in_one_line(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_errors_end_in_one_line(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     model, path, ark = files
     write_corpus(tmp_path / "other.h5", dim=7)
     with pytest.raises(UserError, match=r"takes 24 inputs, but .* gives 21"):
         export_posteriors(model, tmp_path / "other.h5", ark)
     ark.parent.mkdir()
     ark.mkdir()
-    with pytest.raises(UserError, match=r"post\.ark: cannot be written") as caught:
+    with pytest.raises(UserError, match=r"post\.ark: cannot be written") as error_info:
         export_posteriors(model, path, ark)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error_info.value)
     assert [file.name for file in ark.parent.iterdir()] == ["post.ark"]
     with pytest.raises(UserError, match="cannot be written"):
         export_posteriors(model, path, model / "post.ark")
@@ -91,7 +91,7 @@ def test_command_line(files: tuple[Path, Path, Path]) -> None:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Directory:
-    """Of Kaldi's files."""
+    """A directory of Kaldi files."""
     return make_directory(tmp_path).write()
 
 
@@ -102,8 +102,8 @@ def by_speaker(directory: Directory) -> dict[str, list[str]]:
     return names
 
 
-def trained_on(frames: Corpus, path: Path) -> Path:
-    """A model that knows what a corpus is like."""
+def write_model(frames: Corpus, path: Path) -> Path:
+    """Write a model for a corpus, with its normalisation and target counts."""
     shape = Architecture((3 * frames.feature_dim, 8, frames.target_count), "relu")
     vector = initial_parameters(shape, np.random.default_rng(0))
     counts = frames.train.counts(frames.target_count)
@@ -118,7 +118,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("normalisation", ["speaker", "utterance", "none", "statistics"])
-def test_features_that_were_not_imported_give_what_the_corpus_gives(
+def test_features_give_the_archive_of_their_corpus(
     directory: Directory, normalisation: str, tmp_path: Path
 ) -> None:
     more: dict[str, Path] = {}
@@ -129,7 +129,7 @@ def test_features_that_were_not_imported_give_what_the_corpus_gives(
         directory.make(normalise=normalisation)
     frames = open_corpus(directory.out)
     assert frames.normalisation == normalisation
-    model = trained_on(frames, tmp_path / "model.h5")
+    model = write_model(frames, tmp_path / "model.h5")
     expected: dict[str, bytes] = {}
     for split in SPLITS:
         export_posteriors(
@@ -137,7 +137,7 @@ def test_features_that_were_not_imported_give_what_the_corpus_gives(
         )
         expected |= read_archive(tmp_path / "a.ark")
     for alignment in directory.path.glob("ali.*"):
-        alignment.unlink()  # it takes none
+        alignment.unlink()  # the export needs no alignment
     line = export_posteriors(
         *(model, directory.feats, tmp_path / "b.ark"),
         utt2spk=directory.utt2spk,
@@ -148,9 +148,9 @@ def test_features_that_were_not_imported_give_what_the_corpus_gives(
     assert read_archive(tmp_path / "b.ark") == expected
 
 
-def test_features_that_cannot_be_used_end_in_one_line(directory: Directory, tmp_path: Path) -> None:
+def test_unusable_features_are_refused_in_one_line(directory: Directory, tmp_path: Path) -> None:
     directory.make()
-    model, ark = trained_on(open_corpus(directory.out), tmp_path / "model.h5"), tmp_path / "b.ark"
+    model, ark = write_model(open_corpus(directory.out), tmp_path / "model.h5"), tmp_path / "b.ark"
 
     def fails(match: str, *words: str | Path) -> None:
         done = gtcbmuf("forward", model, "--ark", ark, *words)
@@ -160,8 +160,8 @@ def test_features_that_cannot_be_used_end_in_one_line(directory: Directory, tmp_
         assert not ark.exists()
 
     features, speakers = directory.feats, ("--utt2spk", directory.utt2spk)
-    fails("--split valid: only with a corpus, not .*feats.scp", features, "--split", "valid")
-    fails("--utt2spk .*: only with FEATS.scp, not .*corpus.h5", directory.out, *speakers)
+    fails("--split valid: applies to a corpus, not to .*feats.scp", features, "--split", "valid")
+    fails("--utt2spk .*: applies to FEATS.scp, not to .*corpus.h5", directory.out, *speakers)
     fails("the model takes features normalised by speaker: give --utt2spk", features)
     statistics = write_statistics(directory, by_speaker(directory))
     fails(".* normalisation = speaker: remove --cmvn", features, *speakers, "--cmvn", statistics)
@@ -179,7 +179,7 @@ def test_features_that_cannot_be_used_end_in_one_line(directory: Directory, tmp_
 
 def test_another_normalisation_is_refused(directory: Directory, tmp_path: Path) -> None:
     directory.make()
-    model = trained_on(open_corpus(directory.out), tmp_path / "model.h5")
+    model = write_model(open_corpus(directory.out), tmp_path / "model.h5")
     directory.make(normalise="none")
     done = gtcbmuf("score", model, directory.out)
     assert done.returncode == 2

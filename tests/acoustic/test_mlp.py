@@ -1,4 +1,4 @@
-"""The MLP against PyTorch, against finite differences, and against its own promises."""
+"""The MLP against PyTorch, finite differences and its documentation."""
 
 import tracemalloc
 
@@ -30,7 +30,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=name)
 
 
 def random_parameters(shape: Architecture, seed: int = 0) -> NDArray[np.float32]:
-    """Biases too, which `initial` leaves at 0."""
+    """Draw parameters with random biases. `initial` sets the biases to 0."""
     return np.random.default_rng(seed).normal(0, 0.7, shape.parameters).astype(np.float32)
 
 
@@ -43,7 +43,7 @@ def random_batch(shape: Architecture, frames: int, seed: int = 1) -> Batch:
 def torch_scores(
     shape: Architecture, parameters: torch.Tensor, inputs: torch.Tensor
 ) -> torch.Tensor:
-    """The forward pass, with the flat vector cut up as the module's docstring says."""
+    """Compute the forward pass from the flat vector, laid out as in the module's docstring."""
     activation = {"relu": torch.relu, "sigmoid": torch.sigmoid}[shape.activation]
     hidden, rest = inputs, parameters
     for layer, (n_in, n_out) in enumerate(zip(shape.widths, shape.widths[1:], strict=False)):
@@ -59,26 +59,26 @@ def torch_scores(
 
 @every_shape
 @pytest.mark.parametrize("frames", [1, 2, 17])
-def test_loss_and_gradient_are_pytorchs(shape: Architecture, frames: int) -> None:
+def test_loss_and_gradient_equal_pytorch(shape: Architecture, frames: int) -> None:
     parameters, (inputs, targets) = random_parameters(shape), random_batch(shape, frames)
     mlp = MLP(shape, 17)
     scores = mlp.scores(parameters, inputs).copy()
     loss = mlp.backward(parameters, inputs, targets)
 
     leaf = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)
-    right_scores = torch_scores(shape, leaf, torch.tensor(inputs, dtype=torch.float64))
-    right = torch.nn.functional.cross_entropy(
-        right_scores, torch.tensor(targets.astype(np.int64)), reduction="sum"
+    expected_scores = torch_scores(shape, leaf, torch.tensor(inputs, dtype=torch.float64))
+    expected = torch.nn.functional.cross_entropy(
+        expected_scores, torch.tensor(targets.astype(np.int64)), reduction="sum"
     )
-    right.backward()  # type: ignore[no-untyped-call]
+    expected.backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
-    np.testing.assert_allclose(scores, right_scores.detach().numpy(), rtol=1e-5, atol=1e-5)
-    assert loss == pytest.approx(right.item(), rel=1e-5)
+    np.testing.assert_allclose(scores, expected_scores.detach().numpy(), rtol=1e-5, atol=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
     np.testing.assert_allclose(mlp.gradient, leaf.grad.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def loss64(shape: Architecture, parameters: NDArray[np.float64], batch: Batch) -> float:
-    """The summed cross-entropy in float64 NumPy."""
+    """Compute the summed cross-entropy in float64 with NumPy."""
     hidden, begin = batch[0].astype(np.float64), 0
     for layer, (n_in, n_out) in enumerate(zip(shape.widths, shape.widths[1:], strict=False)):
         middle, end = begin + n_in * n_out, begin + n_in * n_out + n_out
@@ -111,13 +111,13 @@ def test_gradient_is_the_central_difference_of_the_loss(shape: Architecture) -> 
 
 
 @every_shape
-def test_a_minibatch_has_the_sum_of_its_frames(shape: Architecture) -> None:
+def test_a_minibatch_gives_the_sum_over_its_frames(shape: Architecture) -> None:
     parameters, (inputs, targets) = random_parameters(shape), random_batch(shape, 9)
     mlp = MLP(shape, 9)
     loss, gradient = 0.0, np.zeros(shape.parameters)
     for frame in range(9):
-        one = slice(frame, frame + 1)
-        loss += mlp.backward(parameters, inputs[one], targets[one])
+        part = slice(frame, frame + 1)
+        loss += mlp.backward(parameters, inputs[part], targets[part])
         gradient += mlp.gradient
     assert mlp.backward(parameters, inputs, targets) == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(mlp.gradient, gradient, rtol=1e-4, atol=1e-5)
@@ -135,20 +135,20 @@ def test_an_empty_minibatch_has_gradient_and_loss_0(shape: Architecture) -> None
 
 
 @every_shape
-def test_a_step_leaves_parameters_inputs_and_targets_alone(shape: Architecture) -> None:
+def test_a_step_changes_neither_parameters_nor_minibatch(shape: Architecture) -> None:
     parameters, (inputs, targets) = random_parameters(shape), random_batch(shape, 6)
     before = parameters.copy(), inputs.copy(), targets.copy()
     mlp = MLP(shape, 8)
     loss = mlp.backward(parameters, inputs, targets)
     gradient = mlp.gradient.copy()
-    for now, then in zip((parameters, inputs, targets), before, strict=True):
-        np.testing.assert_array_equal(now, then)
-    # Nothing of a step is left that the next could see.
+    for array, copy in zip((parameters, inputs, targets), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    # A step leaves no state behind that changes the next step.
     assert mlp.backward(parameters, inputs, targets) == loss
     np.testing.assert_array_equal(mlp.gradient, gradient)
 
 
-def test_layers_follow_each_other_weights_before_biases() -> None:
+def test_each_layer_has_weights_then_biases() -> None:
     shape = Architecture((2, 3, 2), "relu")
     assert shape.layers == [(2, 3), (3, 2)]
     assert shape.parameters == 6 + 3 + 6 + 2
@@ -162,7 +162,7 @@ def test_layers_follow_each_other_weights_before_biases() -> None:
 
 
 @every_shape
-def test_views_cut_the_vector_up_without_a_gap(shape: Architecture) -> None:
+def test_views_cover_the_vector_without_a_gap(shape: Architecture) -> None:
     vector = np.arange(shape.parameters, dtype=np.float32)
     views = shape.views(vector)
     assert [weights.shape for weights, _ in views] == shape.layers
@@ -176,15 +176,15 @@ def test_views_cut_the_vector_up_without_a_gap(shape: Architecture) -> None:
 
 
 @every_shape
-def test_what_is_not_a_number_comes_out(shape: Architecture) -> None:
-    """So that a run that diverges is seen to, whatever the activation does with NaN."""
+def test_nan_reaches_the_loss_and_the_gradient(shape: Architecture) -> None:
+    """A diverging run must be detected with any activation."""
     mlp, (inputs, targets) = MLP(shape, 3), random_batch(shape, 3)
     inputs[1] = np.nan
     assert np.isnan(mlp.backward(random_parameters(shape), inputs, targets))
     assert np.isnan(mlp.gradient).all()
 
 
-def test_another_activation_is_an_error() -> None:
+def test_an_unknown_activation_is_an_error() -> None:
     with pytest.raises(ValueError, match="'tanh'"):
         Architecture((2, 2), "tanh")
 
@@ -201,7 +201,7 @@ def test_initial_weights_are_uniform_within_their_bounds(activation: str) -> Non
         begin += inputs * outputs
         relu = activation == "relu" and outputs != 30
         bound = (6 / inputs) ** 0.5 if relu else (6 / (inputs + outputs)) ** 0.5
-        # At least 3,000 draws: that none of them is in the outermost 0.25 % is all but excluded.
+        # Of at least 3,000 draws, one is almost certainly in each outermost 0.25 %.
         assert bound * 0.995 < weights.max() <= bound * (1 + 1e-6)
         assert -bound * 0.995 > weights.min() >= -bound * (1 + 1e-6)
         assert weights.std() == pytest.approx(bound / 3**0.5, rel=0.05)
@@ -211,11 +211,11 @@ def test_initial_weights_are_uniform_within_their_bounds(activation: str) -> Non
 
 def test_initial_parameters_depend_on_the_stream_alone() -> None:
     shape = SHAPES[1]
-    one, again, other = (
+    first, second, other = (
         initial_parameters(shape, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one, again)
-    assert (one != other).any()
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
 
 
 @pytest.mark.parametrize("size", [1e3, 1e10, 1e30])
@@ -226,7 +226,8 @@ def test_extreme_scores_do_not_overflow(size: float) -> None:
     inputs = np.ones((2, 1), np.float32)
     with np.errstate(all="raise", under="ignore"):
         loss = mlp.backward(parameters, inputs, np.array([0, 2], np.uint16))
-    assert loss == pytest.approx(2 * size, rel=1e-6)  # frame 0 is right, frame 1 wrong by 2 size
+    # Frame 0 is correct. Frame 1 is wrong by 2 size.
+    assert loss == pytest.approx(2 * size, rel=1e-6)
     assert mlp.gradient.tolist() == [1, 0, -1, 1, 0, -1]
 
 
@@ -242,7 +243,7 @@ def test_extreme_sums_do_not_overflow_a_sigmoid() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_a_step_allocates_no_arrays_of_the_minibatchs_size(activation: str) -> None:
+def test_a_step_allocates_no_array_of_the_size_of_a_minibatch(activation: str) -> None:
     frames, context, dim = 512, 3, 20
     stream = np.random.default_rng(0)
     split = Split(
@@ -273,13 +274,13 @@ def test_a_step_allocates_no_arrays_of_the_minibatchs_size(activation: str) -> N
 
 
 @every_shape
-def test_what_is_said_to_be_ready_changes_no_more(shape: Architecture) -> None:
+def test_a_ready_part_of_the_gradient_is_final(shape: Architecture) -> None:
     parameters, batch = random_parameters(shape), random_batch(shape, 5)
     mlp = MLP(shape, 5)
-    seen: list[tuple[int, NDArray[np.float32]]] = []
+    parts: list[tuple[int, NDArray[np.float32]]] = []
     mlp.backward(
-        parameters, *batch, lambda first: seen.append((first, mlp.gradient[first:].copy()))
+        parameters, *batch, lambda first: parts.append((first, mlp.gradient[first:].copy()))
     )
-    assert [first for first, _ in seen] == shape.starts[-2::-1]
-    for first, ready in seen:
-        assert ready.tobytes() == mlp.gradient[first:].tobytes()
+    assert [first for first, _ in parts] == shape.starts[-2::-1]
+    for first, part in parts:
+        assert part.tobytes() == mlp.gradient[first:].tobytes()

@@ -1,4 +1,4 @@
-"""Models on disk: what was saved comes back, or an error."""
+"""Model files: round trips and refused files."""
 
 import hashlib
 from dataclasses import replace
@@ -21,24 +21,24 @@ MODEL = SavedModel(VECTOR, SHAPE, 3, COUNTS, "speaker")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a saved model."""
+    """Path of a saved model."""
     path = tmp_path / "model.h5"
     save_model(path, MODEL)
     return path
 
 
 def refusal(path: Path) -> str:
-    """What `load_model` says of a file that it refuses: one line that names it."""
-    with pytest.raises(UserError) as caught:
+    """Return the message with which `load_model` refuses a file: one line that names it."""
+    with pytest.raises(UserError) as error_info:
         load_model(path)
-    message = str(caught.value)
+    message = str(error_info.value)
     assert len(message.splitlines()) == 1
     assert message.startswith(f"{path}: ")
     return message
 
 
 @pytest.mark.parametrize("shape", [SHAPE, Architecture((3, 2), "relu")])
-def test_what_was_saved_is_loaded(tmp_path: Path, shape: Architecture) -> None:
+def test_a_model_reads_back_as_saved(tmp_path: Path, shape: Architecture) -> None:
     vector = np.full(shape.parameters, -0.0, np.float32)
     vector[:3] = np.inf, 1e-45, np.pi
     counts = np.arange(shape.widths[-1])
@@ -50,7 +50,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, shape: Architecture) -> None:
     np.testing.assert_array_equal(loaded.target_counts, counts)
 
 
-def test_an_earlier_model_is_replaced_and_nothing_else_stays(path: Path) -> None:
+def test_an_earlier_model_is_replaced_without_other_files(path: Path) -> None:
     save_model(path, replace(MODEL, vector=VECTOR + 1, context=5))
     loaded = load_model(path)
     np.testing.assert_array_equal(loaded.vector, VECTOR + 1)
@@ -58,18 +58,20 @@ def test_an_earlier_model_is_replaced_and_nothing_else_stays(path: Path) -> None
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_hash_is_that_of_the_weights_bytes(path: Path) -> None:
-    right = hashlib.sha256(VECTOR.tobytes()).hexdigest()
-    assert sha256(VECTOR) == right
+def test_the_hash_covers_the_bytes_of_the_weights(path: Path) -> None:
+    digest = hashlib.sha256(VECTOR.tobytes()).hexdigest()
+    assert sha256(VECTOR) == digest
     with h5py.File(path) as file:
-        assert file.attrs["sha256"] == right.encode()
+        assert file.attrs["sha256"] == digest.encode()
         assert file["weights"][:].tobytes() == VECTOR.tobytes()
         assert file.attrs["widths"].tolist() == [6, 5, 4]
     assert sha256(np.array([0.0], np.float32)) != sha256(np.array([-0.0], np.float32))
 
 
 @pytest.mark.parametrize(("name", "array"), [("weights", VECTOR), ("target_counts", COUNTS)])
-def test_every_flipped_byte_of_an_array_is_found(path: Path, name: str, array: np.ndarray) -> None:
+def test_every_flipped_byte_of_an_array_is_detected(
+    path: Path, name: str, array: np.ndarray
+) -> None:
     with h5py.File(path) as file:
         offset = file[name].id.get_offset()
     raw = path.read_bytes()
@@ -81,14 +83,14 @@ def test_every_flipped_byte_of_an_array_is_found(path: Path, name: str, array: n
         assert "damaged" in refusal(path)
 
 
-def test_a_flipped_bit_is_found_wherever_it_matters(path: Path) -> None:
+def test_no_flipped_bit_changes_a_model_undetected(path: Path) -> None:
     size = path.stat().st_size
-    found, harmless, missed = hostile.flip_every_byte(path, lambda: hostile.read_model(path))
-    assert (missed, found + harmless) == (0, size)
-    assert found > VECTOR.nbytes
+    detected, harmless, missed = hostile.flip_every_byte(path, lambda: hostile.read_model(path))
+    assert (missed, detected + harmless) == (0, size)
+    assert detected > VECTOR.nbytes
 
 
-def test_a_model_cut_short_anywhere_is_refused(path: Path) -> None:
+def test_a_truncated_model_is_refused(path: Path) -> None:
     raw = path.read_bytes()
     for length in [*range(0, len(raw), 101), len(raw) - 1]:
         path.write_bytes(raw[:length])
@@ -125,31 +127,31 @@ def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value", "message"),
     [
         ("version", 1, "version 2"),
         ("widths", [6, 5, 5], "damaged"),
         ("widths", 6, "cannot be read"),
         ("context", "three", "cannot be read"),
         ("sha256", np.bytes_("0" * 64), "damaged"),
-        ("target_counts_sha256", np.bytes_("0" * 64), "damaged: its counts"),
+        ("target_counts_sha256", np.bytes_("0" * 64), "damaged: the target counts"),
         ("activation", np.bytes_("tanh"), "tanh"),
         ("activation", "sigmoid", "neither numbers nor text of fixed length"),
     ],
 )
 def test_an_attribute_that_contradicts_the_weights_is_refused(
-    path: Path, key: str, value: object, words: str
+    path: Path, key: str, value: object, message: str
 ) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs[key] = value
-    assert words in refusal(path)
+    assert message in refusal(path)
 
 
-def test_no_memory_is_made_for_weights_that_the_file_does_not_have(path: Path) -> None:
+def test_no_memory_is_allocated_for_weights_outside_the_file(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["weights"]
         file.create_dataset("weights", (2**50,), np.float32)
-    assert "weights is not contiguous" in refusal(path)  # HDF5 gave it no place yet
+    assert "weights is not contiguous" in refusal(path)  # HDF5 has not allocated the dataset
     with h5py.File(path, "r+") as file:
         del file["weights"]
         file.create_dataset("weights", (2**50,), np.float32, external=[("x", 0, 2**52)])
@@ -166,7 +168,7 @@ def test_no_memory_is_made_for_weights_that_the_file_does_not_have(path: Path) -
     assert "cannot be read as a model" in refusal(path)
 
 
-def test_weights_of_another_type_or_place_are_refused(path: Path) -> None:
+def test_weights_of_another_type_are_refused(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["weights"]
         file["weights"] = VECTOR.astype(np.float64)

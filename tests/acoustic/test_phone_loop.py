@@ -1,4 +1,4 @@
-"""The phone decoder and its distance, against oracles that try everything."""
+"""The phone decoder and the edit distance, against exhaustive oracles."""
 
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -21,7 +21,7 @@ THREE_STATES = np.repeat(np.arange(4), 3).astype(np.uint16)
 
 @st.composite
 def labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Targets, ends of utterances, phone of each target (in any order), number of phones."""
+    """Draw targets, ends of utterances, the phone of each target (in any order), phone count."""
     phones = draw(st.integers(1, 4))
     target_phone = draw(st.lists(st.integers(0, phones - 1), min_size=1, max_size=6))
     lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
@@ -36,7 +36,7 @@ def labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     )
 
 
-def collapsed_by_loop(
+def collapse_by_loop(
     targets: np.ndarray, ends: np.ndarray, target_phone: np.ndarray
 ) -> list[list[int]]:
     utterances, begin = [], 0
@@ -54,10 +54,10 @@ def collapsed_by_loop(
 
 
 @given(labels())
-def test_collapse_is_the_loop(case: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
+def test_collapse_equals_a_loop(case: tuple[np.ndarray, np.ndarray, np.ndarray, int]) -> None:
     targets, ends, target_phone, _ = case
     phones, phone_ends = collapse(targets, ends, target_phone)
-    expected = collapsed_by_loop(targets, ends, target_phone)
+    expected = collapse_by_loop(targets, ends, target_phone)
     assert [part.tolist() for part in np.split(phones, phone_ends)[:-1]] == expected
     assert phone_ends[-1] == len(phones)
 
@@ -70,28 +70,28 @@ def test_equal_phones_in_a_row_count_twice_where_the_labels_show_it() -> None:
 
 
 @given(labels())
-def test_bigram_and_prior_are_the_counts(
+def test_bigram_and_prior_equal_the_counts(
     case: tuple[np.ndarray, np.ndarray, np.ndarray, int],
 ) -> None:
     targets, ends, target_phone, phones = case
     loop = PhoneLoop([(targets, ends)], target_phone, phones)
     counts = np.full((phones + 1, phones + 1), LIDSTONE)
-    for sequence in collapsed_by_loop(targets, ends, target_phone):
+    for sequence in collapse_by_loop(targets, ends, target_phone):
         for i, j in zip([phones, *sequence], [*sequence, phones], strict=True):
             counts[i, j] += 1
-    # An utterance's end is followed by nothing, so that its row needs no count but the begins'.
+    # Nothing follows the end of an utterance, so row P holds the counts of the beginnings only.
     np.testing.assert_allclose(
         np.exp(loop.log_bigram), counts / counts.sum(axis=1, keepdims=True), rtol=1e-12
     )
     np.testing.assert_allclose(np.exp(loop.log_bigram).sum(axis=1), 1, rtol=1e-12)
-    seen = [np.count_nonzero(targets == target) + 1 for target in range(len(target_phone))]
-    np.testing.assert_allclose(np.exp(loop.log_prior), np.array(seen) / sum(seen), rtol=1e-5)
+    totals = [np.count_nonzero(targets == target) + 1 for target in range(len(target_phone))]
+    np.testing.assert_allclose(np.exp(loop.log_prior), np.array(totals) / sum(totals), rtol=1e-5)
 
 
 def all_paths(
     loop: PhoneLoop, scores: np.ndarray, target_phone: np.ndarray, weight: float, penalty: float
 ) -> Iterator[tuple[float, list[int]]]:
-    """Score and phones of every path: each sequence of phones with each division of the frames."""
+    """Yield score and phones of every path: all phone sequences, with all frame divisions."""
     length, boundary = len(scores), len(loop.log_bigram) - 1
     frames, bigram = (scores - loop.log_prior).tolist(), loop.log_bigram.tolist()
     chains = [np.flatnonzero(target_phone == phone).tolist() for phone in range(boundary)]
@@ -129,14 +129,14 @@ def test_decode_finds_the_best_of_all_paths(
     assert loop.decode(scores, weight, penalty).tolist() == best
 
 
-def test_an_utterance_shorter_than_every_phone_has_none() -> None:
-    one = np.zeros(1, np.uint16)
-    loop = PhoneLoop([(one, np.array([1]))], THREE_STATES, 4)
+def test_an_utterance_shorter_than_every_phone_has_no_phones() -> None:
+    targets = np.zeros(1, np.uint16)
+    loop = PhoneLoop([(targets, np.array([1]))], THREE_STATES, 4)
     assert loop.decode(np.zeros((2, 12), np.float32), 1, 0).tolist() == []
     assert len(loop.decode(np.zeros((3, 12), np.float32), 1, 0)) == 1
 
 
-def test_scores_that_are_no_numbers_give_no_phones() -> None:
+def test_scores_of_nan_give_no_phones() -> None:
     loop = PhoneLoop([(np.zeros(1, np.uint16), np.array([1]))], THREE_STATES, 4)
     assert loop.decode(np.full((9, 12), np.nan, np.float32), 1, 0).tolist() == []
 
@@ -152,7 +152,7 @@ def test_a_perfect_posterior_is_decoded_without_an_error(seed: int) -> None:
     posteriors = np.where(np.arange(12) == targets[:, None], 0, -100).astype(np.float32)
     decoded = loop.decode(posteriors, 2, 1)
     assert decoded.tolist() == collapse(targets, ends, THREE_STATES)[0].tolist()
-    # What is added to all of a frame's scores changes nothing.
+    # A constant added to all scores of a frame changes nothing.
     shifted = posteriors + stream.normal(0, 9, (len(targets), 1)).astype(np.float32)
     assert loop.decode(shifted, 2, 1).tolist() == decoded.tolist()
 
@@ -165,12 +165,12 @@ def test_silence_is_left_out() -> None:
 
 
 def distance_by_table(truth: list[int], decoded: list[int]) -> int:
-    """Wagner and Fischer (1974)."""
+    """Compute the edit distance by the method of Wagner and Fischer (1974)."""
     row = list(range(len(decoded) + 1))
-    for i, right in enumerate(truth, 1):
+    for i, true_phone in enumerate(truth, 1):
         diagonal, row[0] = row[0], i
-        for j, said in enumerate(decoded, 1):
-            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (right != said))
+        for j, decoded_phone in enumerate(decoded, 1):
+            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (true_phone != decoded_phone))
             diagonal, row[j] = row[j], best
     return row[-1]
 
@@ -179,14 +179,14 @@ phone_lists = st.lists(st.integers(0, 3), max_size=12)
 
 
 @given(phone_lists, phone_lists)
-def test_edit_distance_is_the_table(truth: list[int], decoded: list[int]) -> None:
+def test_edit_distance_equals_the_table(truth: list[int], decoded: list[int]) -> None:
     edits = edit_distance(np.array(truth, np.int64), np.array(decoded, np.int64))
     assert sum(edits) == distance_by_table(truth, decoded)
     assert edits.insertions - edits.deletions == len(decoded) - len(truth)
     assert min(edits) >= 0
 
 
-def test_edits_are_told_apart() -> None:
+def test_edits_are_counted_by_kind() -> None:
     truth = np.array([1, 2, 3, 4])
     assert edit_distance(truth, np.array([1, 2, 3, 9, 4])) == (1, 0, 0)
     assert edit_distance(truth, np.array([1, 2, 4])) == (0, 1, 0)

@@ -19,7 +19,7 @@ SHAPE = Architecture(((2 * CONTEXT + 1) * 8, 10, 12), "relu")
 
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
-    """3,000 frames: more than FrameErrors classifies at once, and no multiple of it."""
+    """A split of 3,000 frames: more than BATCH, and not a multiple of it."""
     write_corpus(tmp_path / "corpus.h5")
     return open_corpus(tmp_path / "corpus.h5").train
 
@@ -47,7 +47,7 @@ def test_every_worker_counts_the_errors_of_its_share(split: Split) -> None:
         assert counts == [sum(wrong[a:b]) for a, b in pairwise(ends)]
 
 
-def test_a_model_that_always_says_one_target_is_wrong_on_all_others(split: Split) -> None:
+def test_a_model_with_a_constant_output_is_wrong_on_all_other_targets(split: Split) -> None:
     parameters = np.zeros(SHAPE.parameters, np.float32)
     parameters[-12 + 5] = 1  # the bias of target 5
     errors = FrameErrors(split, CONTEXT, 1, 0).count(MLP(SHAPE, BATCH), parameters)
@@ -58,7 +58,8 @@ def test_more_workers_than_frames() -> None:
     split = Split(
         np.zeros((2, 8), np.float16), np.full(2, 11, np.uint16), np.array([2]), ("u",), ("s",)
     )
-    parameters = np.zeros(SHAPE.parameters, np.float32)  # all scores equal: target 0 is said
+    # All scores are equal, so target 0 is taken.
+    parameters = np.zeros(SHAPE.parameters, np.float32)
     mlp = MLP(SHAPE, BATCH)
     counts = [FrameErrors(split, CONTEXT, 5, rank).count(mlp, parameters) for rank in range(5)]
     assert sorted(counts) == [0, 0, 0, 1, 1]

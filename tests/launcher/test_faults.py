@@ -1,4 +1,4 @@
-"""What becomes of a job when something goes wrong in one rank of it."""
+"""Jobs with a fault in one rank."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("rank", [0, 3])
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "message"),
     [
         ("raises", "rank {rank} of 4 failed:"),
         ("is killed", ""),
@@ -37,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_fault_in_one_rank_ends_the_job(
-    fault: str, says: str, rank: int, corpus: Path, tmp_path: Path
+    fault: str, message: str, rank: int, corpus: Path, tmp_path: Path
 ) -> None:
     settings = [f"corpus.path={corpus}", "model.hidden=[30]", "train.epochs=1000"]
     settings += ["topology.group_size=2", "train.verify=true", "block_filter.period=5"]
@@ -45,24 +45,24 @@ def test_a_fault_in_one_rank_ends_the_job(
         RANKS,
         *(sys.executable, FAULTY, fault, str(rank)),
         *("train", "gtc-bmuf", "--out", tmp_path / "run"),
-        *(word for one in settings for word in ("--set", one)),
+        *(word for setting in settings for word in ("--set", setting)),
         timeout=60,
     )
-    # Where a rank has said 0, MPICH's mpirun says so too in 1 of 14 runs on a busy machine.
+    # After a rank exits with 0, MPICH's mpirun returned 0 in 1 of 14 runs on a busy machine.
     mpich = os.environ.get("GTCBMUF_MPI", "mpich") == "mpich"
     assert done.returncode != 0 or (mpich and fault == "exits")
-    # Of two replicas that differ, the second is named.
-    assert says.format(rank=rank, differs=rank | 1, in_group=rank % 2) in done.stderr
+    # The message names the second of two different replicas.
+    assert message.format(rank=rank, differs=rank | 1, in_group=rank % 2) in done.stderr
     assert not (tmp_path / "run/summary.json").exists()
 
 
-def test_a_run_that_is_told_to_stop_in_its_last_test_ends_it(corpus: Path, tmp_path: Path) -> None:
+def test_a_signal_during_the_final_test_lets_the_run_finish(corpus: Path, tmp_path: Path) -> None:
     settings = [f"corpus.path={corpus}", "model.hidden=[30]", "train.epochs=1"]
     done = mpirun(
         RANKS,
         *(sys.executable, FAULTY, "is told to stop in the last test", "3"),
         *("train", "gtc", "--out", tmp_path / "run"),
-        *(word for one in settings for word in ("--set", one)),
+        *(word for setting in settings for word in ("--set", setting)),
         timeout=60,
     )
     assert done.returncode == 0, done.stderr

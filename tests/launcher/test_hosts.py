@@ -1,4 +1,4 @@
-"""`scripts/hosts`: ranks on emulated hosts, and nothing of them afterwards."""
+"""`scripts/hosts`: ranks on emulated hosts, without leftovers."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ def namespaces() -> str:
     return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
 
 
-def test_ranks_run_on_hosts_of_their_own() -> None:
+def test_ranks_run_on_emulated_hosts() -> None:
     before = namespaces()
     script = "import os; from mpi4py import MPI; w = MPI.COMM_WORLD; print(w.gather(os.uname()[1]))"
     done = run(ROOT / "scripts/hosts", "2", "1gbit", "2", "python", "-c", script)
@@ -31,7 +31,7 @@ def test_a_failure_leaves_nothing_behind() -> None:
     assert namespaces() == before
 
 
-def test_a_calibration_finds_the_rate_of_the_links(tmp_path: Path) -> None:
+def test_a_calibration_measures_the_rate_of_the_links(tmp_path: Path) -> None:
     words = ("gtcbmuf", "calibrate", "--rounds", "2", "--out", tmp_path / "cluster.toml")
     done = run(ROOT / "scripts/hosts", "2", "100mbit", "2", *words)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the environment of each launcher tells, and when MPI's world contradicts it."""
+"""Launchers: their environment variables, and checks against MPI's world."""
 
 import os
 import select
@@ -16,7 +16,7 @@ from gtcbmuf.mpi import launcher
 OPEN_MPI = "Open MPI's mpirun"
 PMI = "a PMI launcher (MPICH's mpirun, srun)"
 SRUN = "srun --mpi=none"
-# Size, rank and ranks on this host, as each of them sets them.
+# Variables of each launcher: size, rank and number of ranks on this host.
 VARIABLES = {
     OPEN_MPI: ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     PMI: ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"),
@@ -37,7 +37,7 @@ def started_by(monkeypatch: pytest.MonkeyPatch, name: str, size: int, rank: int)
         monkeypatch.setenv(variable, str(value))
 
 
-def test_without_a_launcher_any_world_will_do() -> None:
+def test_without_a_launcher_any_world_is_accepted() -> None:
     assert launcher.name() == "none"
     assert launcher.rank() == 0
     launcher.check_size(1)
@@ -53,12 +53,12 @@ def test_a_launcher_is_recognised(monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 
 @every_launcher
-def test_singletons_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The launcher started 4, each of which is alone in its world."""
+def test_singletons_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The launcher started 4 processes, and each has a world of its own."""
     started_by(monkeypatch, name, size=4, rank=2)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error_info:
         launcher.check_size(1)
-    message = str(caught.value)
+    message = str(error_info.value)
     assert len(message.splitlines()) == 1
     assert message.startswith(f"{name} started 4 processes, but MPI sees a world of 1: ")
     assert "mpirun" in message
@@ -76,7 +76,7 @@ def test_sruns_kind_of_mpi_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @every_launcher
-def test_one_process_under_a_launcher_is_no_fault(
+def test_one_process_under_a_launcher_is_accepted(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     started_by(monkeypatch, name, size=1, rank=0)
@@ -84,7 +84,7 @@ def test_one_process_under_a_launcher_is_no_fault(
 
 
 @pytest.mark.parametrize("name", [OPEN_MPI, PMI])
-def test_mpirun_in_a_slurm_job_counts_not_srun(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_mpirun_takes_precedence_over_srun(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     started_by(monkeypatch, SRUN, size=1, rank=0)
     started_by(monkeypatch, name, size=8, rank=5)
     assert launcher.name() == name
@@ -93,7 +93,7 @@ def test_mpirun_in_a_slurm_job_counts_not_srun(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("size", ["", "many", "-3"])
-def test_a_size_that_is_no_number_is_not_judged(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+def test_an_invalid_size_is_ignored(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv("PMI_SIZE", size)
     assert launcher.rank() == 0
     launcher.check_size(3)
@@ -108,26 +108,26 @@ OWN = "Open MPI v5.0.10, package: Open MPI conda@x Distribution\n"
 
 
 @pytest.mark.parametrize("version", FOREIGN)
-def test_a_library_that_open_mpis_mpirun_cannot_start_is_named(
+def test_a_library_of_another_launcher_is_refused(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    launcher.check_library(version)  # without a launcher it is alone, and right
+    launcher.check_library(version)  # without a launcher every library is accepted
     started_by(monkeypatch, PMI, size=2, rank=0)
     launcher.check_library(version)
     started_by(monkeypatch, OPEN_MPI, size=2, rank=0)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error_info:
         launcher.check_library(version)
-    assert len(str(caught.value).splitlines()) == 1
-    assert " ".join(version.splitlines()[0].split()) in str(caught.value)
+    assert len(str(error_info.value).splitlines()) == 1
+    assert " ".join(version.splitlines()[0].split()) in str(error_info.value)
 
 
 @every_launcher
-def test_open_mpi_is_left_to_the_size_check(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_open_mpi_passes_the_library_check(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     started_by(monkeypatch, name, size=2, rank=0)
     launcher.check_library(OWN)
 
 
-def test_a_rank_knows_how_long_ago_it_was_started() -> None:
+def test_a_rank_knows_its_age() -> None:
     first = launcher.age()
     assert first is not None
     second = launcher.age()
@@ -140,7 +140,7 @@ EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
 
 @pytest.fixture
 def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """This process's timer slack, which is put back afterwards; with an empty environment."""
+    """File of this process's timer slack, restored after the test. The environment is empty."""
     file = Path("/proc/self/timerslack_ns")
     before = file.read_text()
     monkeypatch.setattr(os, "environ", {})
@@ -150,7 +150,7 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("variable", ["MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"])
 @pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
-def test_only_ranks_that_share_cores_are_slow_to_wake_up(
+def test_only_ranks_that_share_cores_get_more_timer_slack(
     monkeypatch: pytest.MonkeyPatch, slack: Path, variable: str, ranks: int, eased: bool
 ) -> None:
     before = slack.read_text()
@@ -162,45 +162,45 @@ def test_only_ranks_that_share_cores_are_slow_to_wake_up(
 
 
 @pytest.mark.parametrize(
-    ("ranks", "on_host", "chosen"), [(9, 9, False), (9_999, 9_999, True), (9_999, 9_998, False)]
+    ("ranks", "on_host", "is_crowd"), [(9, 9, False), (9_999, 9_999, True), (9_999, 9_998, False)]
 )
 @pytest.mark.usefixtures("slack")
-def test_only_a_crowd_on_one_host_takes_collectives_of_few_rounds(
-    monkeypatch: pytest.MonkeyPatch, ranks: int, on_host: int, chosen: bool
+def test_only_a_crowd_on_one_host_uses_collectives_of_few_rounds(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, on_host: int, is_crowd: bool
 ) -> None:
     started_by(monkeypatch, OPEN_MPI, size=ranks, rank=0)
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(on_host))
     launcher._ease_oversubscription()
-    assert ("OMPI_MCA_coll_basic_priority" in os.environ) is chosen
+    assert ("OMPI_MCA_coll_basic_priority" in os.environ) is is_crowd
 
 
-TELLING = """
+REPORT = """
 import sys
 from gtcbmuf.mpi import launcher
-print("told", file=sys.stderr, flush=True)
+print("report", file=sys.stderr, flush=True)
 launcher.wait_until_read()
-print("over", flush=True)
+print("end", flush=True)
 """
 
 
-def test_what_was_told_is_read_before_a_rank_goes_on() -> None:
+def test_a_rank_waits_until_its_stderr_is_read() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", REPORT], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         select.select([process.stderr], [], [])
         assert not select.select([process.stdout], [], [], 0.2)[0]
-        assert process.stderr.read(5) == b"told\n"
-        assert process.stdout.read() == b"over\n"
+        assert process.stderr.read(7) == b"report\n"
+        assert process.stdout.read() == b"end\n"
     assert process.returncode == 0
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "file"])
-def test_nobody_reads_a_file(tmp_path: Path, place: str) -> None:
+def test_a_rank_does_not_wait_for_a_file(tmp_path: Path, place: str) -> None:
     with (tmp_path / place).open("w") as file:
-        done = subprocess.run([sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=file)
-    assert (done.returncode, done.stdout) == (0, b"over\n")
+        done = subprocess.run([sys.executable, "-c", REPORT], stdout=subprocess.PIPE, stderr=file)
+    assert (done.returncode, done.stdout) == (0, b"end\n")
 
 
 IN_TURN = """
@@ -212,7 +212,7 @@ Topology(world, 1)
 """
 
 
-def test_ranks_that_start_at_once_fill_an_empty_cache_of_kernels(tmp_path: Path) -> None:
+def test_ranks_that_start_together_fill_an_empty_kernel_cache(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "mpi4py", "-c", IN_TURN)
     done = mpirun(8, *command, env={"NUMBA_CACHE_DIR": str(tmp_path)}, timeout=100)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
@@ -236,7 +236,7 @@ def test_compilation_writes_nothing_to_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job", [False, True])
-def test_studies_start_open_mpi_as_scripts_environment_does(
+def test_studies_set_the_variables_of_scripts_environment(
     job: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)

@@ -1,6 +1,6 @@
-"""Tests that are the same on any number of ranks: every rank runs them all, together.
+"""Fixtures of tests for any number of ranks. All ranks run every test together.
 
-`pytest tests/mpi` runs them on one; tests/test_under_mpi.py on 1, 2, 4 and 8.
+`pytest tests/mpi` runs the tests on one rank. tests/test_under_mpi.py uses 1, 2, 4 and 8 ranks.
 """
 
 import os
@@ -14,7 +14,7 @@ from gtcbmuf.mpi import launcher
 
 WORLD = launcher.start()
 
-from gtcbmuf.core import kernels  # noqa: E402, F401  (compiled by the first Topology)
+from gtcbmuf.core import kernels  # noqa: E402, F401  (the first Topology compiles them)
 from gtcbmuf.mpi.topology import Topology  # noqa: E402
 
 
@@ -26,7 +26,7 @@ def pytest_sessionstart() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """A rank whose test fails would keep the others waiting: it tells why and ends the job."""
+    """End the job with a report if a test fails on a rank, because other ranks would wait."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed and WORLD.size > 1:
@@ -37,7 +37,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(params=[size for size in (1, 2, 4, 8) if WORLD.size % size == 0])
 def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
-    """Every way to form groups here."""
+    """A topology of each possible group size."""
     topology = Topology(WORLD, request.param)
     yield topology
     topology.free()

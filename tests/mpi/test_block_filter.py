@@ -1,4 +1,4 @@
-"""Tier 2: Chen and Huo's equations, in float64, step by step; and their closed form."""
+"""Tier 2 against the equations of Chen and Huo in float64, and against their closed form."""
 
 import numpy as np
 import pytest
@@ -16,18 +16,18 @@ LAST = WORLD.size - 1
 
 
 def change(block: int, group: int) -> NDArray[np.float32]:
-    """What training does to a group's model in a block."""
+    """Draw the change of a group's model in a block."""
     return np.random.default_rng([block, group]).standard_normal(N).astype(np.float32)
 
 
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
 @pytest.mark.parametrize(("eta", "zeta"), [(None, 1.0), (0.0, 1.0), (0.9, 0.5), (0.5, 2.0)])
 @pytest.mark.parametrize("averaged", [0, 3])
-def test_bmuf_is_its_equations(
+def test_bmuf_follows_its_equations(
     topology: Topology, eta: float | None, zeta: float, nesterov: bool, averaged: int
 ) -> None:
     groups = topology.groups
-    mine = WORLD.rank // topology.group.size
+    own_group = WORLD.rank // topology.group.size
     model = np.linspace(-1, 1, N).astype(np.float32)
     anchor, start = model.astype(np.float64), model.astype(np.float64)
     delta = np.zeros(N)
@@ -37,7 +37,7 @@ def test_bmuf_is_its_equations(
     later = 1 - 1 / groups if eta is None else eta, zeta
     for block in range(7):
         eta, zeta = later if block >= averaged else (0, 1)
-        model += change(block, mine)
+        model += change(block, own_group)
         bmuf(model)
         average = start + np.mean([change(block, group) for group in range(groups)], axis=0)
         delta = eta * delta + zeta * (average - start)
@@ -74,33 +74,33 @@ def test_a_constant_block_gradient_moves_the_anchor_g_fold(
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
 @pytest.mark.parametrize("n", [1, 3, N])
 def test_sharded_leaders_give_the_same_bits(topology: Topology, n: int, nesterov: bool) -> None:
-    mine = WORLD.rank // topology.group.size
-    one, all_of_them = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    by_one = BMUF(topology, one, nesterov=nesterov)
-    by_all = BMUF(topology, all_of_them, nesterov=nesterov, sharded=True)
+    own_group = WORLD.rank // topology.group.size
+    model, sharded_model = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    bmuf = BMUF(topology, model, nesterov=nesterov)
+    sharded = BMUF(topology, sharded_model, nesterov=nesterov, sharded=True)
     for block in range(5):
-        for model, bmuf in ((one, by_one), (all_of_them, by_all)):
-            model += change(block, mine)[:n]
-            bmuf(model)
-        assert all_of_them.tobytes() == one.tobytes()
-        assert by_all.anchor(all_of_them).tobytes() == by_one.anchor(one).tobytes()
-    filtered = [vector for name, vector in by_all.state().items() if name != "blocks"]
-    parts = WORLD.allreduce(sum(vector.size for vector in filtered))
+        for vector, block_filter in ((model, bmuf), (sharded_model, sharded)):
+            vector += change(block, own_group)[:n]
+            block_filter(vector)
+        assert sharded_model.tobytes() == model.tobytes()
+        assert sharded.anchor(sharded_model).tobytes() == bmuf.anchor(model).tobytes()
+    vectors = [vector for name, vector in sharded.state().items() if name != "blocks"]
+    parts = WORLD.allreduce(sum(vector.size for vector in vectors))
     assert parts == 3 * n
 
 
 def test_eta_0_is_averaging(topology: Topology) -> None:
     model = np.zeros(N, np.float32)
     bmuf = BMUF(topology, model, momentum=0.0)
-    mine = WORLD.rank // topology.group.size
+    own_group = WORLD.rank // topology.group.size
     for block in range(5):
-        model += change(block, mine)
+        model += change(block, own_group)
         mean = WORLD.allreduce(model.astype(np.float64)) / WORLD.size
         bmuf(model)
         np.testing.assert_allclose(model, mean, rtol=1e-5, atol=1e-6)
 
 
-def test_models_that_start_apart_are_refused(topology: Topology) -> None:
+def test_different_initial_models_are_refused(topology: Topology) -> None:
     if LAST == 0:
         return
     model = np.zeros(N, np.float32)
@@ -112,18 +112,18 @@ def test_models_that_start_apart_are_refused(topology: Topology) -> None:
 
 @pytest.mark.parametrize("sharded", [False, True], ids=["one leader", "sharded"])
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
-def test_a_restored_filter_goes_on_as_if_nothing_had_been(
+def test_a_restored_filter_continues_with_the_same_bits(
     topology: Topology, nesterov: bool, sharded: bool
 ) -> None:
-    mine = WORLD.rank // topology.group.size
+    own_group = WORLD.rank // topology.group.size
 
     def blocks(bmuf: BMUF, model: NDArray[np.float32], first: int, end: int) -> None:
         for block in range(first, end):
-            model += change(block, mine)
+            model += change(block, own_group)
             bmuf(model)
 
-    whole = np.zeros(N, np.float32)
-    blocks(BMUF(topology, whole, nesterov=nesterov, sharded=sharded, averaged=5), whole, 0, 6)
+    expected = np.zeros(N, np.float32)
+    blocks(BMUF(topology, expected, nesterov=nesterov, sharded=sharded, averaged=5), expected, 0, 6)
 
     model = np.zeros(N, np.float32)
     before = BMUF(topology, model, nesterov=nesterov, sharded=sharded, averaged=5)
@@ -132,7 +132,7 @@ def test_a_restored_filter_goes_on_as_if_nothing_had_been(
     after = BMUF(topology, np.zeros(N, np.float32), nesterov=nesterov, sharded=sharded, averaged=5)
     after.restore(saved)
     blocks(after, model, 4, 6)
-    assert model.tobytes() == whole.tobytes()
+    assert model.tobytes() == expected.tobytes()
 
 
 def test_no_filter_does_nothing() -> None:
@@ -143,15 +143,15 @@ def test_no_filter_does_nothing() -> None:
     assert NoFilter(N).anchor(model).tobytes() == before.tobytes()
 
 
-def test_verified_names_the_rank_whose_bit_was_flipped(topology: Topology) -> None:
+def test_verified_names_the_rank_with_a_flipped_bit(topology: Topology) -> None:
     model = np.zeros(N, np.float32)
     verified = Verified(BMUF(topology, model), topology)
     verified(model)
     if topology.group.size == 1:
-        return  # groups of one may differ before the filter
-    flipped = WORLD.size - 1
-    if WORLD.rank == flipped:
+        return  # groups of one rank may differ before the filter
+    rank = WORLD.size - 1
+    if WORLD.rank == rank:
         model.view(np.uint32)[3] ^= 1
-    # In every group, not only in that one: the others would wait for it.
-    with pytest.raises(ReplicaError, match=rf"end of a block: the replicas of ranks \[{flipped}\]"):
+    # All groups raise the error, because they would wait for the group that differs.
+    with pytest.raises(ReplicaError, match=rf"end of a block: the replicas of ranks \[{rank}\]"):
         verified(model)

@@ -1,4 +1,4 @@
-"""Messages of any size, and sums in rank order, against what every rank can compute by itself."""
+"""Messages of any size and sums in rank order, compared with local computations."""
 
 from unittest import mock
 
@@ -23,15 +23,15 @@ def words_of(rows: np.ndarray) -> list[np.ndarray]:
     return [row[1 : 1 + row[0]] for row in rows]
 
 
-def test_messages_arrive_whole_and_in_order() -> None:
+def test_messages_arrive_complete_and_in_order() -> None:
     gather = MessageGather(WORLD, LONGEST)
     for call, largest in enumerate([0, 3, 14, 15, 16, 17, 900, 1000, 10, 0, LONGEST, LONGEST, 7]):
         rows, sent = gather(message(call, WORLD.rank, largest))
-        received = words_of(rows)
-        assert len(received) == WORLD.size
-        for rank, words in enumerate(received):
+        messages = words_of(rows)
+        assert len(messages) == WORLD.size
+        for rank, words in enumerate(messages):
             np.testing.assert_array_equal(words, message(call, rank, largest))
-        assert sent >= 1 + received[WORLD.rank].size
+        assert sent >= 1 + messages[WORLD.rank].size
 
 
 def test_a_full_message_fits() -> None:
@@ -42,19 +42,19 @@ def test_a_full_message_fits() -> None:
     assert sent == LONGEST + 1
 
 
-def test_one_collective_while_sizes_are_alike() -> None:
-    """A second one only for a message that has grown by more than an eighth."""
+def test_similar_sizes_need_one_collective() -> None:
+    """A message that has grown by more than an eighth needs a second collective."""
     comm = mock.MagicMock(wraps=WORLD, size=WORLD.size, rank=WORLD.rank)
     gather = MessageGather(comm, LONGEST)
-    seconds = []
+    calls = []
     for size in (800, 820, 900, 700, 780, 1100, 1200):
         gather(np.zeros(size, np.uint32))
-        seconds.append(comm.Allgatherv.call_count)
-    assert seconds == [1, 1, 1, 1, 1, 2, 2]
+        calls.append(comm.Allgatherv.call_count)
+    assert calls == [1, 1, 1, 1, 1, 2, 2]
     assert comm.Allgather.call_count == 7
 
 
-def test_a_size_beyond_the_longest_is_refused() -> None:
+def test_a_message_beyond_the_longest_is_refused() -> None:
     gather = MessageGather(WORLD, LONGEST)
     words = np.zeros(LONGEST + 1 if WORLD.rank == 0 else 1, np.uint32)
     with pytest.raises(ValueError, match=f"{LONGEST + 1} words"):
@@ -62,7 +62,7 @@ def test_a_size_beyond_the_longest_is_refused() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 1000])
-def test_a_sum_is_that_of_a_loop_over_ranks(length: int) -> None:
+def test_a_sum_equals_a_loop_over_ranks(length: int) -> None:
     vectors = [
         np.random.default_rng(rank).standard_normal(length).astype(np.float32)
         for rank in range(WORLD.size)

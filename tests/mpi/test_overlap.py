@@ -1,4 +1,4 @@
-"""Overlapped exchanges give the bits of blocking ones, whenever slices are ready."""
+"""Overlapped exchanges give the bits of blocking ones, in any order of ready slices."""
 
 import numpy as np
 import pytest
@@ -27,24 +27,24 @@ def make(kind: str, group: MPI.Comm, n: int, meter: Meter | None = None) -> Exch
 
 
 @pytest.mark.parametrize("kind", ["dense", "gtc"])
-def test_the_bits_are_those_of_the_blocking_form(topology: Topology, kind: str) -> None:
+def test_overlap_gives_the_bits_of_the_blocking_exchange(topology: Topology, kind: str) -> None:
     blocking_meter, meter = Meter(), Meter()
     blocking = make(kind, topology.group, N, blocking_meter)
     comm = PatientComm(topology.group)
     overlapped = Overlapped(
-        SLICES, lambda part, beside: make(kind, comm, part.end - part.first, beside), meter
+        SLICES, lambda part, meter: make(kind, comm, part.end - part.first, meter), meter
     )
-    one, other = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    expected, model = np.zeros(N, np.float32), np.zeros(N, np.float32)
     for step in range(6):
-        blocking(gradient(step)).add_to(one, -0.1)
-        mine = gradient(step)
-        # Told in other pieces on every rank, as by layers that do not end where slices do.
+        blocking(gradient(step)).add_to(expected, -0.1)
+        vector = gradient(step)
+        # Every rank reports other parts as ready, like layers that do not end where slices end.
         for first in sorted(np.random.default_rng([step, WORLD.rank, 1]).integers(0, N, step))[
             ::-1
         ]:
-            overlapped.ready(mine, int(first))
-        overlapped(mine).add_to(other, -0.1)
-        assert other.tobytes() == one.tobytes()
+            overlapped.ready(vector, int(first))
+        overlapped(vector).add_to(model, -0.1)
+        assert model.tobytes() == expected.tobytes()
     assert meter.updates_sent == blocking_meter.updates_sent
     assert meter.seconds["communicate"] > 0
     assert residual(overlapped).tobytes() == residual(blocking).tobytes()
@@ -59,27 +59,25 @@ def test_the_bits_are_those_of_the_blocking_form(topology: Topology, kind: str) 
 
 
 def residual(exchange: Exchange) -> np.ndarray:
-    """Of all slices, in order."""
+    """Return the residual of all slices, in order."""
     state = exchange.state()
     parts = [array for name, array in state.items() if name.endswith("residual")]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
-def test_a_restored_one_goes_on_as_if_nothing_had_been(topology: Topology) -> None:
+def test_a_restored_exchange_continues_with_the_same_bits(topology: Topology) -> None:
     comm = PatientComm(topology.group)
     before, after = (
-        Overlapped(
-            SLICES, lambda part, beside: GTCExchange(comm, part.end - part.first, 1.5, beside)
-        )
+        Overlapped(SLICES, lambda part, meter: GTCExchange(comm, part.end - part.first, 1.5, meter))
         for _ in range(2)
     )
     for step in range(3):
         before(gradient(step))
     after.restore({name: array.copy() for name, array in before.state().items()})
-    one, other = np.zeros(N, np.float32), np.zeros(N, np.float32)
-    before(gradient(3)).add_to(one, 1)
-    after(gradient(3)).add_to(other, 1)
-    assert other.tobytes() == one.tobytes()
+    expected, model = np.zeros(N, np.float32), np.zeros(N, np.float32)
+    before(gradient(3)).add_to(expected, 1)
+    after(gradient(3)).add_to(model, 1)
+    assert model.tobytes() == expected.tobytes()
 
 
 def test_an_error_in_the_thread_is_raised(topology: Topology) -> None:
@@ -87,20 +85,20 @@ def test_an_error_in_the_thread_is_raised(topology: Topology) -> None:
         def __call__(self, gradient: np.ndarray) -> None:
             raise ArithmeticError("in the thread")
 
-    whole = [Slice(0, N, ((N,),))]
-    overlapped = Overlapped(whole, lambda part, beside: Failing(topology.group, N, beside))
+    slices = [Slice(0, N, ((N,),))]
+    overlapped = Overlapped(slices, lambda part, meter: Failing(topology.group, N, meter))
     with pytest.raises(ArithmeticError, match="in the thread"):
         overlapped(gradient(0))
 
 
 def bounds(*sizes: int) -> list[tuple[int, int]]:
-    """Where a model of arrays with these sizes is cut."""
+    """Return the bounds of the slices of a model with arrays of these sizes."""
     slices = cut([(size,) for size in sizes])
     assert [size for part in slices for (size,) in part.shapes] == list(sizes)
     return [(part.first, part.end) for part in slices]
 
 
-def test_small_layers_go_with_those_before_them() -> None:
+def test_small_layers_join_the_layer_before_them() -> None:
     big, small = 2 * SMALLEST, SMALLEST // 4
     assert bounds(big) == [(0, big)]
     assert bounds(big, big) == [(0, big), (big, 2 * big)]

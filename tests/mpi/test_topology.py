@@ -1,4 +1,4 @@
-"""Groups, leaders, and errors that all ranks share."""
+"""Groups, leaders, and errors that all ranks raise."""
 
 import time
 
@@ -23,44 +23,44 @@ def test_groups_are_consecutive_ranks(topology: Topology) -> None:
 
 def test_peers_have_the_same_rank_in_every_group(topology: Topology) -> None:
     size = topology.group.size
-    same = list(range(WORLD.rank % size, WORLD.size, size))
-    assert topology.peers.allgather(WORLD.rank) == same
+    expected = list(range(WORLD.rank % size, WORLD.size, size))
+    assert topology.peers.allgather(WORLD.rank) == expected
     assert topology.peers.rank == WORLD.rank // size
 
 
-def test_workers_of_a_host_follow_each_other_whatever_the_launcher_did() -> None:
+def test_workers_of_a_host_get_consecutive_ranks() -> None:
     hosts = [f"host{rank % 3}" for rank in range(WORLD.size)]
-    ordered = by_host(WORLD, hosts)
-    ranks = ordered.allgather(WORLD.rank)
+    comm = by_host(WORLD, hosts)
+    ranks = comm.allgather(WORLD.rank)
     assert ranks == [rank for first in range(3) for rank in range(first, WORLD.size, 3)]
-    ordered.Free()
+    comm.Free()
 
 
-def test_a_group_size_that_does_not_divide() -> None:
+def test_a_group_size_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         Topology(WORLD, WORLD.size + 1)
 
 
-def test_broadcast_gives_everyone_the_bits_of_rank_0(topology: Topology) -> None:
+def test_broadcast_copies_the_bits_of_rank_0(topology: Topology) -> None:
     vector = np.full(100, WORLD.rank, np.float32)
     topology.broadcast(vector)
     assert not vector.any()
 
 
-def test_one_ranks_error_is_everyones() -> None:
+def test_an_error_on_one_rank_is_raised_on_all() -> None:
     def fail_on_the_last() -> int:
         if WORLD.rank == LAST:
             raise UserError(f"rank {WORLD.rank} cannot")
         return 1
 
-    with pytest.raises(CollectiveError, match=f"rank {LAST} cannot") as caught:
+    with pytest.raises(CollectiveError, match=f"rank {LAST} cannot") as error_info:
         agree(WORLD, fail_on_the_last)
-    assert caught.value.status == 2
+    assert error_info.value.status == 2
     assert agree(WORLD, lambda: WORLD.rank) == WORLD.rank
 
 
-def test_only_the_root_does_it_and_all_get_it() -> None:
-    assert on_root(WORLD, lambda: f"done by {WORLD.rank}") == "done by 0"
+def test_all_ranks_get_the_result_of_rank_0() -> None:
+    assert on_root(WORLD, lambda: f"rank {WORLD.rank}") == "rank 0"
 
     def fail() -> None:
         raise UserError("no")
@@ -70,7 +70,7 @@ def test_only_the_root_does_it_and_all_get_it() -> None:
 
 
 def test_turns_do_not_overlap() -> None:
-    # On one host: rank 0 alone, and everyone else after it.
+    # On one host, rank 0 runs alone, and all other ranks run after it.
     begin_and_end: list[float] = []
 
     def work() -> None:
@@ -90,12 +90,13 @@ def test_replicas_that_differ_in_one_bit_are_named() -> None:
         return
     if WORLD.rank == LAST:
         vector.view(np.uint32)[500] ^= 1
-    with pytest.raises(ReplicaError, match=rf"thing: the replicas of ranks \[{LAST}\]") as caught:
+    message = rf"thing: the replicas of ranks \[{LAST}\]"
+    with pytest.raises(ReplicaError, match=message) as error_info:
         check_replicas(WORLD, vector, "thing")
-    assert caught.value.status == 1
+    assert error_info.value.status == 1
 
 
-def test_minus_zero_is_another_replica() -> None:
+def test_minus_zero_differs_from_zero() -> None:
     if LAST == 0:
         return
     vector = np.zeros(10, np.float32)

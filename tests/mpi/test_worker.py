@@ -1,4 +1,4 @@
-"""The step loop: methods that must be each other's equal, on a real MLP."""
+"""The step loop: pairs of methods with equal results, on a real MLP."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ def start() -> NDArray[np.float32]:
 
 
 def gradients(model: NDArray[np.float32], ranks: range) -> Callable[[int], NDArray[np.float32]]:
-    """step -> gradient on the data of `ranks` together."""
+    """Return a function from a step to the gradient on the data of all `ranks`."""
     mlp = MLP(SHAPE, MINIBATCH * len(ranks))
 
     def gradient(step: int) -> NDArray[np.float32]:
@@ -51,7 +51,7 @@ def gradients(model: NDArray[np.float32], ranks: range) -> Callable[[int], NDArr
     return gradient
 
 
-def mine() -> range:
+def own_rank() -> range:
     return range(WORLD.rank, WORLD.rank + 1)
 
 
@@ -60,80 +60,80 @@ def rate(step: int) -> float:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sync_sgd_is_sgd_with_all_minibatches_in_one(momentum: float) -> None:
+def test_sync_sgd_equals_sgd_with_joined_minibatches(momentum: float) -> None:
     topology = Topology(WORLD, WORLD.size)
     model = start()
     exchange = DenseExchange(topology.group, model.size)
     worker = Worker(model, exchange, NoFilter(model.size), 10, Descent(model.size, momentum))
-    worker.run(STEPS, gradients(model, mine()), rate)
+    worker.run(STEPS, gradients(model, own_rank()), rate)
 
-    alone = start()
-    lone = Worker(
-        alone, NoExchange(model.size), NoFilter(model.size), 10, Descent(model.size, momentum)
+    expected = start()
+    worker = Worker(
+        expected, NoExchange(model.size), NoFilter(model.size), 10, Descent(model.size, momentum)
     )
-    lone.run(STEPS, gradients(alone, range(WORLD.size)), rate)
-    np.testing.assert_allclose(model, alone, rtol=1e-4, atol=1e-6)
+    worker.run(STEPS, gradients(expected, range(WORLD.size)), rate)
+    np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
     assert np.abs(model - start()).max() > 1e-3
     topology.free()
 
 
-def test_sgd_is_its_formula() -> None:
+def test_sgd_follows_its_formula() -> None:
     model, expected, velocity = start(), start().astype(np.float64), np.zeros(SHAPE.parameters)
     n = SHAPE.parameters
     Worker(model, NoExchange(n), NoFilter(n), 10, Descent(n, 0.5)).run(
-        STEPS, gradients(model, mine()), rate
+        STEPS, gradients(model, own_rank()), rate
     )
     for step in range(STEPS):
-        now = expected.astype(np.float32)
-        velocity = 0.5 * velocity + gradients(now, mine())(step)
+        vector = expected.astype(np.float32)
+        velocity = 0.5 * velocity + gradients(vector, own_rank())(step)
         expected -= rate(step) * velocity
     np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_bmuf_with_eta_0_is_averaging_every_k_steps() -> None:
+def test_bmuf_with_eta_0_averages_every_k_steps() -> None:
     topology = Topology(WORLD, 1)
     model = start()
     averaging = BMUF(topology, model, momentum=0.0)
     worker = Worker(model, NoExchange(model.size), averaging, 5)
-    worker.run(STEPS, gradients(model, mine()), rate)
+    worker.run(STEPS, gradients(model, own_rank()), rate)
 
     expected = start()
     for step in range(STEPS):
-        expected -= np.float32(rate(step)) * gradients(expected, mine())(step)
+        expected -= np.float32(rate(step)) * gradients(expected, own_rank())(step)
         if (step + 1) % 5 == 0 or step + 1 == STEPS:
             expected = WORLD.allreduce(expected) / np.float32(WORLD.size)
     np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
     topology.free()
 
 
-def test_gtc_with_a_tiny_tau_in_a_long_run_is_near_dense() -> None:
-    """Nothing is lost: what GTC applied differs from the sum of gradients by the residuals."""
+def test_gtc_applies_the_gradients_minus_the_residuals() -> None:
+    """GTC loses nothing: its updates are the sum of the gradients minus the residuals."""
     topology = Topology(WORLD, WORLD.size)
     model = start()
     exchange = GTCExchange(topology.group, model.size, 0.5)
-    given = np.zeros_like(model)
-    own = gradients(model, mine())
+    gradient_sum = np.zeros_like(model)
+    own_gradient = gradients(model, own_rank())
 
     def gradient(step: int) -> NDArray[np.float32]:
-        nonlocal given
-        given += own(step)
-        return own(step)
+        nonlocal gradient_sum
+        gradient_sum += own_gradient(step)
+        return own_gradient(step)
 
     Worker(model, exchange, NoFilter(model.size), 10).run(STEPS, gradient, lambda _: RATE)
-    sent = topology.group.allreduce(given - exchange.state()["residual"])
+    sent = topology.group.allreduce(gradient_sum - exchange.state()["residual"])
     np.testing.assert_allclose(model, start() - RATE * sent, rtol=1e-3, atol=1e-5)
     topology.free()
 
 
-def test_gtc_that_is_flushed_at_every_step_is_sync_sgd() -> None:
+def test_gtc_with_a_flush_at_every_step_equals_sync_sgd() -> None:
     topology = Topology(WORLD, WORLD.size)
     model, dense_model = start(), start()
     gtc = GTCExchange(topology.group, model.size, 0.1)
     worker = Worker(model, gtc, NoFilter(model.size), 1, flush=gtc.flush)
-    worker.run(STEPS, gradients(model, mine()), rate)
+    worker.run(STEPS, gradients(model, own_rank()), rate)
     dense = DenseExchange(topology.group, model.size)
     worker = Worker(dense_model, dense, NoFilter(model.size), 1)
-    worker.run(STEPS, gradients(dense_model, mine()), rate)
+    worker.run(STEPS, gradients(dense_model, own_rank()), rate)
     np.testing.assert_allclose(model, dense_model, rtol=1e-3, atol=1e-5)
     assert np.abs(model - start()).max() > 1e-3
     topology.free()
@@ -142,7 +142,7 @@ def test_gtc_that_is_flushed_at_every_step_is_sync_sgd() -> None:
 @pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
 @pytest.mark.parametrize("period", [1, 7, 1000])
 def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov: bool) -> None:
-    """A group of one, one group, one worker, a block longer than the run: ordinary cases."""
+    """Groups of one, a single group, one worker, and a block longer than the run all work."""
 
     def train() -> NDArray[np.float32]:
         model = start()
@@ -150,13 +150,13 @@ def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov:
         bmuf = Verified(BMUF(topology, model, nesterov=nesterov), topology)
         worker = Worker(model, exchange, bmuf, period, Descent(model.size, 0.5))
         for _ in range(2):
-            worker.run(STEPS, gradients(model, mine()), rate)
+            worker.run(STEPS, gradients(model, own_rank()), rate)
         return bmuf.anchor(model)
 
-    once = train()
-    assert np.isfinite(once).all()
-    assert np.abs(once - start()).max() > 1e-3
-    assert train().tobytes() == once.tobytes()
+    anchor = train()
+    assert np.isfinite(anchor).all()
+    assert np.abs(anchor - start()).max() > 1e-3
+    assert train().tobytes() == anchor.tobytes()
 
 
 def test_steps_and_block_ends_are_counted_per_epoch() -> None:
@@ -169,15 +169,15 @@ def test_steps_and_block_ends_are_counted_per_epoch() -> None:
     model = start()
     counting = Counting(model.size)
     worker = Worker(model, NoExchange(model.size), counting, 5)
-    worker.run(10, gradients(model, mine()), rate)
-    assert counting.calls == 2  # the last step is a block's end, and only once
-    worker.run(11, gradients(model, mine()), rate)
+    worker.run(10, gradients(model, own_rank()), rate)
+    assert counting.calls == 2  # the last step ends one block
+    worker.run(11, gradients(model, own_rank()), rate)
     assert counting.calls == 5
-    worker.run(3, gradients(model, mine()), rate)
+    worker.run(3, gradients(model, own_rank()), rate)
     assert counting.calls == 6
 
 
-def test_what_forgets_at_a_blocks_end_and_what_does_not() -> None:
+def test_residual_and_momentum_are_cleared_only_on_request() -> None:
     topology = Topology(WORLD, WORLD.size)
     small = np.full(SHAPE.parameters, 0.4, np.float32)
 

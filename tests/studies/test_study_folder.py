@@ -78,7 +78,7 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not empty; expected a new or empty folder"):
         write_study_folder(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-    with pytest.raises(UserError, match=r"notes: cannot be written: .*notes is no folder"):
+    with pytest.raises(UserError, match=r"notes: cannot be written: .*notes is not a folder"):
         write_study_folder(tmp_path / "notes")
 
 

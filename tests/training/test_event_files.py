@@ -1,4 +1,4 @@
-"""`gtcbmuf train --tensorboard`: the event file has the curves of metrics.jsonl."""
+"""`gtcbmuf train --tensorboard`: the event file holds the curves of metrics.jsonl."""
 
 import json
 import signal
@@ -22,18 +22,18 @@ SETTINGS = (
     "exchange.density=0.02",
 )
 
-#: A run that is killed when it has written its second epoch.
+#: A run that is killed after its second epoch.
 STOPPED = """
 import os, signal
 from gtcbmuf.cli.main import main
 from gtcbmuf.training.run import _Run
 
 def report(self, line):
-    whole(self, line)
+    original(self, line)
     if line["epoch"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-whole, _Run._report = _Run._report, report
+original, _Run._report = _Run._report, report
 main()
 """
 #: A run without TensorBoard.
@@ -63,7 +63,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of each tag, with whatever the files have twice."""
+    """Read the steps and values of each tag, including duplicates."""
     events = EventAccumulator(
         str(run / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False
     )
@@ -97,7 +97,7 @@ def expected_curves(lines: list[dict[str, Any]]) -> dict[str, list[tuple[int, fl
     return curves
 
 
-def test_the_curves_are_those_of_the_metrics(corpus: Path, tmp_path: Path) -> None:
+def test_the_curves_equal_the_metrics(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = gtcbmuf(*command(corpus, out, "--tensorboard"), ranks=2)
     assert done.returncode == 0, done.stderr
@@ -105,12 +105,12 @@ def test_the_curves_are_those_of_the_metrics(corpus: Path, tmp_path: Path) -> No
     assert len(lines) == 3
     assert all(len(line["tau"]) == 20 for line in lines)
     assert read_curves(out) == expected_curves(lines)
-    assert len(list((out / "tensorboard").iterdir())) == 1  # of rank 0
+    assert len(list((out / "tensorboard").iterdir())) == 1  # written by rank 0
 
 
 @pytest.mark.parametrize("before", ["--tensorboard", "--no-test"])
 def test_a_resumed_run_has_every_epoch_once(before: str, corpus: Path, tmp_path: Path) -> None:
-    """Also where the first job wrote an epoch that the second one repeats, or no event file."""
+    """The first job wrote an epoch that the second one repeats, or wrote no event file."""
     out = tmp_path / "run"
     every = ("--set", "train.checkpoint_every=100 steps")  # an epoch has 188
     cut = run_program(

@@ -1,4 +1,4 @@
-"""Files that version 0.1.0 wrote, before its modules became packages, are read as they are.
+"""Files of version 0.1.0, whose modules were not yet packages, are still readable.
 
 The fixtures are a tiny corpus (support.corpora), a finished run of gtc-bmuf on 4 ranks, and the
 same run stopped in its third epoch.
@@ -43,29 +43,29 @@ def test_a_checkpoint() -> None:
     names |= {"exchange.residual", "exchange.slot", "exchange.tau", "filter.blocks"}
     of_leaders = {"filter.anchor", "filter.delta", "filter.start"}
     for rank in range(4):
-        state, own = read_rank(checkpoint, rank)
+        state, numbers = read_rank(checkpoint, rank)
         assert state.keys() == (names if rank % 2 else names | of_leaders)
-        assert {"loss", "epoch_seconds", "bytes_sent", "encode"} <= own.keys()
+        assert {"loss", "epoch_seconds", "bytes_sent", "encode"} <= numbers.keys()
 
 
 def resume(folder: Path, *more: str) -> Any:
-    """Go on with the stopped run, in a copy."""
+    """Resume a copy of the stopped run."""
     shutil.copytree(FIXTURES / "unfinished", folder / "run")
     shutil.copy(FIXTURES / "corpus.h5", folder)
     words = ("train", "run/config.toml", "--out", "run", "--resume", *more)
     return gtcbmuf(*words, ranks=4, cwd=folder)
 
 
-def test_a_stopped_run_goes_on_to_the_end_of_the_undisturbed_one(tmp_path: Path) -> None:
+def test_a_resumed_run_ends_like_the_uninterrupted_run(tmp_path: Path) -> None:
     done = resume(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "resumed from run/checkpoints/step-00000040: epoch 3, step 8" in done.stdout
-    ours, before = read_run(tmp_path / "run"), read_run(FIXTURES / "finished")
-    # Another processor's BLAS rounds otherwise; a threshold then falls on its other side.
+    resumed, finished = read_run(tmp_path / "run"), read_run(FIXTURES / "finished")
+    # Another processor's BLAS rounds differently, and a value may then cross the threshold.
     for key in ("loss", "density", "bytes_sent_per_step"):
-        assert ours.metrics[2][key] == pytest.approx(before.metrics[2][key], rel=0.05)
-    assert ours.summary["steps"] == before.summary["steps"]
-    vectors = [load_model(run.path / "model.h5").vector for run in (ours, before)]
+        assert resumed.metrics[2][key] == pytest.approx(finished.metrics[2][key], rel=0.05)
+    assert resumed.summary["steps"] == finished.summary["steps"]
+    vectors = [load_model(run.path / "model.h5").vector for run in (resumed, finished)]
     assert np.corrcoef(vectors)[0, 1] > 0.99
     assert json.loads((tmp_path / "run/outcome.json").read_text())["state"] == "finished"
 
@@ -73,4 +73,4 @@ def test_a_stopped_run_goes_on_to_the_end_of_the_undisturbed_one(tmp_path: Path)
 def test_a_stopped_run_is_not_resumed_with_another_configuration(tmp_path: Path) -> None:
     done = resume(tmp_path, "--set", "exchange.tau=2")
     assert done.returncode == 2
-    assert "exchange.tau = 1.0, and this job has 2.0" in done.stderr
+    assert "exchange.tau = 1.0, but this job has 2.0" in done.stderr

@@ -1,4 +1,4 @@
-"""Runs that are cut short and go on end with the bits of those that are not."""
+"""A resumed run ends with the same bits as an uninterrupted one."""
 
 import json
 import os
@@ -38,17 +38,18 @@ def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
     ]
     return [
         *("train", method, "--out", str(out)),
-        *(word for one in assignments for word in ("--set", one)),
+        *(word for setting in assignments for word in ("--set", setting)),
     ]
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """All but what depends on the clock."""
-    whole: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return {k: v for k, v in whole.items() if "second" not in k}
+    """Return the summary without the values that depend on the clock."""
+    content: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return {key: value for key, value in content.items() if "second" not in key}
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
+    """Return the metrics without the values that depend on the machine."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [
         {k: v for k, v in line.items() if "second" not in k and k != "peak_resident_mib"}
@@ -69,12 +70,12 @@ def start(words: list[str], ranks: int, stdout: int = subprocess.DEVNULL) -> sub
 
 
 def has_checkpoint(out: Path, after: int) -> bool:
-    """Whether a run has one of step `after`, or a later one."""
+    """Return whether a run has a checkpoint of step `after` or of a later step."""
     return any(int(path.name[5:]) >= after for path in (out / "checkpoints").glob("step-*"))
 
 
 def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
-    """Start a run, signal its launcher once there is a checkpoint of step `after`; its status."""
+    """Start a run, signal its launcher after a checkpoint of step `after`; return its status."""
     process = start(words, ranks)
     wait_until(lambda: has_checkpoint(out, after), process)
     if by == signal.SIGKILL:
@@ -86,7 +87,7 @@ def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
 
 
 @pytest.mark.parametrize("method", RANKS)
-def test_killed_and_resumed_is_as_if_nothing_had_been(
+def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(
     method: str, corpus: Path, tmp_path: Path
 ) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
@@ -95,7 +96,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(
     assert not (whole / "checkpoints").exists()
 
     words = [*command(method, corpus, part), "--resume"]
-    steps = 12000 // 64 // RANKS[method]  # of an epoch
+    steps = 12000 // 64 // RANKS[method]  # steps in an epoch
     cut(words, RANKS[method], part, after=steps + 13, by=signal.SIGKILL)
     assert not (part / "summary.json").exists()
     done = gtcbmuf(*words, ranks=RANKS[method])
@@ -103,16 +104,16 @@ def test_killed_and_resumed_is_as_if_nothing_had_been(
     assert "resumed from" in done.stdout
     assert summary(part) == summary(whole)
     assert metrics(part) == metrics(whole)
-    told = json.loads((part / "environment.json").read_text())
-    assert len(told["resumed"]) == 1
+    environment = json.loads((part / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1
 
     again = gtcbmuf(*words, "--set", "train.patience=7", ranks=RANKS[method])
-    assert again.stdout == f"{part}: this run is finished already\n"
+    assert again.stdout == f"{part}: this run is already finished\n"
 
 
 @pytest.fixture(scope="module")
 def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that SIGUSR1 stopped."""
+    """A run that was stopped by SIGUSR1."""
     out = tmp_path_factory.mktemp("stopped") / "run"
     words = command("gtc-bmuf", corpus, out, "train.epochs=200")
     status = cut(words, 4, out, after=60, by=signal.SIGUSR1)  # in epoch 2, or later
@@ -122,9 +123,7 @@ def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])
-def test_a_job_leaves_the_run_of_another_alone(
-    more: list[str], corpus: Path, tmp_path: Path
-) -> None:
+def test_a_run_directory_in_use_is_refused(more: list[str], corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=1000")
     first = start(words, 2)
@@ -134,7 +133,7 @@ def test_a_job_leaves_the_run_of_another_alone(
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (75, 2)
     [line] = [line for line in second.stderr.splitlines() if line.startswith("gtcbmuf: ")]
-    assert f"--out {out}: another job is at work there" in line
+    assert f"--out {out}: in use by another job" in line
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -145,27 +144,27 @@ def resume(stopped: Path, folder: Path, corpus: Path, *more: str, ranks: int = 4
     return gtcbmuf(*command("gtc-bmuf", corpus, out, *more), "--resume", ranks=ranks)
 
 
-def newest(out: Path) -> Path:
+def newest_checkpoint(out: Path) -> Path:
     return max((out / "checkpoints").iterdir())
 
 
 def epochs(stopped: Path, more: int) -> str:
-    """So many more than the run was stopped in."""
-    return f"train.epochs={read_checkpoint(newest(stopped)).shared['epoch'] + 1 + more}"
+    """Set the number of epochs to the one that was stopped and `more` further ones."""
+    return f"train.epochs={read_checkpoint(newest_checkpoint(stopped)).shared['epoch'] + 1 + more}"
 
 
-def test_the_number_of_epochs_may_be_another(stopped: Path, corpus: Path, tmp_path: Path) -> None:
+def test_the_number_of_epochs_may_change(stopped: Path, corpus: Path, tmp_path: Path) -> None:
     done = resume(stopped, tmp_path, corpus, epochs(stopped, 1))
     assert done.returncode == 0, done.stderr
     assert metrics(tmp_path / "run")[-1]["epoch"] == int(epochs(stopped, 1)[13:])
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+def test_an_earlier_checkpoint_replaces_a_damaged_one(
     stopped: Path, corpus: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(stopped, out)
-    damaged = newest(out)
+    damaged = newest_checkpoint(out)
     data = bytearray((damaged / "rank-00002.h5").read_bytes())
     data[-100] ^= 1
     (damaged / "rank-00002.h5").write_bytes(data)
@@ -180,40 +179,39 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 
 
 @pytest.mark.parametrize(
-    ("more", "ranks", "says"),
+    ("more", "ranks", "message"),
     [
-        (["topology.group_size=1"], 2, "was written by 4 workers, and this job has 2"),
-        (["topology.group_size=4"], 4, "topology.group_size = 2, and this job has 4"),
-        (["model.hidden=[24]"], 4, "model.hidden = [300, 200], and this job has [24]"),
-        (["exchange.tau=2"], 4, "exchange.tau = 1.0, and this job has 2.0"),
+        (["topology.group_size=1"], 2, "was written by 4 workers, but this job has 2"),
+        (["topology.group_size=4"], 4, "topology.group_size = 2, but this job has 4"),
+        (["model.hidden=[24]"], 4, "model.hidden = [300, 200], but this job has [24]"),
+        (["exchange.tau=2"], 4, "exchange.tau = 1.0, but this job has 2.0"),
     ],
 )
-def test_what_cannot_go_on_is_refused_in_one_line(
-    stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, says: str
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
+    stopped: Path, corpus: Path, tmp_path: Path, more: list[str], ranks: int, message: str
 ) -> None:
-    # A folder's name is no reason to look for another checkpoint.
-    folder = tmp_path / "damaged"
+    folder = tmp_path / "damaged"  # this name must not count as a damaged checkpoint
     done = resume(stopped, folder, corpus, epochs(stopped, 1), *more, ranks=ranks)
-    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
     assert done.returncode == 2
-    assert len(ours) == 1
-    assert says in ours[0]
-    assert "--resume-weights" in ours[0]
+    assert len(messages) == 1
+    assert message in messages[0]
+    assert "--resume-weights" in messages[0]
 
 
-def test_fewer_epochs_than_are_done_are_refused(
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(
     stopped: Path, corpus: Path, tmp_path: Path
 ) -> None:
     done = resume(stopped, tmp_path, corpus, "train.epochs=1")
     assert done.returncode == 2
-    assert "train.epochs = 1 is less" in done.stderr
+    assert "train.epochs = 1: expected " in done.stderr
 
 
 def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) -> None:
     write_corpus(tmp_path / "other.h5", train_frames=12000, seed=1)
     done = resume(stopped, tmp_path, tmp_path / "other.h5", "train.epochs=200")
     assert done.returncode == 2
-    assert "was written with another corpus than" in done.stderr
+    assert "was written with a corpus other than" in done.stderr
     (tmp_path / "moved").mkdir()
     shutil.copy(corpus, tmp_path / "moved/corpus.h5")
     shutil.rmtree(tmp_path / "run")
@@ -221,29 +219,27 @@ def test_another_corpus_is_refused(stopped: Path, corpus: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
 
 
-def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_of_another_configuration_is_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=1")
     assert gtcbmuf(*words, ranks=2).returncode == 0
     before = (out / "summary.json").read_bytes()
-    for method, ranks, more, says in (
-        ("gtc", 2, "exchange.tau=2", "exchange.tau = 1.0, and this job has 2.0"),
-        ("gtc", 2, "train.epochs=2", "train.epochs = 1, and this job has 2"),
-        ("gtc", 4, "train.epochs=1", "workers = 2, and this job has 4"),
-        ("sync-sgd", 2, "train.epochs=1", "exchange.kind = gtc, and this job has dense"),
+    for method, ranks, more, message in (
+        ("gtc", 2, "exchange.tau=2", "exchange.tau = 1.0, but this job has 2.0"),
+        ("gtc", 2, "train.epochs=2", "train.epochs = 1, but this job has 2"),
+        ("gtc", 4, "train.epochs=1", "workers = 2, but this job has 4"),
+        ("sync-sgd", 2, "train.epochs=1", "exchange.kind = gtc, but this job has dense"),
     ):
         words = command(method, corpus, out, "train.epochs=1", more)
         done = gtcbmuf(*words, "--resume", ranks=ranks)
         assert done.returncode == 2
-        ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
-        assert len(ours) == 1
-        assert f"--out {out}: there is a finished run with {says}" in ours[0]
+        messages = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+        assert len(messages) == 1
+        assert f"--out {out}: holds a finished run with {message}" in messages[0]
         assert (out / "summary.json").read_bytes() == before
 
 
-def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
+def test_saved_weights_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert gtcbmuf(*command("gtc", corpus, first), ranks=2).returncode == 0
     weights = ("--resume-weights", first / "model.h5")
@@ -255,23 +251,23 @@ def test_weights_alone_start_a_new_run(corpus: Path, tmp_path: Path) -> None:
     assert "--resume-weights" in done.stderr
 
 
-def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_path: Path) -> None:
+def test_training_continues_without_checkpoints(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=200")
     process = start(words, 2, stdout=subprocess.PIPE)
     try:
         while not (out / "checkpoints/step-00000013").exists():
             time.sleep(0.002)
-        # A file is where the folder was: nobody can write there, root neither.
+        # A file in place of the folder: not even root can write a checkpoint.
         (out / "checkpoints").rename(out / "away")
         (out / "checkpoints").touch()
         assert process.stdout is not None
         for line in process.stdout:
             if "cannot be written" in line:
-                assert "training goes on without" in line
+                assert "training continues without a checkpoint" in line
                 break
         else:
-            raise AssertionError("nothing was said")
+            raise AssertionError("no message")
         for line in process.stdout:
             if line.startswith("epoch"):
                 break
@@ -281,7 +277,7 @@ def test_training_goes_on_where_no_checkpoint_can_be_written(corpus: Path, tmp_p
         process.communicate()
 
 
-def test_training_goes_on_where_no_metrics_can_be_written(corpus: Path, tmp_path: Path) -> None:
+def test_training_continues_without_metrics(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=60", "train.checkpoint_every=never")
     process = start(words, 2, stdout=subprocess.PIPE)
@@ -309,7 +305,7 @@ def test_training_goes_on_where_no_metrics_can_be_written(corpus: Path, tmp_path
     assert [line["epoch"] for line in metrics(out)] == list(range(1, 61))
 
 
-def test_results_that_cannot_be_written_are_told_once(corpus: Path, tmp_path: Path) -> None:
+def test_unwritable_results_are_reported_once(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(command("gtc", corpus, out, "train.epochs=20"), 2, stdout=subprocess.PIPE)
     try:
@@ -322,12 +318,12 @@ def test_results_that_cannot_be_written_are_told_once(corpus: Path, tmp_path: Pa
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 2
-    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
-    assert ours == [f"gtcbmuf: {out}/model.h5: cannot be written: Is a directory"]
+    messages = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert messages == [f"gtcbmuf: {out}/model.h5: cannot be written: Is a directory"]
     assert not (out / "summary.json").exists()
 
 
-def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> None:
+def test_a_stopped_rank_is_named(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=2000", "train.patience=0.05")
     process = start(words, 4)
@@ -342,15 +338,15 @@ def test_a_rank_that_stops_answering_is_named(corpus: Path, tmp_path: Path) -> N
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
-    ours = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
-    assert len(ours) == 1
+    messages = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(messages) == 1
     assert re.search(
-        rf"no step for \d+ s \(train.patience\): rank {rank} has not been heard", ours[0]
+        rf"no step for \d+ s \(train.patience\): rank {rank} has not reported", messages[0]
     )
 
 
 def rank_of(out: Path) -> tuple[int, int]:
-    """A process of a run, and its rank."""
+    """Return a process of a run and its rank, which is not 0."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""Run directories: what is written, what is kept, what is refused."""
+"""Run directories: their files, earlier runs, and refused paths."""
 
 import json
 import os
@@ -32,9 +32,10 @@ def finished_run(path: Path, seed: int = 0) -> None:
 
 
 def refusal(path: Path, act: Any) -> str:
-    with pytest.raises(UserError) as caught:
+    """Return the message of an action that a path does not allow."""
+    with pytest.raises(UserError) as error_info:
         act(path)
-    message = str(caught.value)
+    message = str(error_info.value)
     assert len(message.splitlines()) == 1
     assert str(path) in message
     return message
@@ -45,7 +46,7 @@ def seed_of(path: Path) -> int:
     return seed
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     finished_run(path, seed=3)
     run = read_run(path)
@@ -63,7 +64,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     ]
 
 
-def test_the_environment_tells_how_to_repeat_the_run(tmp_path: Path) -> None:
+def test_the_environment_has_command_and_versions(tmp_path: Path) -> None:
     finished_run(tmp_path / "run")
     environment = read_run(tmp_path / "run").environment
     assert environment["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
@@ -76,9 +77,9 @@ def test_the_environment_tells_how_to_repeat_the_run(tmp_path: Path) -> None:
 
 
 def test_the_config_can_be_loaded_again(tmp_path: Path) -> None:
-    chosen = load_config("gtc-bmuf", ["corpus.path=Wörter.h5", "train.seed=5"])
-    RunDirectory(tmp_path / "run").write_config(to_tables(chosen))
-    assert load_config(str(tmp_path / "run" / "config.toml")) == chosen
+    config = load_config("gtc-bmuf", ["corpus.path=Wörter.h5", "train.seed=5"])
+    RunDirectory(tmp_path / "run").write_config(to_tables(config))
+    assert load_config(str(tmp_path / "run" / "config.toml")) == config
 
 
 def test_an_earlier_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +88,8 @@ def test_an_earlier_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
         finished_run(path, seed)
     assert [seed_of(tmp_path / name) for name in ("run", "run.1", "run.2")] == [3, 1, 2]
     assert len(list(tmp_path.iterdir())) == 3
-    told = capsys.readouterr().err.splitlines()
-    assert told == [f"the earlier run in {path} is now {path}.{number}" for number in (1, 2)]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"the earlier run in {path} is now in {path}.{number}" for number in (1, 2)]
 
 
 def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
@@ -96,33 +97,31 @@ def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
     unfinished = RunDirectory(path)
     unfinished.write_environment({})
     unfinished.write_config({"train": {"seed": 1}})
-    del unfinished  # its job is over
+    del unfinished  # its job has ended
     finished_run(path, seed=2)
     assert tomllib.loads((tmp_path / "run.1" / "config.toml").read_text()) == {"train": {"seed": 1}}
     assert seed_of(path) == 2
 
 
-def test_a_run_that_is_not_over_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_directory, "_LINGER", 0.2)
     path = tmp_path / "run"
-    directory = RunDirectory(path)  # nothing written yet
-    assert "another job is at work there" in refusal(path, RunDirectory)
+    directory = RunDirectory(path)  # no file is written yet
+    assert "in use by another job" in refusal(path, RunDirectory)
     directory.write_environment({})
     directory.write_config({"train": {"seed": 1}})
 
-    def reopened(path: Path) -> RunDirectory:
-        return RunDirectory.reopened(path, epochs=0, facts={})
+    def reopen(path: Path) -> RunDirectory:
+        return RunDirectory.reopen(path, epochs=0, facts={})
 
-    for opened in (RunDirectory, reopened):
-        assert f"(if there is none: remove {path / '.lock'})" in refusal(path, opened)
+    for act in (RunDirectory, reopen):
+        assert f"(if no job uses it: remove {path / '.lock'})" in refusal(path, act)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
     del directory
-    again = reopened(path)
-    refusal(path, reopened)
+    directory = reopen(path)
+    refusal(path, reopen)
     (path / ".lock").unlink()
-    assert reopened(path).path == again.path
+    assert reopen(path).path == directory.path
 
 
 def test_an_empty_directory_is_used(tmp_path: Path) -> None:
@@ -131,21 +130,21 @@ def test_an_empty_directory_is_used(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_place_that_holds_something_else_is_refused_and_left(tmp_path: Path) -> None:
+def test_a_path_with_other_content_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.tex").write_text("x")
     (tmp_path / "file").write_text("y")
-    assert "no run" in refusal(tmp_path / "folder", RunDirectory)
-    assert "no run" in refusal(tmp_path / "file", RunDirectory)
+    assert "not a run directory" in refusal(tmp_path / "folder", RunDirectory)
+    assert "not a run directory" in refusal(tmp_path / "file", RunDirectory)
     assert (tmp_path / "folder" / "thesis.tex").read_text() == "x"
     assert (tmp_path / "file").read_text() == "y"
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_project_that_only_has_a_config_toml_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_only_a_config_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "config.toml").write_text("[train]")
-    assert "no run" in refusal(tmp_path / "project", RunDirectory)
+    assert "not a run directory" in refusal(tmp_path / "project", RunDirectory)
     assert [entry.name for entry in tmp_path.iterdir()] == ["project"]
 
 
@@ -156,24 +155,24 @@ def test_the_working_directory_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert seed_of(tmp_path / "run") == 0
 
 
-def test_a_place_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be made" in refusal(tmp_path / "file" / "run", RunDirectory)
-    assert "cannot be made" in refusal(tmp_path / ("x" * 300), RunDirectory)
-    assert "cannot be made" in refusal(Path("/proc/run"), RunDirectory)
+    assert "cannot be created" in refusal(tmp_path / "file" / "run", RunDirectory)
+    assert "cannot be created" in refusal(tmp_path / ("x" * 300), RunDirectory)
+    assert "cannot be created" in refusal(Path("/proc/run"), RunDirectory)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_place_is_refused(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert "cannot be made" in refusal(tmp_path / "run", RunDirectory)
+    assert "cannot be created" in refusal(tmp_path / "run", RunDirectory)
 
 
-def test_read_refuses_what_is_no_finished_run(tmp_path: Path) -> None:
-    assert "no run directory" in refusal(tmp_path, read_run)
-    assert "no run directory" in refusal(tmp_path / "none", read_run)
+def test_read_refuses_other_folders_and_unfinished_runs(tmp_path: Path) -> None:
+    assert "not a run directory" in refusal(tmp_path, read_run)
+    assert "not a run directory" in refusal(tmp_path / "none", read_run)
     RunDirectory(tmp_path / "run").write_config({})
-    assert "an unfinished run" in refusal(tmp_path / "run", read_run)
+    assert "unfinished run" in refusal(tmp_path / "run", read_run)
 
 
 @pytest.mark.parametrize("name", ["environment.json", "metrics.jsonl", "summary.json"])
@@ -185,13 +184,13 @@ def test_read_refuses_a_damaged_file(tmp_path: Path, name: str, content: bytes) 
 
 
 @pytest.mark.parametrize("name", ["environment.json", "metrics.jsonl"])
-def test_read_refuses_a_run_that_lost_a_file(tmp_path: Path, name: str) -> None:
+def test_read_refuses_a_run_with_a_missing_file(tmp_path: Path, name: str) -> None:
     finished_run(tmp_path / "run")
     (tmp_path / "run" / name).unlink()
     assert name in refusal(tmp_path / "run", read_run)
 
 
-def test_files_that_cannot_be_written_are_told_and_metrics_wait(tmp_path: Path) -> None:
+def test_failed_writes_are_reported_and_metrics_are_written_later(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
     for name in ("config.toml", "environment.json", "metrics.jsonl", "summary.json"):
         (tmp_path / "run" / name / "in the way").mkdir(parents=True)
@@ -209,8 +208,8 @@ def test_files_that_cannot_be_written_are_told_and_metrics_wait(tmp_path: Path) 
     directory.append_metrics({"epoch": 3})
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
-    left = {path.suffix or path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {".lock", ".toml", ".json", ".jsonl"}
+    names = {path.suffix or path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {".lock", ".toml", ".json", ".jsonl"}
 
 
 def git(folder: Path, *words: str) -> str:
@@ -221,28 +220,28 @@ def git(folder: Path, *words: str) -> str:
 
 
 def commit_and_dirty(checkout: Path) -> list[Any]:
-    """What a process that runs a checkout's code records."""
+    """Return the commit and the dirty flag that a process with a checkout's code records."""
     code = (
         "import pathlib; from gtcbmuf.training import run_directory; run = pathlib.Path('run');"
         "run_directory.RunDirectory(run).write_environment({})"
     )
-    # git looks for a repository no further up than the test's folder.
+    # git does not search for a repository above the test's folder.
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(checkout.parent)}
     subprocess.run([sys.executable, "-c", code], cwd=checkout, env=environment, check=True)
-    written = json.loads((checkout / "run" / "environment.json").read_text())
+    facts = json.loads((checkout / "run" / "environment.json").read_text())
     shutil.rmtree(checkout / "run")
-    return [written["commit"], written["dirty"]]
+    return [facts["commit"], facts["dirty"]]
 
 
 @pytest.mark.needs("git")
-def test_commit_and_dirty_flag_are_those_of_the_code_that_runs(tmp_path: Path) -> None:
+def test_commit_and_dirty_flag_describe_the_running_code(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(PACKAGE, checkout / "gtcbmuf", ignore=shutil.ignore_patterns("__pycache__"))
     assert commit_and_dirty(checkout) == [None, None]
 
     git(checkout, "init", "-q")
     git(checkout, "commit", "-q", "--allow-empty", "-m", "without the package")
-    assert commit_and_dirty(checkout) == [None, None]  # installed in someone else's repository
+    assert commit_and_dirty(checkout) == [None, None]  # installed in a foreign repository
 
     (checkout / "results.csv").touch()
     git(checkout, "add", "gtcbmuf", "results.csv")
@@ -250,7 +249,7 @@ def test_commit_and_dirty_flag_are_those_of_the_code_that_runs(tmp_path: Path) -
     commit = git(checkout, "rev-parse", "HEAD")
     assert len(commit) == 40
     (checkout / "notes.txt").write_text("not tracked\n")
-    (checkout / "results.csv").write_text("of the run before\n")
+    (checkout / "results.csv").write_text("results of an earlier run\n")
     assert commit_and_dirty(checkout) == [commit, False]
 
     with (checkout / "gtcbmuf/base/errors.py").open("a") as file:

@@ -1,4 +1,4 @@
-"""Learning rates, from their definitions."""
+"""Learning rates against their definitions."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from gtcbmuf.training.schedule import Schedule
 
 
 def rates(fers: list[float], **keys: Any) -> list[float]:
-    """The rate of the first epoch, and after each valid FER."""
+    """Return the rate of the first epoch and the rate after each valid FER."""
     schedule = Schedule(TrainConfig(**keys))
     result = [schedule.rate]
     for fer in fers:
@@ -18,28 +18,28 @@ def rates(fers: list[float], **keys: Any) -> list[float]:
     return result
 
 
-def test_constant_stays() -> None:
+def test_a_constant_rate_stays() -> None:
     assert rates([50, 60, 70], schedule="constant", learning_rate=0.25) == [0.25] * 4
 
 
 def test_exponential_decays_after_every_epoch() -> None:
-    got = rates([50, 10, 60], schedule="exponential", learning_rate=8, decay=0.5)
-    assert got == [8, 4, 2, 1]
+    actual = rates([50, 10, 60], schedule="exponential", learning_rate=8, decay=0.5)
+    assert actual == [8, 4, 2, 1]
 
 
 @pytest.mark.parametrize(
     ("fers", "expected"),
     [
-        ([90, 80, 70, 60], [8, 8, 8, 8, 8]),  # it falls by enough: no decay
+        ([90, 80, 70, 60], [8, 8, 8, 8, 8]),  # a sufficient fall: no decay
         ([50, 50], [8, 8, 4]),  # no fall
         ([50, 60, 55], [8, 8, 4, 2]),  # a rise
         ([100, 99, 98.5], [8, 8, 8, 4]),  # 1 % is enough, 0.5 % is not
-        ([50, 50, 20, 10, 5], [8, 8, 4, 2, 1, 0.5]),  # once started, it goes on
-        ([50, 40, 45, 30], [8, 8, 8, 4, 2]),  # the best before it counts, not the last
+        ([50, 50, 20, 10, 5], [8, 8, 4, 2, 1, 0.5]),  # once started, the decay continues
+        ([50, 40, 45, 30], [8, 8, 8, 4, 2]),  # a rise after a fall
         ([0, 0], [8, 8, 8]),
     ],
 )
-def test_newbob_decays_from_the_first_epoch_that_brings_little(
+def test_newbob_decays_from_the_first_small_improvement(
     fers: list[float], expected: list[float]
 ) -> None:
     assert rates(fers, schedule="newbob", learning_rate=8, decay=0.5) == expected
@@ -55,15 +55,15 @@ def test_without_warm_up_an_epoch_has_one_rate(schedule: Any) -> None:
 def test_warm_up_rises_linearly_over_its_epochs(warmup: float) -> None:
     steps, rate = 10, 0.5
     schedule = Schedule(TrainConfig(schedule="constant", learning_rate=rate, warmup=warmup))
-    got = []
+    actual = []
     for epoch in range(4):
         of_step = schedule.of_epoch(epoch, steps)
-        got += [of_step(step) for step in range(steps)]
+        actual += [of_step(step) for step in range(steps)]
         schedule.end_epoch(50)
     ramp = int(warmup * steps)
     expected = [rate * min(1, (k + 1) / ramp) for k in range(4 * steps)]
-    assert got == pytest.approx(expected, rel=1e-12)
-    assert got[ramp - 1 :] == [rate] * (4 * steps - ramp + 1)
+    assert actual == pytest.approx(expected, rel=1e-12)
+    assert actual[ramp - 1 :] == [rate] * (4 * steps - ramp + 1)
 
 
 def test_warm_up_and_decay_multiply() -> None:
@@ -74,7 +74,7 @@ def test_warm_up_and_decay_multiply() -> None:
     assert [schedule.of_epoch(1, 4)(step) for step in range(4)] == [5 / 16, 6 / 16, 7 / 16, 8 / 16]
 
 
-def test_an_epochs_rates_are_settled_when_it_begins() -> None:
+def test_the_rates_of_an_epoch_are_fixed_at_its_start() -> None:
     schedule = Schedule(TrainConfig(schedule="exponential", learning_rate=1, decay=0.5))
     of_step = schedule.of_epoch(0, 4)
     schedule.end_epoch(50)

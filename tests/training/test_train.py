@@ -1,4 +1,4 @@
-"""`gtcbmuf train` on real ranks: what it computes, what it writes, and how it fails."""
+"""`gtcbmuf train` on real ranks: results, files and failures."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ def test_golden_trajectory(
     if request.config.getoption("--update-golden"):
         GOLDEN.write_text(json.dumps(golden | {method: trajectory}, indent=2) + "\n")
         return
-    # Another processor's BLAS rounds otherwise; a threshold then falls on its other side.
+    # Another processor's BLAS rounds differently, and a value may then cross the threshold.
     expected = golden[method]
     np.testing.assert_allclose(trajectory["loss"], expected["loss"], rtol=5e-3)
     np.testing.assert_allclose(trajectory["density"], expected["density"], rtol=2e-2)
@@ -92,7 +92,7 @@ def test_overlap_and_sharded_leaders_change_no_bit(
     assert other["weights_sha256"] == plain["weights_sha256"]
 
 
-def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_directory_holds_all_files_and_facts(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     summary = train("gtc-bmuf", corpus, out, "topology.group_size=2", ranks=4)
     assert {path.name for path in out.iterdir()} == {
@@ -139,13 +139,15 @@ def test_a_run_directory_holds_what_it_promises(corpus: Path, tmp_path: Path) ->
         assert parts["filter"]["max"] > 0
 
 
-def test_same_config_same_bits_and_the_earlier_run_is_kept(corpus: Path, tmp_path: Path) -> None:
+def test_the_same_config_gives_the_same_bits_and_keeps_the_earlier_run(
+    corpus: Path, tmp_path: Path
+) -> None:
     more = ("topology.group_size=4", "exchange.tau=0.5")
     first = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
     second = train("gtc-bmuf", corpus, tmp_path / "run", *more, ranks=8)
     assert first["weights_sha256"] == second["weights_sha256"]
-    kept = json.loads((tmp_path / "run.1/summary.json").read_text())
-    assert kept == first
+    earlier = json.loads((tmp_path / "run.1/summary.json").read_text())
+    assert earlier == first
     again = train(str(tmp_path / "run/config.toml"), corpus, tmp_path / "again", ranks=8)
     assert again["weights_sha256"] == first["weights_sha256"]
     other = train("gtc-bmuf", corpus, tmp_path / "other", *more, "train.seed=1", ranks=8)
@@ -159,7 +161,7 @@ def test_one_rank_needs_no_launcher(corpus: Path, tmp_path: Path) -> None:
     assert alone["bytes_sent_per_step"] == alone["density"] == 0
 
 
-def test_who_does_not_read_on_ends_a_run_of_one_rank_quietly(corpus: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_a_run_of_one_rank_quietly(corpus: Path, tmp_path: Path) -> None:
     words = [program("gtcbmuf"), "train", "sgd", "--out", tmp_path / "run", *settings(corpus)]
     command = shlex.join(map(str, words))
     done = run("bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}")
@@ -174,7 +176,7 @@ def test_every_method_runs_on_one_worker(method: str, corpus: Path, tmp_path: Pa
 
 
 def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
-    """Workers without a frame in the only step are ordinary."""
+    """Workers may have no frame in the only step."""
     path = tmp_path / "tiny.h5"
     write_corpus(path, train_frames=30)
     summary = train(
@@ -185,16 +187,16 @@ def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
     assert (summary["steps"], summary["frames"]) == (3, 90)
 
 
-def test_a_hybrid_of_one_group_is_told_of(corpus: Path, tmp_path: Path) -> None:
+def test_a_hybrid_of_one_group_prints_a_note(corpus: Path, tmp_path: Path) -> None:
     words = [f"corpus.path={corpus}", "train.epochs=1", "model.hidden=[8]", "topology.group_size=2"]
     pairs = [word for setting in words for word in ("--set", setting)]
-    for ranks, told in ((2, True), (4, False)):
+    for ranks, has_note in ((2, True), (4, False)):
         done = gtcbmuf("train", "gtc-bmuf", *pairs, "--out", tmp_path / str(ranks), ranks=ranks)
         assert done.returncode == 0, done.stderr
-        assert ("one group: the block filter has no other" in done.stdout) == told
+        assert ("one group: the block filter has no other group" in done.stdout) == has_note
 
 
-def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> None:
+def test_a_corpus_with_unknown_phones_has_no_phone_error_rate(tmp_path: Path) -> None:
     path = tmp_path / "pdfs.h5"
     write_corpus(path)
     with h5py.File(path, "r+") as file:
@@ -205,15 +207,15 @@ def test_without_known_phones_there_is_no_phone_error_rate(tmp_path: Path) -> No
     done = gtcbmuf("report", tmp_path / "run")
     assert done.returncode == 0
     assert f"| {summary['fer_test']:.2f} " in " ".join(done.stdout.split())
-    scored = gtcbmuf("score", tmp_path / "run/model.h5", path)
-    assert f"FER {summary['fer_test']:.2f} %" in scored.stdout
+    done = gtcbmuf("score", tmp_path / "run/model.h5", path)
+    assert f"FER {summary['fer_test']:.2f} %" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("nesterov", "residual", "overlap"),
     [("true", "flush", "false"), ("false", "flush", "true"), ("false", "clear", "false")],
 )
-def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
+def test_local_momentum_warmup_and_the_end_of_a_block(
     nesterov: str, residual: str, overlap: str, corpus: Path, tmp_path: Path
 ) -> None:
     more = ("train.momentum=0.5", "train.warmup=0.5", "train.verify=true")
@@ -227,22 +229,20 @@ def test_local_momentum_warmup_and_what_happens_at_a_blocks_end(
     assert summary["fer_test"] < 90
 
 
-def refused(
-    *arguments: str | Path, ranks: int, status: int = 2, **options: object
-) -> tuple[str, str]:
-    """Run what must fail; return its one line, and everything that it printed."""
+def fail(*arguments: str | Path, ranks: int, status: int = 2, **options: object) -> tuple[str, str]:
+    """Run a command that must fail; return its error line and its whole output."""
     begin = time.monotonic()
     done = gtcbmuf("train", *arguments, ranks=ranks, **options)
     assert time.monotonic() - begin < 60
     assert done.returncode == status, done.stdout + done.stderr
-    ours = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
-    assert len(ours) == 1, done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert len(messages) == 1, done.stderr
     assert "Traceback" not in done.stderr
-    return ours[0], done.stdout + done.stderr
+    return messages[0], done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
-    ("method", "more", "says"),
+    ("method", "more", "message"),
     [
         ("gtc-bmuf", "topology.group_size=3", "group_size = 3 does not divide the 4 workers"),
         ("sgd", "train.epochs=1", "sgd trains 1 worker, and this job has 4"),
@@ -254,34 +254,34 @@ def refused(
         ("no-such-recipe", "train.epochs=1", "neither a file nor a recipe"),
     ],
 )
-def test_bad_configurations(
-    method: str, more: str, says: str, corpus: Path, tmp_path: Path
+def test_invalid_configurations_are_refused(
+    method: str, more: str, message: str, corpus: Path, tmp_path: Path
 ) -> None:
-    line, _ = refused(method, "--out", tmp_path / "run", *settings(corpus, more), ranks=4)
-    assert says in line
+    line, _ = fail(method, "--out", tmp_path / "run", *settings(corpus, more), ranks=4)
+    assert message in line
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_corpora(tmp_path: Path) -> None:
+def test_invalid_corpora_are_refused(tmp_path: Path) -> None:
     missing, foreign = tmp_path / "missing.h5", tmp_path / "foreign.h5"
     foreign.write_bytes(b"not HDF5")
-    for path, says in ((missing, "no such file"), (foreign, "cannot be read as a corpus")):
-        line, _ = refused("gtc", "--out", tmp_path / "run", *settings(path), ranks=2)
+    for path, message in ((missing, "no such file"), (foreign, "cannot be read as a corpus")):
+        line, _ = fail("gtc", "--out", tmp_path / "run", *settings(path), ranks=2)
         assert str(path) in line
-        assert says in line
+        assert message in line
         assert not (tmp_path / "run").exists()
 
 
-def test_an_out_that_is_no_run_is_left_alone(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    line, _ = refused("gtc", "--out", tmp_path, *settings(corpus), ranks=2)
-    assert "is no run" in line
+def test_an_out_path_with_other_content_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("content")
+    line, _ = fail("gtc", "--out", tmp_path, *settings(corpus), ranks=2)
+    assert "not a run directory" in line
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_diverging_run_says_so(corpus: Path, tmp_path: Path) -> None:
+def test_a_diverging_run_is_reported(corpus: Path, tmp_path: Path) -> None:
     more = ("train.learning_rate=1e6",)
-    line, output = refused(
+    line, output = fail(
         "sync-sgd", "--out", tmp_path / "run", *settings(corpus, *more), ranks=2, status=1
     )
     assert "training diverged in epoch 1" in line
@@ -289,19 +289,19 @@ def test_a_diverging_run_says_so(corpus: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run/summary.json").exists()
 
 
-def test_a_feature_that_is_no_number_is_found_within_its_step(corpus: Path, tmp_path: Path) -> None:
+def test_a_feature_of_nan_is_reported_in_its_step(corpus: Path, tmp_path: Path) -> None:
     path = tmp_path / "corpus.h5"
     path.write_bytes(corpus.read_bytes())
     with h5py.File(path, "r+") as file:
         file["train/features"][1234, 3] = np.nan
-    line, _ = refused(
+    line, _ = fail(
         *("gtc", "--out", tmp_path / "run"),
         *settings(path, "train.checkpoint_every=1 steps"),
         ranks=4,
         status=1,
     )
     assert re.search(r"diverged in epoch 1: the loss of step \d+ is nan on rank [0-3]", line)
-    # No checkpoint has what came of it.
+    # No checkpoint contains NaN.
     for checkpoint in (tmp_path / "run/checkpoints").glob("step-*"):
         for rank in range(4):
             with h5py.File(checkpoint / f"rank-{rank:05}.h5") as file:
@@ -309,10 +309,10 @@ def test_a_feature_that_is_no_number_is_found_within_its_step(corpus: Path, tmp_
 
 
 @pytest.mark.parametrize("method", ["sgd", "sync-sgd", "gtc", "top-k", "bmuf", "gtc-bmuf"])
-def test_a_gradient_that_is_no_number_is_found_where_the_loss_is_finite(
+def test_a_gradient_of_nan_is_reported_despite_a_finite_loss(
     method: str, corpus: Path, tmp_path: Path
 ) -> None:
-    """Sigmoid units make a finite loss of an infinite feature, but its gradient is NaN."""
+    """With sigmoid units an infinite feature gives a finite loss and a gradient of NaN."""
     path = tmp_path / "corpus.h5"
     path.write_bytes(corpus.read_bytes())
     with h5py.File(path, "r+") as file:
@@ -320,38 +320,36 @@ def test_a_gradient_that_is_no_number_is_found_where_the_loss_is_finite(
     out, more = tmp_path / "run", ["train.checkpoint_every=1 steps", "model.activation=sigmoid"]
     if method == "gtc-bmuf":
         more.append("topology.group_size=2")
-    line, _ = refused(
-        *(method, "--out", out), *settings(path, *more), ranks=RANKS[method], status=1
-    )
-    found = re.search(
+    line, _ = fail(*(method, "--out", out), *settings(path, *more), ranks=RANKS[method], status=1)
+    match = re.search(
         r"training diverged in epoch 1: rank (\d): the gradient of step (\d+) is not finite in "
         r"[\d,]+ of [\d,]+ parameters, between [\d,]+ and [\d,]+; lower train.learning_rate",
         line,
     )
-    assert found, line
+    assert match, line
     outcome = json.loads((out / "outcome.json").read_text())
     assert outcome["state"] == "diverged"
     assert f"gtcbmuf: {outcome['reason']}" == line
     assert outcome["seconds"] > 0
     for checkpoint in (out / "checkpoints").glob("step-*"):
-        assert int(checkpoint.name[5:]) < int(found[2])
+        assert int(checkpoint.name[5:]) < int(match[2])
         for rank in range(RANKS[method]):
             with h5py.File(checkpoint / f"rank-{rank:05}.h5") as file:
                 assert all(np.isfinite(array[:]).all() for array in file.values())
 
 
-def test_a_scratch_folder_that_cannot_be_made_is_told_once(corpus: Path, tmp_path: Path) -> None:
+def test_an_unusable_scratch_folder_is_reported_once(corpus: Path, tmp_path: Path) -> None:
     words = ("--scratch", corpus, "--out", tmp_path / "run")
-    line, _ = refused("gtc", *words, *settings(corpus), ranks=2)
+    line, _ = fail("gtc", *words, *settings(corpus), ranks=2)
     assert f"--scratch {corpus}: {corpus} cannot be copied there on " in line
 
 
-def test_bad_arguments_are_told_once() -> None:
-    line, _ = refused("gtc", "--sett", "x", ranks=4)
+def test_invalid_arguments_are_reported_once() -> None:
+    line, _ = fail("gtc", "--sett", "x", ranks=4)
     assert "unrecognized arguments" in line
 
 
-def test_bad_arguments_are_told_also_if_rank_0_is_the_last_to_see_them() -> None:
+def test_invalid_arguments_are_reported_if_rank_0_is_late() -> None:
     # Open MPI's mpirun ends all ranks with the first that fails.
     late = 'test ${OMPI_COMM_WORLD_RANK:-$PMI_RANK} != 0 || sleep 1; exec "$0" "$@"'
     done = mpirun(2, "sh", "-c", late, program("gtcbmuf"), "train", "gtc", "--sett", "x")
@@ -360,8 +358,8 @@ def test_bad_arguments_are_told_also_if_rank_0_is_the_last_to_see_them() -> None
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_singletons_are_caught_by_name(rank: int, corpus: Path, tmp_path: Path) -> None:
-    # As if srun without --mpi had started this process: its variables, but a world of 1.
+def test_singletons_are_refused(rank: int, corpus: Path, tmp_path: Path) -> None:
+    # The variables of srun without --mpi, with a world of 1.
     claims = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": str(rank)}
     done = gtcbmuf("train", "gtc", "--out", tmp_path / "run", *settings(corpus), env=claims)
     assert done.returncode == 2
@@ -387,30 +385,32 @@ with job(MPI.COMM_WORLD):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "message"),
     [("ValueError('boom')", "rank 1 of 4 failed"), ("UserError('boom')", "gtcbmuf: boom")],
 )
-def test_an_exception_on_one_rank_ends_all_within_seconds(error: str, says: str) -> None:
+def test_an_exception_on_one_rank_ends_the_job_within_seconds(error: str, message: str) -> None:
     done = mpirun(4, sys.executable, "-c", FAILING.format(error=error), timeout=60)
     assert done.returncode != 0
-    assert says in done.stderr
-    raised = float(done.stdout.split()[1])
-    while left_over := processes_with("from gtcbmuf.mpi.job import job"):
-        assert time.time() - raised < 5, left_over
+    assert message in done.stderr
+    raise_time = float(done.stdout.split()[1])
+    while processes := processes_with("from gtcbmuf.mpi.job import job"):
+        assert time.time() - raise_time < 5, processes
         time.sleep(0.05)
-    assert time.time() - raised < 5
+    assert time.time() - raise_time < 5
 
 
 def processes_with(words: str) -> list[str]:
-    """Command lines of the processes that run now and have these words in it."""
+    """Return the command lines of the running processes that contain these words."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             lines.append(path.read_text(errors="replace"))
     return [line for line in lines if words in line]
 
 
-def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar_and_a_pipe_plain_lines(
+    corpus: Path, tmp_path: Path
+) -> None:
     import pty
 
     done = gtcbmuf("train", "sgd", "--out", tmp_path / "plain", *settings(corpus), ranks=1)
@@ -423,7 +423,7 @@ def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: 
     if pid == 0:
         os.chdir(ROOT)
         os.execve(command[0], command, clean_environment())
-    shown = b""
+    output = b""
     while True:
         try:
             part = os.read(terminal, 65536)
@@ -431,8 +431,8 @@ def test_progress_on_a_terminal_and_plain_lines_without(corpus: Path, tmp_path: 
             break
         if not part:
             break
-        shown += part
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
-    assert b"frames/s" in shown
-    assert b"\r" in shown
-    assert b"%|" in shown
+        output += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, output
+    assert b"frames/s" in output
+    assert b"\r" in output
+    assert b"%|" in output
