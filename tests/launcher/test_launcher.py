@@ -222,11 +222,11 @@ def test_ranks_that_start_together_fill_an_empty_kernel_cache(tmp_path: Path) ->
 
 def test_compilation_writes_nothing_to_a_terminal(tmp_path: Path) -> None:
     pytest.importorskip("colorama")  # with it, Numba colours its messages
-    compile_ = "from gtcbmuf.core import kernels; from gtcbmuf.base import jit; jit.compile_kernels()"
+    compile_all = "import gtcbmuf.core.kernels, gtcbmuf.base.jit as jit; jit.compile_kernels()"
     terminal, end = os.openpty()
     with open(terminal, "rb", buffering=0) as reader, open(end, "wb", buffering=0) as writer:
         subprocess.run(
-            [sys.executable, "-c", compile_ + "; print('over')"],
+            [sys.executable, "-c", compile_all + "; print('over')"],
             env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
             stdout=writer,
             check=True,
