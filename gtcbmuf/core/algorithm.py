@@ -139,6 +139,18 @@ class DenseUpdate:
         kernels.add_scaled(self.vector, np.float32(scale), vector)
 
 
+@dataclass(frozen=True)
+class UpdateSum:
+    """The sum of several updates."""
+
+    updates: Sequence[Update]
+
+    def add_to(self, vector: Vector, scale: float) -> None:
+        """vector += scale * update, for one update after the other."""
+        for update in self.updates:
+            update.add_to(vector, scale)
+
+
 class NoExchange:
     """The exchange of a single worker: its gradient is the update.
 
@@ -264,6 +276,11 @@ class GTCExchange(ErrorFeedback):
 
         tau *= clip(group's density / target density, 1/4, 4) ^ (GAIN * sqrt(target density))
 
+    A density can be out of reach, as when many gradients are zero. Then a smaller tau would only
+    send less, since a step sends one tau per parameter at most. So while most workers have a
+    backlog, which is that most of what they sent could be sent again, the ratio counts as at least
+    2, and tau rises.
+
     All workers of a group compute the same tau from the same messages. The root is about the share
     of tau by which a residual moves in a step: a random walk reaches tau after (tau / move)^2
     steps. If tau moved further, no residual would reach it in one step, and too many in the next.
@@ -275,6 +292,9 @@ class GTCExchange(ErrorFeedback):
             first step.
         meter: counts.
         density: target share of the parameters sent in a step, above 0 and below 1.
+
+    Attributes:
+        backlogs: number of steps in which most workers of the group had a backlog.
 
     Raises:
         ValueError: n, tau or the density is out of its range.
@@ -307,8 +327,10 @@ class GTCExchange(ErrorFeedback):
         self._density = (
             None if density is None else check_share("density", density, above_zero=True)
         )
-        self._encoder, self._decoder = wire.Encoder(parameters), wire.Decoder(parameters)
+        self._encoder = wire.Encoder(parameters, tells_backlog=density is not None)
+        self._decoder = wire.Decoder(parameters)
         self._gather = MessageGather(group, wire.max_words(parameters))
+        self.backlogs = 0
 
     def __call__(self, gradient: Vector) -> Update:
         gradient = self._check(gradient)
@@ -327,7 +349,9 @@ class GTCExchange(ErrorFeedback):
         self._meter.updates_sent += int(counts[self._group.rank])
         self._meter.bytes_sent += 4 * sent if self._group.size > 1 else 0
         if self._density is not None:
-            self._follow(int(counts.sum()) / len(counts), self._density)
+            backlog = 2 * int(wire.backlogs(messages).sum()) > len(counts)
+            self.backlogs += backlog
+            self._follow(int(counts.sum()) / len(counts), self._density, backlog)
         return GTCUpdate(messages, self._decoder)
 
     @property
@@ -335,9 +359,9 @@ class GTCExchange(ErrorFeedback):
         """The threshold of the next step."""
         return float(self._tau[0])
 
-    def _follow(self, count: float, density: float) -> None:
+    def _follow(self, count: float, density: float, backlog: bool) -> None:
         """Move tau towards a density, after a step that sent `count` parameters."""
-        ratio = min(max(count / self._residual.size / density, 1 / 4), 4)
+        ratio = min(max(count / self._residual.size / density, 2 if backlog else 1 / 4), 4)
         tau = self.tau * ratio ** (GAIN * math.sqrt(density))
         self._tau[0] = min(max(tau, 1e-30), 1e30)
 
@@ -576,8 +600,8 @@ class Worker:
         block_filter: tier 2.
         period: K, steps per block.
         descent: applies updates to the model; by default without momentum.
-        flush: called at a block's end. Returns an update to apply before the filter, such as the
-            residuals of the group.
+        flush: called at a block's end. Returns an update that is added to the last step's update,
+            such as the residuals of the group.
         forgetting: parts to reset at a block's end: the descent (its momentum) or the exchange
             (its residual). The paper does not mention it; `gtcbmuf train` resets the momentum.
         meter: counts; the same meter as in the two tiers.
@@ -648,11 +672,12 @@ class Worker:
             rate = learning_rate(step)
             if not math.isfinite(rate):
                 raise ValueError(f"learning rate of step {step}: {rate}; expected a finite number")
+            ends_block = (step + 1) % self.period == 0 or step + 1 == steps
+            if ends_block and self.flush is not None:
+                update = UpdateSum((update, self.flush()))
             with self.meter.time("decode"):
                 self.descent(self.model, update, rate)
-            if (step + 1) % self.period == 0 or step + 1 == steps:
-                if self.flush is not None:
-                    self.descent(self.model, self.flush(), rate)
+            if ends_block:
                 self.block_filter(self.model)  # tier 2
                 for part in self.forgetting:
                     part.forget()

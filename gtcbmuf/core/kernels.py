@@ -23,7 +23,7 @@ MASK_BITS = 32
 # Constants of a message, as `gtcbmuf.core.wire` describes it.
 HEADER = 4
 MAGIC = 0x47544300
-DENSE = 31
+DENSE, BACKLOG = 31, 1 << 7
 #: Faults of a message.
 SHORT, FOREIGN, OTHER_MODEL, BAD_TAU, BAD_FORM, BAD_BODY = range(1, 7)
 #: Count of updates that a kernel returns if a gradient is not finite.
@@ -234,6 +234,15 @@ def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, w
     return count if largest < _EXPONENT else NOT_FINITE
 
 
+@kernel("(f4[::1], f4)")
+def count_reaching(vector: Vector, threshold: np.float32) -> int:
+    """Count the numbers of a vector (n,) that are at least as large as a threshold."""
+    count = 0
+    for i in range(vector.size):
+        count += abs(vector[i]) >= threshold
+    return count
+
+
 @kernel("(u4[::1], u4[::1])")
 def set_bits(updates: Words, words: Words) -> None:
     """Write updates into words that are zero, in the form of `take_bits`."""
@@ -329,7 +338,7 @@ def add_message(words: Words, scale: np.float32, scratch: Words, vector: Vector)
     n = vector.size
     if words.size < HEADER:
         return SHORT
-    form, count = np.int64(words[0]) ^ MAGIC, np.int64(words[2])
+    form, count = (np.int64(words[0]) ^ MAGIC) & ~BACKLOG, np.int64(words[2])
     if form > DENSE:
         return FOREIGN
     if np.int64(words[1]) != n:

@@ -43,11 +43,13 @@ class Meter:
         """Add the seconds of a `with` statement to a part, without nested `with` statements."""
         begin, before = time.perf_counter(), self._within
         outer, self.part = self.part, part
-        yield
-        self.part = outer
-        seconds = time.perf_counter() - begin
-        self.seconds[part] += seconds - (self._within - before)
-        self._within = before + seconds
+        try:
+            yield
+        finally:
+            self.part = outer
+            seconds = time.perf_counter() - begin
+            self.seconds[part] += seconds - (self._within - before)
+            self._within = before + seconds
 
     def state(self) -> dict[str, float]:
         """The counts by name."""

@@ -137,6 +137,11 @@ class Overlapped:
         self._count()
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
 
+    @property
+    def tau(self) -> float | None:
+        """The threshold of the slices' exchanges, which have the same one; None without."""
+        return getattr(self._exchanges[0], "tau", None)
+
     def flush(self) -> Update:
         """Exchange the whole residuals of all slices. Collective in the group.
 

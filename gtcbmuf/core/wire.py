@@ -2,12 +2,13 @@
 
 Little-endian uint32 words. A header of four:
 
-    0   0x47544300 | form         "GTC" and the form of the body
-    1   n                         parameters of the model, 1 <= n < 2^31
-    2   count                     updates: parameters sent
-    3   tau                       bits of a float32, finite and above 0
+    0   0x47544300 | backlog | form    "GTC", 0x80 for a backlog, and the form of the body
+    1   n                              parameters of the model, 1 <= n < 2^31
+    2   count                          updates: parameters sent
+    3   tau                            bits of a float32, finite and above 0
 
-and a body in one of two forms.
+and a body in one of two forms. A worker has a backlog if most of the parameters that it sent could
+be sent again: their residuals still reach tau.
 
 Sparse, up to a density of 1/16: Golomb-Rice codes (Golomb 1966; Rice 1979) of the gaps. A gap is
 the number of unsent parameters between two sent ones. It is divided by 2^k. First come all
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.core import kernels
-from gtcbmuf.core.kernels import DENSE, MAGIC
+from gtcbmuf.core.kernels import BACKLOG, DENSE, MAGIC
 
 #: Words of a header.
 HEADER = kernels.HEADER
@@ -66,12 +67,13 @@ class Encoder:
 
     Args:
         n: number of parameters, 1 <= n < 2^31.
+        tells_backlog: whether messages tell of a backlog.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, tells_backlog: bool = False) -> None:
         if not 1 <= n < 2**31:
             raise ValueError(f"{n} parameters: a message is for 1 to 2^31 - 1")
-        self._n = n
+        self._n, self._tells_backlog = n, tells_backlog
         self._updates = np.zeros(n // 16 + kernels.MASK_BITS, np.uint32)
         self._words = np.zeros(max_words(n), "<u4")
 
@@ -106,7 +108,8 @@ class Encoder:
             size = body.size
         else:
             count, size = taken, kernels.pack(updates, form, body)
-        words[:HEADER] = MAGIC | form, n, count, threshold.view(np.uint32)
+        backlog = self._tells_backlog and 2 * kernels.count_reaching(residual, threshold) > count
+        words[:HEADER] = MAGIC | BACKLOG * backlog | form, n, count, threshold.view(np.uint32)
         return words[: HEADER + size]
 
 
@@ -160,6 +163,7 @@ class Decoder:
         if fault == kernels.SHORT:
             return f"a message of {words.size} words is shorter than its header"
         magic, n, count = (int(word) for word in words[:3])
+        form = (magic ^ MAGIC) & ~BACKLOG
         match fault:
             case kernels.FOREIGN:
                 return f"a message starts with {magic:#010x}: another format or version"
@@ -168,10 +172,15 @@ class Decoder:
             case kernels.BAD_TAU:
                 return f"a message's tau is {words[3:4].view('<f4')[0]}"
             case kernels.BAD_FORM:
-                return f"a message has {count} updates of {n} parameters in form {magic ^ MAGIC}"
+                return f"a message has {count} updates of {n} parameters in form {form}"
         return f"a message of {words.size} words is none of {count} updates below {n}"
 
 
 def counts(rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Number of updates in each message's header: (ranks,), of rows as in `Decoder.add_all`."""
     return rows[:, 3]
+
+
+def backlogs(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Whether each message tells of a backlog: (ranks,), of rows as in `Decoder.add_all`."""
+    return rows[:, 1] & BACKLOG != 0

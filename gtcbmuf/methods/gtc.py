@@ -30,7 +30,8 @@ class GTCSpec(ExchangeSpec, frozen=True, tag="gtc"):
     tau: Positive = 1.0
 
     #: Target density, the share of the parameters sent in a step. tau starts at `exchange.tau` and
-    #: adapts until the density is reached. `"any"` keeps tau fixed.
+    #: adapts until the density is reached. If it is out of reach, as when many features are zero,
+    #: tau falls no further than to where the most is sent. `"any"` keeps tau fixed.
     #:
     #: Set it when you do not know a good tau for your model, or to bound the traffic. Start with
     #: 0.02, and raise it when the loss stalls. Overlap needs `"any"`.

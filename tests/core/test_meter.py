@@ -1,5 +1,7 @@
 """The meter's seconds, by a clock that the test moves."""
 
+import contextlib
+
 import pytest
 
 from gtcbmuf.core.meter import Meter
@@ -27,5 +29,9 @@ def test_a_block_within_a_block_counts_once(monkeypatch: pytest.MonkeyPatch) -> 
         "communicate": 0,
         "decode": 0,
     }
+    with contextlib.suppress(ValueError), meter.time("decode"):
+        now += 32
+        raise ValueError
+    assert (meter.part, meter.seconds["decode"]) == ("", 32)
     meter.reset()
     assert not any(meter.seconds.values())

@@ -51,6 +51,21 @@ def test_decoded_and_residual_are_what_there_was(
     assert words[3:].view(np.float32)[0] == tau
 
 
+@given(vectors(), TAUS, st.integers(0, 2**32))
+def test_a_backlog_is_told_beside_the_same_updates(
+    gradient: NDArray[np.float32], tau: float, seed: int
+) -> None:
+    n = gradient.size
+    residual = np.random.default_rng(seed).integers(-80, 80, n).astype(np.float32) / 8
+    plain = wire.Encoder(n).encode(residual.copy(), gradient, tau)
+    words = wire.Encoder(n, tells_backlog=True).encode(residual, gradient, tau)
+    backlog = 2 * np.count_nonzero(np.abs(residual) >= tau) > words[2]
+    rows = np.concatenate([[words.size], words]).astype(np.uint32)[np.newaxis]
+    assert wire.backlogs(rows).tolist() == [backlog]
+    np.testing.assert_array_equal(decoded(words, n), decoded(plain, n))
+    np.testing.assert_array_equal(words[1:], plain[1:])
+
+
 @given(vectors(), TAUS, st.floats(-4, 4, width=16))
 def test_added_with_a_scale(gradient: NDArray[np.float32], tau: float, scale: float) -> None:
     n = gradient.size

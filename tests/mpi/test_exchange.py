@@ -145,25 +145,37 @@ def noise(step: int, rank: int, n: int) -> NDArray[np.float32]:
     return np.random.default_rng([step, rank]).standard_normal(n).astype(np.float32)
 
 
-def test_tau_follows_the_density_by_its_formula(topology: Topology) -> None:
-    density = 0.01
+@pytest.mark.parametrize(("density", "zeros"), [(0.01, 0), (0.5, 700)])
+def test_tau_follows_the_density_by_its_formula(
+    topology: Topology, density: float, zeros: int
+) -> None:
+    """Gradients of the last `zeros` parameters are 0, so the second density is out of reach."""
     exchange = GTCExchange(topology.group, N, 3.0, density=density)
     residuals = {rank: np.zeros(N) for rank in members(topology)}
-    tau = np.float32(3.0)
+    tau, backlogs = np.float32(3.0), 0
+
+    def gradient(step: int, rank: int) -> NDArray[np.float32]:
+        return np.where(np.arange(N) < N - zeros, eighths(step, rank), 0).astype(np.float32)
+
     for step in range(50):
         assert exchange.tau == pytest.approx(tau, rel=1e-6)
         tau = np.float32(exchange.tau)
-        update = apply_update(exchange, eighths(step, WORLD.rank))
-        sent, expected = 0, np.zeros(N, np.float32)
+        update = apply_update(exchange, gradient(step, WORLD.rank))
+        sent, full, expected = 0, 0, np.zeros(N, np.float32)
         for rank, residual in residuals.items():
-            residual += eighths(step, rank)
+            residual += gradient(step, rank)
             reached = np.abs(residual) >= tau
             expected += np.where(reached, np.sign(residual) * tau, 0).astype(np.float32)
             residual -= np.where(reached, np.sign(residual) * tau, 0)
             sent += reached.sum()
-        np.testing.assert_allclose(update, expected, rtol=1e-5)
+            full += (np.abs(residual) >= tau).sum() > reached.sum() / 2
+        np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-6)
         ratio = np.clip(sent / (N * len(residuals)) / density, 0.25, 4)
+        if full > len(residuals) / 2:
+            ratio, backlogs = max(ratio, 2), backlogs + 1
         tau = tau * ratio ** (0.5 * np.sqrt(density))
+    assert exchange.backlogs == backlogs
+    assert (backlogs > 0) == (zeros > 0)
     check_replicas(topology.group, np.array([exchange.tau]), "tau")
 
 
@@ -176,6 +188,21 @@ def test_the_density_is_reached_from_both_sides(density: float, tau: float) -> N
         if step == 699:
             meter.reset()
     assert meter.updates_sent / (300 * 20000) == pytest.approx(density, rel=0.15)
+
+
+def test_a_density_out_of_reach_leaves_tau_where_most_is_sent() -> None:
+    """Of ten parameters nine have no gradient, and the density is to be a half."""
+    n, steps = 20000, 1000
+    exchange = GTCExchange(MPI.COMM_SELF, n, 1.0, meter := Meter(), density=0.5)
+    gradient_sum, update_sum = np.zeros(n), np.zeros(n, np.float32)
+    for step in range(steps):
+        gradient = np.where(np.arange(n) < n // 10, 0.1 + noise(step, 0, n), 0).astype(np.float32)
+        gradient_sum += gradient
+        update_sum += apply_update(exchange, gradient)
+    assert 0.02 < meter.updates_sent / (steps * n) < 0.1
+    assert exchange.backlogs > steps / 10
+    assert 0.2 < exchange.tau < 2  # the gradients have a standard deviation of 1
+    assert update_sum.sum() == pytest.approx(gradient_sum.sum(), rel=0.02)
 
 
 def test_without_gradients_tau_stays_above_its_lower_bound(topology: Topology) -> None:

@@ -46,6 +46,7 @@ def test_overlap_gives_the_bits_of_the_blocking_exchange(topology: Topology, kin
         overlapped(vector).add_to(model, -0.1)
         assert model.tobytes() == expected.tobytes()
     assert meter.updates_sent == blocking_meter.updates_sent
+    assert overlapped.tau == getattr(blocking, "tau", None)
     assert meter.seconds["communicate"] > 0
     assert residual(overlapped).tobytes() == residual(blocking).tobytes()
     if isinstance(blocking, GTCExchange):

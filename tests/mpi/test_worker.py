@@ -18,7 +18,9 @@ from gtcbmuf.core.algorithm import (
     NoFilter,
     Worker,
 )
+from gtcbmuf.core.overlap import Flushing
 from gtcbmuf.core.verified import Verified
+from gtcbmuf.methods.top_k import TopKExchange
 from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
@@ -125,14 +127,18 @@ def test_gtc_applies_the_gradients_minus_the_residuals() -> None:
     topology.free()
 
 
-def test_gtc_with_a_flush_at_every_step_equals_sync_sgd() -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("compressed", [GTCExchange, TopKExchange])
+def test_a_flush_at_every_step_is_sync_sgd(
+    compressed: Callable[..., Flushing], momentum: float
+) -> None:
     topology = Topology(WORLD, WORLD.size)
     model, dense_model = start(), start()
-    gtc = GTCExchange(topology.group, model.size, 0.1)
-    worker = Worker(model, gtc, NoFilter(model.size), 1, flush=gtc.flush)
+    exchange, descent = compressed(topology.group, model.size, 0.1), Descent(model.size, momentum)
+    worker = Worker(model, exchange, NoFilter(model.size), 1, descent, flush=exchange.flush)
     worker.run(STEPS, gradients(model, own_rank()), rate)
-    dense = DenseExchange(topology.group, model.size)
-    worker = Worker(dense_model, dense, NoFilter(model.size), 1)
+    dense, descent = DenseExchange(topology.group, model.size), Descent(model.size, momentum)
+    worker = Worker(dense_model, dense, NoFilter(model.size), 1, descent)
     worker.run(STEPS, gradients(dense_model, own_rank()), rate)
     np.testing.assert_allclose(model, dense_model, rtol=1e-3, atol=1e-5)
     assert np.abs(model - start()).max() > 1e-3
