@@ -151,6 +151,11 @@ class Preset:
     cells: list[Cell]
     choices: list[Cell]
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the package ships it: a study after the paper."""
+        return self.name in preset_names()
+
     def run_spec(
         self, cell: Cell, settings: Sequence[str], seed: int = 0, *, test: bool = False
     ) -> RunSpec:
@@ -161,7 +166,7 @@ class Preset:
     @cached_property
     def _corpus_identity(self) -> str:
         """Identity of the corpus in fingerprints; empty for presets of the package."""
-        if self.synthesis is None or self.name in preset_names():
+        if self.synthesis is None or self.is_shipped:
             return self.digest
         return shlex.join(self.synthesis.arguments(Path()))
 

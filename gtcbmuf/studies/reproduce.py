@@ -14,7 +14,6 @@ from gtcbmuf.studies.presets import (
     Preset,
     choices_runs,
     error_table_runs,
-    preset_names,
     tuning_runs,
 )
 from gtcbmuf.studies.results import Result
@@ -71,7 +70,7 @@ def reproduce_runs(
         folder.mkdir(parents=True, exist_ok=True)
     try:
         if launch == "mpirun":
-            if preset.name in preset_names() and not study_runs.pending_runs():
+            if preset.is_shipped and not study_runs.pending_runs():
                 print("# the results are published; to repeat the runs here, use --results FOLDER")
             study_runs.run()
         else:
@@ -114,7 +113,7 @@ def _print_jobs(preset: Preset, study_runs: Study, job_name: str) -> None:
 def _write_table(study: str, preset: Preset, results: Sequence[Result], file: Path) -> str:
     """Write the tables of a study beside its CSV file, and return the Markdown table."""
     if study == "error-table":
-        return write_error_table(results, file.parent)
+        return write_error_table(results, file.parent, with_paper=preset.is_shipped)
     table = (format_tuning if study == "tuning" else format_choices)(preset, results)
     if results:
         with writing(file.parent):

@@ -21,7 +21,7 @@ from gtcbmuf.data.corpus import open_corpus
 from gtcbmuf.data.synth import espeak
 from gtcbmuf.studies import paper
 from gtcbmuf.studies.error_table import error_rows, format_increase
-from gtcbmuf.studies.presets import Preset, RunSpec, error_table_runs, preset_names
+from gtcbmuf.studies.presets import Preset, RunSpec, error_table_runs
 from gtcbmuf.studies.results import Result, read_results
 
 _HEADERS = ("method", "workers", "groups", "vs sgd %, measured", "speed-up, modelled")
@@ -77,7 +77,7 @@ def reproduce_trade_off(
         lines = [{**asdict(row), **origin} for row in rows]
         write_csv(folder / "trade_off.csv", lines)
         write_text(folder / "trade_off.md", format_trade_off(rows) + "\n")
-    plot_trade_off(rows, folder / "trade_off.png", with_paper=preset.name in preset_names())
+    plot_trade_off(rows, folder / "trade_off.png", with_paper=preset.is_shipped)
     print(
         f"{format_trade_off(rows)}\n\n"
         f"Speed-ups are modelled, of {cluster_name}; nothing was measured for them."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from matplotlib.axes import Axes
 from support.studies import result
 
 from gtcbmuf.base.errors import UserError
@@ -45,6 +46,20 @@ def test_rows_are_means_and_increases_over_the_mean_of_sgd() -> None:
     spread = math.sqrt((0.5**0.5 / 40.5) ** 2 + (0.4 / 40) ** 2)
     assert hybrid.deviation == pytest.approx(100 * 40.5 / 40 * spread)
     assert [row.paper for row in rows] == ["", "", "+2.8", "fell", "+3.1"]
+
+
+def test_another_study_has_nothing_of_the_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda axes, *data, **style: drawn.append(data))
+    monkeypatch.setattr(Axes, "set_xticks", lambda axes, ticks, labels: drawn.append(labels))
+    table = write_error_table(RESULTS, tmp_path, with_paper=False)
+    assert [list(labels) for labels in drawn] == [["8", "32", "64"]]
+    for text in (table, *(path.read_text() for path in tmp_path.glob("*.[cmt]*"))):
+        assert "paper" not in text
+        assert "fell" not in text
+    assert read_results(tmp_path / "error_table.csv") == RESULTS
 
 
 def test_over_an_sgd_that_makes_no_error_there_is_no_increase(tmp_path: Path) -> None:
