@@ -183,4 +183,4 @@ def counts(rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 def backlogs(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Whether each message tells of a backlog: (ranks,), of rows as in `Decoder.add_all`."""
-    return rows[:, 1] & BACKLOG != 0
+    return (rows[:, 1] & BACKLOG).astype(np.bool_)

@@ -239,4 +239,4 @@ def _columns(row: ErrorRow, with_paper: bool) -> dict[str, object]:
     """The columns of the CSV file that a cell's runs share."""
     deviation = "" if row.deviation is None else round(row.deviation, 3)
     ours = {"increase_mean": round(row.increase, 3), "increase_sd": deviation}
-    return {**ours, "increase_paper": row.paper} if with_paper else ours
+    return {**ours, **({"increase_paper": row.paper} if with_paper else {})}
