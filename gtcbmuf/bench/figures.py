@@ -19,6 +19,7 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_json, writing
 from gtcbmuf.base.provenance import environment
 from gtcbmuf.base.tables import markdown
+from gtcbmuf.base.text import read_text
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,6 @@ def read_figures(path: Path) -> list[Figure]:
         UserError: the file cannot be read, or is not a file of figures.
     """
     try:
-        return [Figure(**fields) for fields in json.loads(path.read_text())["figures"]]
+        return [Figure(**fields) for fields in json.loads(read_text(path))["figures"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of gtcbmuf bench --json: {error}") from None

@@ -1,9 +1,13 @@
 """`gtcbmuf forward`"""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, add_command
+from gtcbmuf.cli.common import Commands, add_command, compile_kernels
+
+_STDOUT = Path("/dev/stdout")
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +36,11 @@ def add(commands: Commands) -> None:
         "--cmvn", type=Path, metavar="CMVN.scp", help="mean and variance statistics for FEATS.scp"
     )
     parser.add_argument(
-        "--ark", type=Path, required=True, metavar="FILE.ark", help="archive to write"
+        "--ark",
+        type=_archive,
+        required=True,
+        metavar="FILE.ark",
+        help="archive to write; - is standard output",
     )
     parser.add_argument(
         "--split", choices=("train", "valid", "test"), help="split of CORPUS.h5 (default: test)"
@@ -45,18 +53,24 @@ def add(commands: Commands) -> None:
     parser.set_defaults(run=run)
 
 
+def _archive(text: str) -> Path:
+    """The path of an archive, which may be written as for Kaldi's programs."""
+    name = text.removeprefix("ark:")
+    return _STDOUT if name == "-" else Path(os.path.expanduser(name))
+
+
 def run(arguments: Any) -> None:
     """Write the archive of log-posteriors."""
     from gtcbmuf.acoustic.kaldi_export import export_posteriors
 
-    print(
-        export_posteriors(
-            arguments.model,
-            arguments.frames,
-            arguments.ark,
-            split=arguments.split,
-            utt2spk=arguments.utt2spk,
-            cmvn=arguments.cmvn,
-            minus_log_priors=arguments.minus_log_priors,
-        )
+    compile_kernels()
+    line = export_posteriors(
+        arguments.model,
+        arguments.frames,
+        arguments.ark,
+        split=arguments.split,
+        utt2spk=arguments.utt2spk,
+        cmvn=arguments.cmvn,
+        minus_log_priors=arguments.minus_log_priors,
     )
+    print(line, file=sys.stderr if arguments.ark == _STDOUT else sys.stdout)

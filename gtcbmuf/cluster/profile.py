@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_text, writing
+from gtcbmuf.base.text import read_text
 from gtcbmuf.base.toml import explain
 
 #: Version of the file's format.
@@ -114,7 +115,7 @@ def read_profile(path: Path) -> ClusterProfile:
         UserError: the file cannot be read, or a value is invalid. The line names file and key.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Reads a configuration: a TOML file or a recipe, overridden by `--set section.key=value`."""
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -9,10 +10,12 @@ from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.text import open_text
 from gtcbmuf.base.toml import explain, read_shipped, shipped_names
-from gtcbmuf.config.schema import KINDS, Config
+from gtcbmuf.config.schema import KINDS, Config, CorpusConfig
 
 #: Maximum number of characters in a configuration: tomllib's time can grow with its square.
 _LONGEST = 1 << 14
@@ -62,14 +65,15 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
             f"{source}: exchange.density = {density}: expected 'any' with exchange.overlap, which "
             "exchanges each part of the model by itself"
         )
-    return config
+    corpus = CorpusConfig(os.path.expanduser(config.corpus.path))
+    return replace(config, corpus=corpus)
 
 
 def _read(source: str) -> str:
     if source in recipe_names():
         return read_shipped("gtcbmuf.config", "recipes", source)
     try:
-        with Path(source).open(encoding="utf-8") as file:
+        with open_text(Path(source)) as file:
             return file.read(_LONGEST + 1)
     except FileNotFoundError:
         raise UserError(

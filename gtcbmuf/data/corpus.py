@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset
+from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset, open_file
 from gtcbmuf.data.corpus_format import (
     CHECKSUM_FRAMES,
     FORMAT,
@@ -183,7 +183,7 @@ def open_corpus(path: Path | str) -> Corpus:
             )
         with path.open("rb") as raw:
             digest = raw.read(USER_BLOCK).rstrip(b"\0").decode(errors="replace")
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             attributes = get_attributes(file)
             version = attributes.get("version")
             if attributes.get("format") != FORMAT:
@@ -227,7 +227,7 @@ def find_damage(path: Path) -> list[str]:
     if user_block == format_user_block(hash_content(path)):
         return []
     faults = []
-    with _refusing_unreadable(path), h5py.File(path, "r") as file:
+    with _refusing_unreadable(path), open_file(path) as file:
         for split_name in SPLITS:
             split = corpus.split(split_name)
             for name, array in (("features", split.features), ("targets", split.targets)):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.files import replacing, writing
-from gtcbmuf.base.hdf5 import set_attributes, text_array
+from gtcbmuf.base.hdf5 import create_file, set_attributes, text_array
 from gtcbmuf.data.corpus import SPLITS
 from gtcbmuf.data.corpus_format import (
     ALIGNMENT,
@@ -180,10 +180,8 @@ class CorpusWriter:
                 f"{self.path}: {empty_splits[0]} has no utterance; expected at least one"
             )
         with replacing(self.path) as part:
-            with h5py.File(
+            with create_file(
                 part,
-                "w",
-                libver="v110",
                 track_order=True,
                 userblock_size=USER_BLOCK,
                 alignment_threshold=1,

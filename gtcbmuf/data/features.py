@@ -60,10 +60,45 @@ def log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float3
     return frames
 
 
+def find_digital_silence(utterance: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Find the frames of digital silence, whose samples are all equal, usually 0.
+
+    Their mel-band energies are 0. The logarithm needs a floor above 0, which is the same in all
+    bands. No other sound has the same energy in all bands.
+
+    Args:
+        utterance: log-mel features without normalisation, (frames, dim).
+
+    Returns:
+        Whether all features of the frame are the same negative number, (frames,) bool.
+
+    >>> floor = np.log(np.finfo(np.float32).eps)
+    >>> find_digital_silence(np.array([[2, 3], [floor, floor]], np.float32)).tolist()
+    [False, True]
+    """
+    if utterance.shape[1] < 2:  # one feature always equals itself
+        return np.zeros(len(utterance), np.bool_)
+    first = utterance[:, :1]
+    is_silent: NDArray[np.bool_] = ((utterance == first) & (first < 0)).all(axis=1)
+    return is_silent
+
+
+def _extend_silence(silence: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the frames that overlap a frame of digital silence, (frames,) bool."""
+    extended = silence.copy()
+    for distance in range(1, -(-_FRAME_MS // _SHIFT_MS)):
+        extended[distance:] |= silence[:-distance]
+        extended[:-distance] |= silence[distance:]
+    return extended
+
+
 def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Normalise the features of a speaker to mean 0 and variance 1 in each dimension.
 
-    Mean and variance are those of all frames of all utterances.
+    Mean and variance are those of all frames of all utterances, except digital silence and the
+    frames that overlap it. The features of digital silence are an arbitrary floor, many deviations
+    below all others. They become 0, the mean. Those of frames that overlap it are clipped to the
+    range of the counted frames.
 
     Args:
         utterances: features of each utterance, (frames, dim).
@@ -81,9 +116,24 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
     frames = np.concatenate(utterances).astype(np.float64)
     if not len(frames):
         raise ValueError("normalise: no frames; expected at least one")
+    silences = [find_digital_silence(utterance) for utterance in utterances]
+    overlaps = [_extend_silence(silence) for silence in silences]
+    for skipped in (overlaps, silences):
+        is_counted = ~np.concatenate(skipped)
+        if is_counted.any():
+            break
+    if is_counted.any() and not is_counted.all():
+        frames = frames[is_counted]
     mean = frames.mean(axis=0)
     deviation = np.maximum(frames.std(axis=0), 1e-5)
-    return [((utterance - mean) / deviation).astype(np.float32) for utterance in utterances]
+    lowest, highest = ((frames.min(axis=0), frames.max(axis=0)) - mean) / deviation
+    normalised_utterances = []
+    for utterance, silence, overlap in zip(utterances, silences, overlaps, strict=True):
+        normalised = ((utterance - mean) / deviation).astype(np.float32)
+        normalised[overlap] = normalised[overlap].clip(lowest, highest)
+        normalised[silence] = 0
+        normalised_utterances.append(normalised)
+    return normalised_utterances
 
 
 def frame_targets(

@@ -1,5 +1,6 @@
 """Descriptions of a corpus as text, and pictures of its utterances."""
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.plotting import picture
-from gtcbmuf.data.corpus import SPLITS, Corpus
+from gtcbmuf.data.corpus import POOL, SPLITS, Corpus, Split
+
+_EXAMPLES = 3  # utterances in a message
 
 
 def describe_corpus(corpus: Corpus) -> str:
@@ -39,6 +42,40 @@ def describe_corpus(corpus: Corpus) -> str:
     if len(unseen):
         lines.append(f"targets without a train frame: {', '.join(map(str, unseen))}")
     return "\n".join(lines)
+
+
+def find_nonfinite_features(corpus: Corpus) -> list[str]:
+    """Find the frames with features that are NaN or infinite.
+
+    Returns:
+        A description per split with such frames, which names the utterances.
+    """
+    descriptions = []
+    for name in SPLITS:
+        split = corpus.split(name)
+        counts = _count_nonfinite_frames(split)
+        if not counts:
+            continue
+        examples = ", ".join(
+            f"{split.names[number]} ({count} frames)"
+            for number, count in list(counts.items())[:_EXAMPLES]
+        )
+        rest = ", ..." if len(counts) > _EXAMPLES else ""
+        descriptions.append(
+            f"{name}: {sum(counts.values())} frames of {len(counts)} utterances: {examples}{rest}"
+        )
+    return descriptions
+
+
+def _count_nonfinite_frames(split: Split) -> dict[int, int]:
+    """Count the frames with NaN or infinite features, by the number of the utterance."""
+    counts: Counter[int] = Counter()
+    for first in range(0, len(split), POOL):
+        is_finite = np.isfinite(split.features[first : first + POOL]).all(axis=1)
+        positions = first + np.flatnonzero(~is_finite)
+        counts.update(np.searchsorted(split.ends, positions, side="right").tolist())
+        split.release()
+    return dict(counts)
 
 
 def draw_utterance(corpus: Corpus, utterance: str, path: Path) -> None:

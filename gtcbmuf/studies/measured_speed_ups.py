@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.provenance import environment, short_commit
+from gtcbmuf.base.text import open_text
 from gtcbmuf.bench.figures import Figure, read_figures
 from gtcbmuf.cluster.plan import Plan
 from gtcbmuf.mpi import launcher
@@ -71,7 +72,7 @@ def read_measured_speed_ups(file: Path, plan: Plan) -> dict[CellKey, MeasuredSpe
     settings = {key: f"{getattr(plan, key):g}" for key in ("minibatch", "density", "period")}
     settings["parameters"] = str(plan.parameters)
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with open_text(file, newline="") as lines:
             return {
                 (line["method"], int(line["workers"])): MeasuredSpeedUp(
                     float(line["measured"]), line["measured_on"]

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.text import open_text
 from gtcbmuf.base.toml import explain, read_shipped
 from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.config.schema import resolve_group_size
@@ -107,7 +108,7 @@ def _read_tree(source: str) -> dict[str, Any]:
             f"'-' and '_', and not {' or '.join(preset_names())}, which ship with the package"
         )
     try:
-        with open(source, encoding="utf-8") as file:
+        with open_text(Path(source)) as file:
             text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
             raise ValueError(f"more than {_LONGEST} characters")

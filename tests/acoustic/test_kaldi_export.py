@@ -1,6 +1,7 @@
 """`gtcbmuf forward`, with archives that Kaldi's own reader reads."""
 
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import kaldi_native_io as kio
@@ -148,32 +149,62 @@ def test_features_give_the_archive_of_their_corpus(
     assert read_archive(tmp_path / "b.ark") == expected
 
 
+def test_names_and_ranges_of_features(directory: Directory, tmp_path: Path) -> None:
+    """An accented name, in the form of feats.scp, and the range of a longer matrix."""
+    directory.make()
+    model, ark = write_model(open_corpus(directory.out), tmp_path / "model.h5"), tmp_path / "a.ark"
+    options = {"utt2spk": directory.utt2spk, "minus_log_priors": True}
+    export_posteriors(model, directory.feats, ark, **options)
+    expected = read_archive(ark)
+    name, composed, decomposed = "s00-0", "s\u00e900-0", "se\u030100-0"
+    frames = directory.features[name]
+    directory.features[name] = np.concatenate([frames[:3], frames, frames])
+    directory.write()
+    table = directory.feats.read_text()
+    head = table.split("\n")[0]
+    line = head.replace(name, decomposed) + f"[3:{len(frames) + 2}]"
+    directory.feats.write_text("\ufeff" + table.replace(head, line))
+    directory.utt2spk.write_text(directory.utt2spk.read_text().replace(name, composed))
+    export_posteriors(model, directory.feats, ark, **options)
+    values = read_archive(ark)
+    assert values.pop(decomposed) == expected.pop(name)
+    assert values == expected
+
+
 def test_unusable_features_are_refused_in_one_line(directory: Directory, tmp_path: Path) -> None:
     directory.make()
     model, ark = write_model(open_corpus(directory.out), tmp_path / "model.h5"), tmp_path / "b.ark"
 
-    def fails(match: str, *words: str | Path) -> None:
-        done = gtcbmuf("forward", model, "--ark", ark, *words)
-        [line] = done.stderr.splitlines()
-        assert (done.returncode, done.stdout) == (2, "")
-        assert re.match(f"gtcbmuf: {match}", line), line
+    def fails(match: str, path: Path, **options: object) -> None:
+        with pytest.raises(UserError, match=f"^{match}") as error_info:
+            export_posteriors(model, path, ark, **options)  # type: ignore[arg-type]
+        assert "\n" not in str(error_info.value)
         assert not ark.exists()
 
-    features, speakers = directory.feats, ("--utt2spk", directory.utt2spk)
-    fails("--split valid: applies to a corpus, not to .*feats.scp", features, "--split", "valid")
-    fails("--utt2spk .*: applies to FEATS.scp, not to .*corpus.h5", directory.out, *speakers)
+    features, utt2spk = directory.feats, directory.utt2spk
+    fails("--split valid: applies to a corpus, not to .*feats.scp", features, split="valid")
+    fails("--utt2spk .*: applies to FEATS.scp, not to .*corpus.h5", directory.out, utt2spk=utt2spk)
     fails("the model takes features normalised by speaker: give --utt2spk", features)
-    statistics = write_statistics(directory, by_speaker(directory))
-    fails(".* normalisation = speaker: remove --cmvn", features, *speakers, "--cmvn", statistics)
-    directory.utt2spk.write_text("s00-0 s00\n")
-    fails(".*feats.scp: s00-1: no speaker in", features, *speakers)
-    directory.features["s03-1"][2, 1] = np.nan
-    directory.write()
-    fails(".*feats.scp: s03-1: no frames, or NaN or infinite features", features, *speakers)
-    directory.features["s00-1"] = directory.features["s00-1"][:, :4]
-    directory.write()
-    fails(".*feats.scp: s00-1: 4 features per frame; expected 5", features, *speakers)
-    done = gtcbmuf("forward", model, features, *speakers, "--ark", ".")
+    cmvn = write_statistics(directory, by_speaker(directory))
+    fails(".* normalisation = speaker: remove --cmvn", features, utt2spk=utt2spk, cmvn=cmvn)
+    utt2spk.write_text("s00-0 s00\n")
+    fails(".*feats.scp: s00-1: no speaker in", features, utt2spk=utt2spk)
+    with_nan = np.ones((9, 5))
+    with_nan[2:4, 1] = np.nan, np.inf
+    for name, matrix, fault in (
+        ("s03-1", with_nan, "NaN or infinite features in 2 of 9 frames, from frame 2"),
+        ("s00-2", np.ones((9, 4)), "4 features per frame; expected 5"),
+        ("s00-1", np.zeros((0, 0)), "empty matrix; expected one or more frames"),
+    ):
+        directory.features[name] = matrix.astype(np.float32)
+        directory.write()
+        fails(f".*feats.scp: {name}: {fault}", features, utt2spk=utt2spk)
+    done = gtcbmuf("forward", model, features, "--utt2spk", utt2spk, "--ark", ark)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line == f"gtcbmuf: {features}: s00-1: empty matrix; expected one or more frames"
+    assert not ark.exists()
+    done = gtcbmuf("forward", model, features, "--utt2spk", utt2spk, "--ark", ".")
     assert done.stderr == "gtcbmuf: --ark .: expected a file\n"
 
 
@@ -184,3 +215,16 @@ def test_another_normalisation_is_refused(directory: Directory, tmp_path: Path) 
     done = gtcbmuf("score", model, directory.out)
     assert done.returncode == 2
     assert "model.h5 was trained on features with normalisation = speaker, but" in done.stderr
+
+
+def test_standard_output_takes_the_archive(files: tuple[Path, Path, Path]) -> None:
+    model, corpus, ark = files
+    export_posteriors(model, corpus, ark)
+    for name in ("-", "ark:-", f"ark:{ark}"):
+        command = [sys.executable, "-m", "gtcbmuf", "forward", model, corpus, "--ark", name]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=100)
+        archive, line = done.stdout, done.stderr
+        if name.endswith(".ark"):
+            archive, line = ark.read_bytes(), done.stdout
+        assert archive == ark.read_bytes()
+        assert line.endswith(b"utterances of test\n")

@@ -236,6 +236,12 @@ def test_assignments_take_toml_values_and_bare_words() -> None:
     assert chosen.exchange.kind == "gtc"  # of the recipe
 
 
+def test_a_corpus_may_be_below_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for path, expected in (("~/a.h5", "/home/me/a.h5"), ("~nobody-at-all/a.h5",) * 2, ("a~",) * 2):
+        assert load_config("sgd", [f"corpus.path={path}"]).corpus.path == expected
+
+
 def test_the_last_assignment_of_a_key_counts(tmp_path: Path) -> None:
     source = write(tmp_path, "[train]\nepochs = 1")
     assert load_config(source, ["train.epochs=2", "train.epochs=3"]).train.epochs == 3

@@ -66,6 +66,54 @@ def test_normalise_gives_each_speaker_mean_0_and_variance_1() -> None:
     np.testing.assert_allclose(frames.var(axis=0), [1, 1, 1, 0], atol=1e-5)
 
 
+def test_normalise_without_digital_silence_has_the_bits_of_the_formula() -> None:
+    rng = np.random.default_rng(2)
+    utterances = [rng.normal(7, 3, (n, 40)).astype(np.float32) for n in (50, 20)]
+    frames = np.concatenate(utterances).astype(np.float64)
+    for utterance, result in zip(utterances, features.normalise(utterances), strict=True):
+        expected = (utterance - frames.mean(axis=0)) / frames.std(axis=0)
+        np.testing.assert_array_equal(result, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("silent", [1, 20, 2000])
+def test_digital_silence_does_not_change_the_normalisation(silent: int) -> None:
+    rng = np.random.default_rng(3)
+    utterances = [rng.normal(7, 3, (n, 40)).astype(np.float32) for n in (50, 20)]
+    floor = np.full((silent, 40), -15.942385, np.float32)
+    edge = rng.normal(-9, 1, (2, 40)).astype(np.float32)  # the windows overlap both
+    padded = [np.concatenate([floor, edge, u, edge, floor]) for u in utterances]
+    expected = np.concatenate(features.normalise(utterances))
+    *results, alone = features.normalise([*padded, floor])
+    parts = [
+        np.split(x, [silent, silent + 2, len(x) - silent - 2, len(x) - silent]) for x in results
+    ]
+    np.testing.assert_array_equal(
+        np.concatenate([speech for _, _, speech, _, _ in parts]), expected
+    )
+    for before, first_edge, _, last_edge, after in parts:
+        assert not np.concatenate([before, after, alone]).any()
+        for edge in (first_edge, last_edge):
+            np.testing.assert_allclose(edge, np.tile(expected.min(axis=0), (2, 1)), rtol=1e-6)
+
+
+def test_digital_silence_alone_becomes_0() -> None:
+    assert not features.normalise([np.full((7, 40), -15.942385, np.float32)])[0].any()
+
+
+@pytest.mark.parametrize("level", [0, 5, -7])
+def test_frames_of_constant_samples_are_digital_silence(level: int) -> None:
+    pytest.importorskip("kaldi_native_fbank")
+    samples = np.random.default_rng(0).integers(-1, 2, 16000).astype(np.float32)  # the quietest
+    samples[4000:9000] = level
+    starts = 160 * np.arange(98)
+    result = features.find_digital_silence(features.log_mel(samples, 16000))
+    assert result.tolist() == [start >= 4000 and start + 400 <= 9000 for start in starts]
+
+
+def test_single_features_are_no_digital_silence() -> None:
+    assert features.find_digital_silence(np.array([[-3], [2]], np.float32)).tolist() == [False] * 2
+
+
 def test_normalise_refuses_a_speaker_without_frames() -> None:
     with pytest.raises(ValueError, match="no frames"):
         features.normalise([np.empty((0, 4), np.float32)])

@@ -1,5 +1,6 @@
 """`corpus info` and `corpus verify`."""
 
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.launch import gtcbmuf
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.corpus import open_corpus
+from gtcbmuf.data.corpus_format import format_user_block, hash_content
 from gtcbmuf.data.inspection import describe_corpus, draw_utterance
 
 
@@ -71,6 +73,28 @@ def test_the_commands(tmp_path: Path) -> None:
     process = gtcbmuf("corpus", "verify", path)
     assert process.returncode == 2
     assert process.stderr == f"gtcbmuf: {path}: damaged: train: features of frames 0 to 299\n"
+
+
+def test_verify_names_features_that_are_not_finite(tmp_path: Path) -> None:
+    """Other programs write such files with right hashes."""
+    path = tmp_path / "foreign.h5"
+    write_corpus(path, train_frames=300)
+    corpus = open_corpus(path)
+    second, last = corpus.train.names[1], corpus.test.names[-1]
+    with h5py.File(path, "r+") as file:
+        train = file["train/features"]
+        train[corpus.train.ends[0] : corpus.train.ends[0] + 2, 3] = np.nan
+        file["test/features"][-1] = np.inf
+        for split in ("train", "test"):
+            file[f"{split}/features_crc32"][0] = zlib.crc32(file[f"{split}/features"][:].tobytes())
+    with path.open("r+b") as raw:
+        raw.write(format_user_block(hash_content(path)))
+    process = gtcbmuf("corpus", "verify", path)
+    assert process.returncode == 2
+    assert process.stderr == (
+        f"gtcbmuf: {path}: NaN or infinite features: train: 2 frames of 1 utterances: {second} "
+        f"(2 frames); test: 1 frames of 1 utterances: {last} (1 frames)\n"
+    )
 
 
 def feature_bytes(path: Path) -> bytes:

@@ -4,11 +4,13 @@ import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import kaldi_native_io as kio
 import numpy as np
 import pytest
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.corpus import SPLITS
 from gtcbmuf.data.importing.kaldi import import_kaldi
 
 DIM = 5
@@ -65,7 +67,7 @@ class Directory:
     def make(self, **options: object) -> str:
         """Import the experiment to `out`; return the summary of the import."""
         options = {"utt2spk": self.utt2spk, **options}
-        return import_kaldi(self.feats, f"{self.path}/ali.*", self.out, **options)  # type: ignore[arg-type]
+        return import_kaldi(self.feats, [f"{self.path}/ali.*"], self.out, **options)  # type: ignore[arg-type]
 
     def fails(self, match: str, **options: object) -> None:
         """Assert that the import fails with one line that matches, and leaves no file."""
@@ -106,3 +108,37 @@ def write_statistics(directory: Directory, names: dict[str, list[str]]) -> Path:
             squares = np.append(np.square(frames).sum(axis=0), 0)
             writer.write(name, np.stack([sums, squares]))
     return table
+
+
+@dataclass
+class Stored:
+    """An utterance of a corpus."""
+
+    split: str
+    speaker: str
+    features: np.ndarray
+    targets: np.ndarray
+
+
+def read_utterances(path: Path) -> dict[str, Stored]:
+    """Read the utterances of a corpus by name."""
+    utterances = {}
+    with h5py.File(path) as file:
+        for split in SPLITS:
+            group = file[split]
+            ends = np.cumsum(group["lengths"][:])
+            names, speakers = group["names"].asstr()[:], group["speakers"].asstr()[:]
+            for name, speaker, end, length in zip(
+                names, speakers, ends, group["lengths"][:], strict=True
+            ):
+                frames = slice(end - length, end)
+                utterances[name] = Stored(
+                    split, speaker, group["features"][frames], group["targets"][frames]
+                )
+    return utterances
+
+
+def cut(path: Path, share: float) -> None:
+    """Keep only the first share of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])

@@ -15,6 +15,7 @@ def add(commands: Commands) -> None:
         "import recordings with phone alignments",
         "gtcbmuf corpus import-audio recordings --out corpus/mine.h5",
         "gtcbmuf corpus import-audio recordings --alignments phones.ctm --out corpus/mine.h5",
+        "gtcbmuf corpus import-audio recordings --speakers 'pattern:/(.+)_' --out corpus/mine.h5",
     )
     parser.add_argument(
         "directory",
@@ -39,6 +40,13 @@ def add(commands: Commands) -> None:
         metavar="HZ",
         help="sample rate of the features; higher rates are resampled (default: 16000)",
     )
+    parser.add_argument(
+        "--speakers",
+        default="folder",
+        metavar="RULE_OR_FILE",
+        help="who speaks: folder (the first below DIR), folder:N, prefix:N (characters of the file "
+        "name), pattern:REGEX (its group in the path), or a file such as utt2spk (default: folder)",
+    )
     add_import_options(parser)
     parser.set_defaults(run=run)
 
@@ -53,6 +61,7 @@ def run(arguments: Any) -> None:
             arguments.out,
             alignments=arguments.alignments,
             sample_rate=arguments.sample_rate,
+            speakers=arguments.speakers,
             valid=arguments.valid,
             test=arguments.test,
             normalise=arguments.normalise,

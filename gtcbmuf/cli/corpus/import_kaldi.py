@@ -25,9 +25,10 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--ali",
+        nargs="+",
         required=True,
-        metavar="'ALI.*.gz'",
-        help="archives of alignments, with one pdf-id per frame",
+        metavar="ALI.gz",
+        help="archives of alignments, or patterns, with one pdf-id per frame",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.h5", help="corpus file to write"

@@ -20,10 +20,15 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: Any) -> None:
-    """Check the corpus for damage."""
-    from gtcbmuf.data.corpus import find_damage
+    """Check the corpus for damage and for features that are not finite."""
+    from gtcbmuf.data.corpus import find_damage, open_corpus
+    from gtcbmuf.data.inspection import find_nonfinite_features
 
-    damage = find_damage(arguments.corpus)
-    if damage:
-        raise UserError(f"{arguments.corpus}: damaged: {'; '.join(damage)}")
+    faults = []
+    if damage := find_damage(arguments.corpus):
+        faults.append(f"damaged: {'; '.join(damage)}")
+    if nonfinite := find_nonfinite_features(open_corpus(arguments.corpus)):
+        faults.append(f"NaN or infinite features: {'; '.join(nonfinite)}")
+    if faults:
+        raise UserError(f"{arguments.corpus}: {'; '.join(faults)}")
     print(f"{arguments.corpus}: every byte is as it was written")

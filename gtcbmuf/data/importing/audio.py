@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data import features
-from gtcbmuf.data.corpus import SILENCE
 from gtcbmuf.data.corpus_writer import CorpusWriter
 from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
 from gtcbmuf.data.importing.ctm import read_ctm
 from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
+from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
 from gtcbmuf.data.importing.phone_alignments import PhoneAlignments, fill_silence
 from gtcbmuf.data.importing.phone_names import map_labels
 from gtcbmuf.data.importing.recordings import read_samples
+from gtcbmuf.data.importing.speaker_rules import DEFAULT_RULE, Speakers, find_speakers
 from gtcbmuf.data.importing.speaker_splits import split_speakers
 from gtcbmuf.data.importing.textgrid import read_textgrids
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
@@ -35,6 +36,7 @@ def import_audio(
     *,
     alignments: Path | None = None,
     sample_rate: int = 16000,
+    speakers: str = DEFAULT_RULE,
     valid: str = "0.1",
     test: str = "0.1",
     normalise: str = "speaker",
@@ -43,13 +45,16 @@ def import_audio(
     """Import recordings and their alignments into a corpus.
 
     Each .wav or .flac file with one channel is an utterance. The name of the utterance is the path
-    of the file relative to `directory`, without the suffix and with "-" for "/". The speaker is the
-    folder of the file. A file in `directory` itself is a speaker of its own. Hidden files are
+    of the file relative to `directory`, without the suffix and with "-" for "/". Hidden files are
     skipped.
 
-    Labels of silence become the phone "sil", and so does time without a label. ARPAbet vowels lose
-    their stress marks. If all labels but silences have a position in the word, the position is
-    removed: AH0_B becomes AH. The targets are the thirds of the phones.
+    Labels of silence become the phone "sil", and so does time without a label. If all labels but
+    silences have a position in the word, the position is removed: AH0_B becomes AH0. ARPAbet vowels
+    lose their stress, 0 to 2: AH0 becomes AH. If any label has another digit, such as a tone, all
+    labels keep theirs. The targets are the thirds of the phones.
+
+    Neighbours in an alignment may overlap by one frame shift, because tools round times. Each phone
+    ends where the next one begins.
 
     Unusable utterances are excluded. The log `out`.log lists them with the reasons. The same
     arguments and files give the same corpus. Memory holds all alignments, with 20 bytes per phone,
@@ -63,6 +68,8 @@ def import_audio(
             "SPEAKER - phones". A CTM names utterances as above, or by their file names without the
             suffix.
         sample_rate: sample rate of the features in Hz. Audio with a higher rate is resampled.
+        speakers: rule that finds the speakers, as in `speaker_rules.find_speakers`. By default, the
+            first folder below `directory` is the speaker.
         valid: share of the speakers, or path of a file that lists utterances or speakers, one per
             line.
         test: share of the speakers, or path of a file, as for `valid`. All other utterances are
@@ -72,13 +79,15 @@ def import_audio(
         most_bad: largest share of the utterances that may be excluded.
 
     Returns:
-        A line with the path of the corpus, the size of each split and the number of exclusions.
+        Lines with the path of the corpus, the size of each split, the numbers of exclusions, of
+        speakers and of silent frames, and the treatment of silence and stress in the labels.
 
     Raises:
-        UserError: the extra is not installed, or an argument is invalid. A file is missing, damaged
-            or of another kind. Too many utterances are unusable, or there are too few speakers.
+        UserError: the extra is not installed, or an argument is invalid. A table is missing,
+            damaged or of another kind. Too many utterances are unusable, or there are too few
+            speakers.
     """
-    modules = ("soundfile", "soxr", "praatio", "kaldi_native_fbank")
+    modules = ("soundfile", "soxr", "kaldi_native_fbank")
     require_extra("audio", modules, "the import of audio needs")
     check_normalisation(normalise)
     if sample_rate < _MIN_SAMPLE_RATE:
@@ -97,12 +106,17 @@ def import_audio(
 
     names = recordings.keys() | phone_alignments.names()
     exclusions = Exclusions(len(names), most_bad)
-    speaker_of = {name: _find_speaker(directory, path, name) for name, path in recordings.items()}
-    speakers = _group_by_speaker(speaker_of, phone_alignments, exclusions)
-    known_names = names | set(speaker_of.values())
-    split_of = split_speakers(speakers, known_names, {"valid": valid, "test": test})
-    phone_of = map_labels(phone_alignments.label_numbers)
-    phones = [SILENCE, *sorted(set(phone_of.values()) - {SILENCE})]
+    found_speakers = find_speakers(speakers, directory, recordings)
+    utterances_of = _group_by_speaker(found_speakers, phone_alignments, exclusions)
+    known_names = names | set(found_speakers.speaker_of.values())
+    split_of = split_speakers(
+        utterances_of,
+        known_names,
+        {"valid": valid, "test": test},
+        speaker_rule=found_speakers.rule,
+    )
+    phone_names = map_labels(phone_alignments.label_numbers)
+    phones = phone_names.phones
     if len(phones) > _MAX_PHONES:
         raise UserError(
             f"{source}: {len(phones)} phones ({', '.join(phones[:EXAMPLES])}, ...); expected at "
@@ -120,6 +134,7 @@ def import_audio(
             "directory": str(directory),
             "alignments": str(source),
             "sample_rate": sample_rate,
+            **({} if speakers == DEFAULT_RULE else {"speakers": speakers}),
             "frame_shift_ms": 1000 * features.frame_shift(sample_rate) / sample_rate,
             "valid": valid,
             "test": test,
@@ -127,34 +142,38 @@ def import_audio(
         },
     )
     index = {phone: i for i, phone in enumerate(phones)}
-    label_phones = [index[phone_of[label]] for label in phone_alignments.label_numbers]
+    label_phones = [index[phone_names.phone_of[label]] for label in phone_alignments.label_numbers]
     reader = _UtteranceReader(
         recordings, phone_alignments, np.array(label_phones, np.int64), sample_rate, exclusions
     )
-    return write_imported_corpus(
-        writer, speakers, split_of, reader, exclusions, normalisation=normalise
+    summary = write_imported_corpus(
+        writer,
+        utterances_of,
+        split_of,
+        reader,
+        exclusions,
+        normalisation=normalise,
+        speaker_rule=found_speakers.rule,
     )
-
-
-def _find_speaker(directory: Path, recording: Path, name: str) -> str:
-    """Return the recording's folder below `directory`, or its name if there is no such folder."""
-    folder = recording.parent.relative_to(directory)
-    return name if folder == Path() else folder.as_posix()
+    return "\n".join([summary, *phone_names.notes])
 
 
 def _group_by_speaker(
-    speaker_of: Mapping[str, str], phone_alignments: PhoneAlignments, exclusions: Exclusions
-) -> dict[str, list[str]]:
-    """Group the utterances with audio and an alignment by speaker, and exclude all others."""
-    speakers: dict[str, list[str]] = {}
-    for name, speaker in speaker_of.items():
+    speakers: Speakers, phone_alignments: PhoneAlignments, exclusions: Exclusions
+) -> NameTable[list[str]]:
+    """Group the utterances with an alignment and a speaker by speaker, and exclude all others."""
+    utterances_of: NameTable[list[str]] = NameTable()
+    for name, fault in speakers.faults.items():
+        exclusions.add(name, fault, speakers.hint)
+    for name, speaker in speakers.speaker_of.items():
         if name in phone_alignments.alignments:
-            speakers.setdefault(speaker, []).append(name)
+            utterances_of.setdefault(speaker, []).append(name)
         elif name not in phone_alignments.faults:
             exclusions.add(name, "no alignment", _LAYOUT)
     for name, fault in sorted(phone_alignments.faults.items()):
-        exclusions.add(name, fault)
-    return speakers
+        if name not in speakers.faults:
+            exclusions.add(name, fault)
+    return utterances_of
 
 
 class _UtteranceReader:
@@ -183,10 +202,13 @@ class _UtteranceReader:
         """Return the frames of an utterance. If it is unusable, exclude it and return None.
 
         Raises:
-            UserError: the recording is damaged, has several channels or has a lower sample rate
-                than the features. Too many utterances are excluded.
+            UserError: too many utterances are excluded.
         """
-        samples = read_samples(self._recordings[name], self._rate)
+        try:
+            samples = read_samples(self._recordings[name], self._rate)
+        except UserError as error:
+            self._exclusions.add(name, str(error))
+            return None
         labels, times = self._alignments[name]
         seconds, end = len(samples) / self._rate, times.max(initial=0)
         if np.rint(end * self._rate) > len(samples) + _MAX_EXCESS * self._rate:

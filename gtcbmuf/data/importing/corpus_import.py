@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_text
-from gtcbmuf.data.corpus import SPLITS
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 from gtcbmuf.data.importing.exclusions import Exclusions
+from gtcbmuf.data.importing.finite_features import describe_non_finite
+from gtcbmuf.data.importing.import_summary import ImportSummary
 from gtcbmuf.data.importing.normalisation import normalise_speaker
 
 #: Features (frames, dim) and targets (frames,) of one utterance.
@@ -25,6 +26,7 @@ def write_imported_corpus(
     exclusions: Exclusions,
     *,
     normalisation: str,
+    speaker_rule: str,
 ) -> str:
     """Write a corpus, and a log of the excluded utterances.
 
@@ -38,9 +40,11 @@ def write_imported_corpus(
             returns None if it has excluded the utterance.
         exclusions: collects the unusable utterances.
         normalisation: scope of the normalisation, one of NORMALISATIONS.
+        speaker_rule: rule that found the speakers, in words.
 
     Returns:
-        A line with the path of the corpus, the size of each split and the number of exclusions.
+        Lines with the path of the corpus, the size of each split, and the numbers of exclusions,
+        of speakers and of silent frames.
 
     Raises:
         UserError: a split is empty, too many utterances are excluded, or a file cannot be read or
@@ -48,7 +52,7 @@ def write_imported_corpus(
     """
     from tqdm import tqdm
 
-    counts = dict.fromkeys(SPLITS, 0)
+    summary = ImportSummary(normalisation, speaker_rule)
     with writer:
         for speaker, names in tqdm(speakers.items(), "import", unit="speaker", disable=None):
             split = split_of[speaker]
@@ -58,21 +62,20 @@ def write_imported_corpus(
                 if (frames := read_utterance(name)) is not None
                 and _check_values(name, frames[0], normalisation, exclusions)
             }
-            matrices = normalise_speaker(
-                [matrix for matrix, _ in utterances.values()], normalisation
-            )
-            for (name, (_, targets)), matrix in zip(utterances.items(), matrices, strict=True):
+            matrices = [matrix for matrix, _ in utterances.values()]
+            summary.add(split, speaker, list(utterances), matrices)
+            for (name, (_, targets)), matrix in zip(
+                utterances.items(), normalise_speaker(matrices, normalisation), strict=True
+            ):
                 writer.add(split, Utterance(name, speaker, matrix, targets))
-            counts[split] += len(utterances)
-        for split, count in counts.items():
+        for split, count in summary.utterance_counts.items():
             if not count:
                 raise UserError(
                     f"{writer.path}: no usable utterance in {split}{exclusions.format_examples()}"
                 )
     log = Path(f"{writer.path}.log")
     write_text(log, exclusions.format_log())
-    sizes = ", ".join(f"{count} utterances in {split}" for split, count in counts.items())
-    return f"{writer.path}: {sizes}; {len(exclusions)} of {exclusions.total} excluded, see {log}"
+    return summary.format(writer.path, log, exclusions)
 
 
 def _check_values(
@@ -81,8 +84,8 @@ def _check_values(
     """Return whether a corpus can store the features. If not, exclude the utterance."""
     # Only features without normalisation may exceed float16.
     largest = float(np.finfo(np.float16).max) if normalisation == "none" else np.inf
-    if not np.isfinite(matrix).all():
-        exclusions.add(name, "NaN or infinite features")
+    if fault := describe_non_finite(matrix):
+        exclusions.add(name, fault)
         return False
     if np.abs(matrix).max() > largest:
         exclusions.add(name, f"features beyond {largest:g}, the limit of float16")

@@ -38,16 +38,20 @@ class Exclusions:
                 have the same hint.
 
         Raises:
-            UserError: the share of excluded utterances exceeds the limit.
+            UserError: the share of excluded utterances exceeds the limit, or no other utterance is
+                left.
         """
         self._reasons[name] = reason
         self._hints.append(hint)
-        if len(self) <= self._limit * self.total:
+        if len(self) > self._limit * self.total:
+            amount = f"more than {100 * self._limit:g} % (--most-bad) of"
+        elif len(self) == self.total:
+            amount = "all"
+        else:
             return
         advice = f"; {hint}" if hint and 2 * self._hints.count(hint) > len(self) else ""
         raise UserError(
-            f"more than {100 * self._limit:g} % (--most-bad) of {self.total} utterances "
-            f"are unusable{self.format_examples()}{advice}"
+            f"{amount} {self.total} utterances are unusable{self.format_examples()}{advice}"
         )
 
     def format_examples(self) -> str:

@@ -1,8 +1,7 @@
 """Imports Kaldi's features and alignments into a corpus. Needs the extra `kaldi`."""
 
-import glob
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from gtcbmuf.data.corpus_writer import CorpusWriter
 from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.kaldi_alignments import CONVERSION, MAX_TARGETS, KaldiAlignments
+from gtcbmuf.data.importing.kaldi_archives import find_archives
 from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
-from gtcbmuf.data.importing.kaldi_tables import (
-    read_matrix,
-    read_scp,
-    read_speakers,
-    require_kaldi_native_io,
-)
+from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices, RangeError
+from gtcbmuf.data.importing.kaldi_tables import read_speakers, require_kaldi_native_io
+from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
 from gtcbmuf.data.importing.speaker_splits import split_speakers
 
@@ -30,7 +27,7 @@ _CHAIN_MODEL = (
 
 def import_kaldi(
     feats: Path,
-    ali: str,
+    ali: Sequence[str],
     out: Path,
     *,
     utt2spk: Path | None = None,
@@ -49,8 +46,8 @@ def import_kaldi(
     Args:
         feats: path of the scp of the features. Each utterance has a matrix (frames, dim) in any of
             Kaldi's formats, or `gunzip -c PATH |`.
-        ali: glob pattern of the alignment archives, gzipped or not, with one pdf-id or phone per
-            frame.
+        ali: paths or glob patterns of the alignment archives, gzipped or not, with one pdf-id or
+            phone per frame.
         out: path of the corpus. An existing file is replaced.
         utt2spk: path of the table of speakers. Without it, each utterance is its own speaker.
         pdfs: number of pdf-ids in the model. The default is one more than the largest pdf-id in
@@ -66,8 +63,8 @@ def import_kaldi(
         most_bad: largest share of the utterances that may be excluded.
 
     Returns:
-        A line with the path of the corpus, the size of each split, and the numbers of exclusions
-        and of targets.
+        Lines with the path of the corpus, the size of each split, and the numbers of exclusions,
+        of speakers, of silent frames and of targets.
 
     Raises:
         UserError: the extra is not installed, or an argument is invalid. A file is missing or
@@ -81,22 +78,23 @@ def import_kaldi(
 
     if utt2spk is None and normalise == "speaker":
         normalise = "utterance"  # each utterance is its own speaker
-    locations = read_scp(feats)
-    speaker_of = read_speakers(utt2spk, locations)
+    matrices = KaldiMatrices(feats, "features")
+    speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
-    archives = [Path(path) for path in sorted(glob.glob(ali))]
-    if not archives:
-        raise UserError(f"{ali}: no such files; expected a pattern of alignment archives")
+    archives = find_archives(ali)
 
     with ExitStack() as stack:
         with writing(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=out.parent))
         alignments = KaldiAlignments(archives, spool, out)
-        exclusions = Exclusions(len(locations), most_bad)
-        speakers = _group_by_speaker(locations, alignments, speaker_of, utt2spk, exclusions)
-        known_names = {*locations, *speaker_of, *speaker_of.values()}
-        split_of = split_speakers(speakers, known_names, {"valid": valid, "test": test})
+        exclusions = Exclusions(len(matrices), most_bad)
+        speakers = _group_by_speaker(matrices, alignments, speaker_of, utt2spk, exclusions)
+        known_names = {*matrices, *speaker_of, *speaker_of.values()}
+        speaker_rule = str(utt2spk or "utterance, because there is no --utt2spk")
+        split_of = split_speakers(
+            speakers, known_names, {"valid": valid, "test": test}, speaker_rule=speaker_rule
+        )
         target_count = alignments.target_count
         if pdfs is not None and not target_count <= pdfs <= MAX_TARGETS:
             raise UserError(
@@ -113,7 +111,7 @@ def import_kaldi(
                 "source": "kaldi",
                 "kaldi_native_io": version("kaldi_native_io"),
                 "feats": str(feats),
-                "ali": ali,
+                "ali": " ".join(ali),
                 "targets": "pdf",
                 "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
                 "valid": valid,
@@ -126,24 +124,24 @@ def import_kaldi(
             writer,
             speakers,
             split_of,
-            _UtteranceReader(feats, locations, alignments, normaliser, exclusions),
+            _UtteranceReader(matrices, alignments, normaliser, exclusions),
             exclusions,
             normalisation=normalise if cmvn is None else "none",
+            speaker_rule=speaker_rule,
         )
-        note = "" if utt2spk else "; without --utt2spk, each utterance is its own speaker"
-        return f"{summary}; {len(target_phone)} targets{note}"
+        return f"{summary}\n{len(target_phone)} targets"
 
 
 def _group_by_speaker(
-    locations: Mapping[str, str],
+    names: Iterable[str],
     alignments: KaldiAlignments,
     speaker_of: Mapping[str, str],
     utt2spk: Path | None,
     exclusions: Exclusions,
-) -> dict[str, list[str]]:
+) -> NameTable[list[str]]:
     """Group the utterances with an alignment and a speaker by speaker, and exclude all others."""
-    speakers: dict[str, list[str]] = {}
-    for name in locations:
+    speakers: NameTable[list[str]] = NameTable()
+    for name in names:
         if name not in alignments:
             exclusions.add(name, "no alignment")
         elif name not in speaker_of:
@@ -157,8 +155,7 @@ class _UtteranceReader:
     """Reads the features and targets of an utterance, and excludes unusable utterances.
 
     Args:
-        feats: path of the scp, for messages.
-        locations: location of each utterance's matrix.
+        matrices: features of each utterance.
         alignments: targets of the utterances. A usable utterance has one target per frame.
         normaliser: normalises the features with Kaldi's statistics. None without statistics.
         exclusions: collects the unusable utterances.
@@ -166,13 +163,12 @@ class _UtteranceReader:
 
     def __init__(
         self,
-        feats: Path,
-        locations: Mapping[str, str],
+        matrices: KaldiMatrices,
         alignments: KaldiAlignments,
         normaliser: CmvnNormaliser | None,
         exclusions: Exclusions,
     ) -> None:
-        self._feats, self._locations, self._alignments = feats, locations, alignments
+        self._matrices, self._alignments = matrices, alignments
         self._normaliser, self._exclusions = normaliser, exclusions
         self._dim = 0
 
@@ -182,12 +178,17 @@ class _UtteranceReader:
         Raises:
             UserError: the matrix cannot be read, or too many utterances are excluded.
         """
-        matrix = read_matrix(self._feats, name, self._locations[name], "features")
+        try:
+            matrix = self._matrices[name]
+        except RangeError as error:
+            self._exclusions.add(name, error.reason)
+            return None
+        if not len(matrix):
+            self._exclusions.add(name, "empty matrix")
+            return None
         targets = self._alignments[name]
         self._dim = self._dim or matrix.shape[1]
-        if not len(matrix):
-            self._exclusions.add(name, "no frames")
-        elif matrix.shape[1] != self._dim:
+        if matrix.shape[1] != self._dim:
             self._exclusions.add(name, f"{matrix.shape[1]} features per frame, not {self._dim}")
         elif len(matrix) != len(targets):
             hint = _CHAIN_MODEL if abs(3 * len(targets) - len(matrix)) < 3 else ""

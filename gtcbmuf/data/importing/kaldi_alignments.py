@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import writing
 from gtcbmuf.data.importing.kaldi_archives import read_vectors
+from gtcbmuf.data.importing.names import NameTable
 
 #: Largest number of targets: a corpus stores them in 16 bits.
 MAX_TARGETS = 1 << 16
@@ -39,7 +40,7 @@ class KaldiAlignments:
     def __init__(self, archives: Sequence[Path], spool: IO[bytes], out: Path) -> None:
         self._spool = spool
         # Offset in bytes and number of targets of each utterance.
-        self._extents: dict[str, tuple[int, int]] = {}
+        self._extents: NameTable[tuple[int, int]] = NameTable()
         counts = np.zeros(MAX_TARGETS, np.int64)
         repeats = np.zeros(MAX_TARGETS, np.int64)
         for archive in archives:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.data.importing.kaldi_tables import read_matrix, read_scp
+from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices
 
 
 class CmvnNormaliser:
@@ -23,12 +23,12 @@ class CmvnNormaliser:
 
     def __init__(self, scp: Path, speaker_of: Mapping[str, str]) -> None:
         self._scp, self._speaker_of = scp, speaker_of
-        self._locations = read_scp(scp)
+        self._statistics = KaldiMatrices(scp, "statistics", np.float64)
 
     def find_fault(self, name: str) -> str:
         """Return the reason why an utterance cannot be normalised, or "" if it can."""
         owner = self._find_owner(name)
-        if owner in self._locations:
+        if owner in self._statistics:
             return ""
         return f"no statistics of this utterance or of speaker {owner} in {self._scp}"
 
@@ -46,14 +46,13 @@ class CmvnNormaliser:
             UserError: the statistics cannot be read, or do not fit the features.
         """
         owner = self._find_owner(name)
-        location = self._locations[owner]
         # Row 0: sums, and the number of frames. Row 1: sums of squares.
-        statistics = read_matrix(self._scp, owner, location, "statistics", np.float64)
+        statistics = self._statistics[owner]
         shape = (2, matrix.shape[1] + 1)
         usable = statistics.shape == shape and np.isfinite(statistics).all()
         if not usable or not statistics[0, -1] > 0:
             raise UserError(
-                f"{self._scp}: {owner}: {location}: matrix of shape {statistics.shape}; expected "
+                f"{self._scp}: {owner}: matrix of shape {statistics.shape}; expected "
                 f"finite statistics of shape {shape}, over one or more frames with "
                 f"{matrix.shape[1]} features"
             )
@@ -64,4 +63,4 @@ class CmvnNormaliser:
 
     def _find_owner(self, name: str) -> str:
         """Return the owner of the statistics for an utterance: the utterance or the speaker."""
-        return name if name in self._locations else self._speaker_of[name]
+        return name if name in self._statistics else self._speaker_of[name]

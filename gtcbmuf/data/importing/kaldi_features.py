@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.importing.finite_features import describe_non_finite
 from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
-from gtcbmuf.data.importing.kaldi_tables import (
-    read_matrix,
-    read_scp,
-    read_speakers,
-    require_kaldi_native_io,
-)
+from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices
+from gtcbmuf.data.importing.kaldi_tables import read_speakers, require_kaldi_native_io
+from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import NORMALISATIONS, normalise_speaker
 
 #: Name and features (frames, dim) of each utterance of a speaker.
@@ -51,11 +49,11 @@ def read_features(
     if (normalisation == "statistics") != (cmvn is not None):
         advice = "give --cmvn" if cmvn is None else f"remove --cmvn {cmvn}"
         raise UserError(f"the model takes features with normalisation = {normalisation}: {advice}")
-    locations = read_scp(feats)
-    speaker_of = read_speakers(utt2spk, locations)
+    matrices = KaldiMatrices(feats, "features")
+    speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
-    speakers: dict[str, list[str]] = {}
-    for name in locations:
+    speakers: NameTable[list[str]] = NameTable()
+    for name in matrices:
         if name not in speaker_of:
             raise UserError(f"{feats}: {name}: no speaker in {utt2spk}")
         if normaliser and (fault := normaliser.find_fault(name)):
@@ -63,13 +61,15 @@ def read_features(
         speakers.setdefault(speaker_of[name], []).append(name)
 
     def read_utterance(name: str) -> NDArray[np.float32]:
-        matrix = read_matrix(feats, name, locations[name], "features")
+        matrix = matrices[name]
+        if not len(matrix):
+            raise UserError(f"{feats}: {name}: empty matrix; expected one or more frames")
         if matrix.shape[1] != dim:
             raise UserError(
                 f"{feats}: {name}: {matrix.shape[1]} features per frame; expected {dim}"
             )
-        if not len(matrix) or not np.isfinite(matrix).all():
-            raise UserError(f"{feats}: {name}: no frames, or NaN or infinite features")
+        if fault := describe_non_finite(matrix):
+            raise UserError(f"{feats}: {name}: {fault}")
         return normaliser.apply(name, matrix) if normaliser else matrix
 
     def read_speaker(names: list[str]) -> SpeakerFeatures:

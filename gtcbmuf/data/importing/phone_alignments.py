@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 #: Largest difference between two times that count as equal, in seconds.
 TIME_TOLERANCE = 0.001
+# Tools that round begin and duration make neighbours overlap by up to one frame shift, in seconds.
+_LARGEST_OVERLAP = 0.010
+_FLOAT_ERROR = 1e-6  # seconds: errors of binary fractions are smaller
 
 
 class Alignment(NamedTuple):
@@ -45,25 +48,50 @@ class PhoneAlignments:
         return self.label_numbers.setdefault(label, len(self.label_numbers))
 
     def add(self, name: str, alignment: Alignment) -> None:
-        """Add the alignment of an utterance. If it is invalid, add its fault instead."""
+        """Add the alignment of an utterance. If it is invalid, add its fault instead.
+
+        An interval that extends into the next one by up to one frame shift ends where that begins.
+        """
         if fault := _find_fault(alignment.times):
             self.faults[name] = fault
         else:
-            self.alignments[name] = alignment
+            self.alignments[name] = alignment._replace(times=_cut_overlaps(alignment.times))
 
 
 def _find_fault(times: NDArray[np.float64]) -> str:
     """Return the fault in the times of intervals, (n, 2), or "" if they are valid."""
     if not np.isfinite(times).all():
         return "a time that is NaN or infinite"
-    sequence = np.concatenate([[0], times.ravel()])
-    backward = np.flatnonzero(sequence[1:] < np.maximum.accumulate(sequence)[:-1] - TIME_TOLERANCE)
-    if not len(backward):
+    begins, ends = times.T
+    latest_begin, latest_end = (
+        np.maximum.accumulate(np.append(0, earlier))[:-1] for earlier in (begins, ends)
+    )
+    is_faulty = (
+        (begins < latest_begin - TIME_TOLERANCE)
+        | (begins < latest_end - _LARGEST_OVERLAP - _FLOAT_ERROR)
+        | (ends < begins - TIME_TOLERANCE)
+    )
+    if not is_faulty.any():
         return ""
-    begin, end = times[backward[0] // 2]
+    begin, end = times[is_faulty.argmax()]
     return (
         f"the interval from {begin:.3f} to {end:.3f} s is out of order or overlaps an earlier one"
     )
+
+
+def _cut_overlaps(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the times of intervals, (n, 2), each cut at the begin of the next one.
+
+    Intervals overlap because their times were rounded. Rounding separates others by as much, so
+    such gaps are closed, too.
+    """
+    begins, ends = times.T
+    next_begins = np.minimum.accumulate(np.append(begins, np.inf)[:0:-1])[::-1]
+    overlap = (ends - next_begins).max(initial=0)
+    if overlap <= _FLOAT_ERROR:
+        return times
+    is_rounded = np.abs(ends - next_begins) <= overlap + _FLOAT_ERROR
+    return np.stack([begins, np.where(is_rounded, next_begins, ends)], axis=1)
 
 
 def fill_silence(

@@ -4,6 +4,7 @@ libsndfile reads the audio, and soxr resamples it.
 """
 
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.importing.wav_streams import complete_wav
 
 _FULL_SCALE = 1 << 15  # the unit of 16-bit audio, as in Kaldi and in the synthetic corpus
 #: Samples per read. Memory grows read by read, because a damaged header may state any length.
@@ -41,6 +43,9 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
             _check_format(path, file, sample_rate)
             samples = _read_all(file)
             file_rate = file.samplerate
+        if not len(samples) and (content := complete_wav(path)):
+            with soundfile.SoundFile(BytesIO(content)) as file:
+                samples = _read_all(file)
     except (OSError, soundfile.SoundFileError) as error:
         raise UserError(f"{path}: expected an intact WAV or FLAC file: {error}") from None
     if file_rate > sample_rate:

@@ -1,17 +1,16 @@
-"""Reads Praat's TextGrids, such as those of the Montreal Forced Aligner.
+"""Reads Praat's TextGrids, such as those of the Montreal Forced Aligner."""
 
-praatio parses them.
-"""
-
+import codecs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.phone_alignments import TIME_TOLERANCE, Alignment, PhoneAlignments
+from gtcbmuf.data.importing.praat_text import PraatValues
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
 
 
@@ -23,11 +22,11 @@ def read_textgrids(directory: Path, recordings: Mapping[str, Path]) -> PhoneAlig
         recordings: file of each utterance.
 
     Returns:
-        The alignments. A TextGrid without a recording, or without exactly one tier of phones, has a
-        fault.
+        The alignments. A TextGrid has a fault if it has no recording, if it is damaged, or if it
+        does not have exactly one tier of phones.
 
     Raises:
-        UserError: the directory has no TextGrid, or a file is not a valid TextGrid.
+        UserError: the directory has no TextGrid.
     """
     from tqdm import tqdm
 
@@ -37,21 +36,21 @@ def read_textgrids(directory: Path, recordings: Mapping[str, Path]) -> PhoneAlig
             f"{directory}: no alignments in this directory; expected .TextGrid files, or a CTM"
         )
     alignments = PhoneAlignments()
-    for name, path in tqdm(textgrids.items(), "alignments", unit="file", disable=None):
-        if name not in recordings:
-            alignments.faults[name] = "no audio"
+    utterances = NameTable((name, name) for name in recordings)
+    for file_name, path in tqdm(textgrids.items(), "alignments", unit="file", disable=None):
+        if file_name not in utterances:
+            alignments.faults[file_name] = "no audio"
             continue
-        tiers = read_tiers(path)
-        phone_tiers = [tier for tier in tiers if tier.has_phones]
-        if len(phone_tiers) == 1:
-            labels, times = read_intervals(path, phone_tiers[0])
-            numbers = np.array([alignments.number_label(label) for label in labels], np.int32)
-            alignments.add(name, Alignment(numbers, times))
-        else:
-            alignments.faults[name] = (
-                'expected one interval tier "phones" or "SPEAKER - phones", found '
-                f"{len(phone_tiers)} in the tiers: {', '.join(tier.name for tier in tiers)}"
-            )
+        name = utterances[file_name]
+        try:
+            phones = read_phones(path)
+        except UserError as error:
+            alignments.faults[name] = str(error)
+            continue
+        numbers = [alignments.number_label(label) for label in phones.labels]
+        # A TextGrid may begin before its recording.
+        times = np.array(phones.times, np.float64).reshape(-1, 2).clip(0)
+        alignments.add(name, Alignment(np.array(numbers, np.int32), times))
     return alignments
 
 
@@ -62,19 +61,51 @@ class Tier(NamedTuple):
         name: name of the tier.
         kind: "IntervalTier" or "TextTier".
         end: end of the tier in seconds.
-        entries: begin, end and label of each interval, as praatio returns them.
+        size: number of intervals or points that the file states.
+        labels: label of each interval or point.
+        times: begin and end of each interval in seconds, or the time of each point.
     """
 
     name: str
     kind: str
     end: float
-    entries: Sequence[tuple[str, ...]]
+    size: float
+    labels: Sequence[str]
+    times: Sequence[tuple[float, ...]]
 
     @property
     def has_phones(self) -> bool:
         """Whether this is an interval tier with the name of a tier of phones."""
         has_name = self.name == "phones" or self.name.endswith(" - phones")
         return has_name and self.kind == "IntervalTier"
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether intervals are missing at the end."""
+        last = max((end for *_, end in self.times), default=0.0)
+        return len(self.labels) < self.size and last < self.end - TIME_TOLERANCE
+
+
+def read_phones(path: Path) -> Tier:
+    """Read the tier of phones of a TextGrid.
+
+    Raises:
+        UserError: the file is not a TextGrid, is truncated, or has no tier of phones, or several.
+    """
+    tiers = read_tiers(path)
+    phone_tiers = [tier for tier in tiers if tier.has_phones]
+    if len(phone_tiers) != 1:
+        raise UserError(
+            f'{path}: expected one interval tier "phones" or "SPEAKER - phones", found '
+            f"{len(phone_tiers)} in the tiers: {', '.join(tier.name for tier in tiers)}"
+        )
+    (phones,) = phone_tiers
+    if phones.is_truncated:
+        raise UserError(
+            f"{path}: truncated: expected {phones.size:g} intervals up to {phones.end:g} s in the "
+            f'tier "{phones.name}", found {len(phones.labels)}'
+        )
+    return phones
 
 
 def read_tiers(path: Path) -> list[Tier]:
@@ -83,41 +114,50 @@ def read_tiers(path: Path) -> list[Tier]:
     Raises:
         UserError: the file is not a TextGrid.
     """
-    from praatio.utilities.textgrid_io import parseTextgridStr
-
-    # praatio does not check its input and may raise any exception. Without the newline, it would
-    # lose an interval in the last line.
     try:
-        tiers = parseTextgridStr(_read_text(path) + "\n", includeEmptyIntervals=True)["tiers"]
-        return [Tier(t["name"], t["class"], float(t["xmax"]), t["entries"]) for t in tiers]
-    except Exception as error:
-        raise _invalid_textgrid(path, error) from None
+        return _take_tiers(PraatValues(_read_text(path)))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected a TextGrid in Praat's text format, in UTF-8 or UTF-16: {error}"
+        ) from None
 
 
-def read_intervals(path: Path, tier: Tier) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the labels of an interval tier and their times (n, 2), in seconds.
+def _take_tiers(values: PraatValues) -> list[Tier]:
+    file_type, object_class = values.take_text(), values.take_text()
+    if not (file_type.startswith("ooTextFile") and object_class == "TextGrid"):
+        raise ValueError(
+            f'"{file_type}" and "{object_class}"; expected "ooTextFile" and "TextGrid"'
+        )
+    for _ in ("begin", "end"):
+        values.take_number()
+    if values.take_flag() != "exists":
+        return []
+    count = values.take_number()
+    tiers = []
+    while values.kind != "end":
+        tiers.append(_take_tier(values))
+    if len(tiers) < count:
+        raise ValueError(f"truncated after {len(tiers)} of {count:g} tiers")
+    return tiers
 
-    Raises:
-        UserError: a time is not a number, or the tier is truncated.
-    """
-    try:
-        labels = [label for _, _, label in tier.entries]
-        times = np.array([(begin, end) for begin, end, _ in tier.entries], np.float64)
-    except (ValueError, TypeError) as error:
-        raise _invalid_textgrid(path, error) from None
-    # Intervals fill their tier. praatio does not report a truncated file.
-    end = times.max(initial=0)
-    if end < tier.end - TIME_TOLERANCE:
-        raise _invalid_textgrid(path, f"the phones end at {end:g} s, the tier at {tier.end:g} s")
-    return labels, times.reshape(-1, 2)
+
+def _take_tier(values: PraatValues) -> Tier:
+    line = values.line
+    kind, name = values.take_text(), values.take_text()
+    if kind not in ("IntervalTier", "TextTier"):
+        raise ValueError(f'line {line}: "{kind}"; expected a tier, "IntervalTier" or "TextTier"')
+    _, end, size = (values.take_number() for _ in ("begin", "end", "size"))
+    labels, times = [], []
+    # A hand-edited tier may have more or fewer intervals than its size.
+    while values.kind == "number":
+        begin = values.take_number()
+        times.append((begin, values.take_number()) if kind == "IntervalTier" else (begin,))
+        labels.append(values.take_text().strip())
+    return Tier(name, kind, end, size, labels, times)
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-16")
-    except UnicodeError:  # the file has no byte-order mark
-        return path.read_text(encoding="utf-8")
-
-
-def _invalid_textgrid(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: expected a long or short TextGrid in UTF-8 or UTF-16: {reason}")
+    data = path.read_bytes()
+    has_mark = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if has_mark else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

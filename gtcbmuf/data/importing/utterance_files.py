@@ -1,13 +1,14 @@
 """Finds the files of utterances in a directory tree."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.importing.names import NameTable
 
 
-def find_utterance_files(directory: Path, suffixes: Collection[str]) -> dict[str, Path]:
+def find_utterance_files(directory: Path, suffixes: Collection[str]) -> NameTable[Path]:
     """Find the files with one of some suffixes in a directory tree.
 
     The name of an utterance is the path of its file relative to the directory, without the suffix
@@ -39,7 +40,7 @@ def find_utterance_files(directory: Path, suffixes: Collection[str]) -> dict[str
             for name in names
             if not name.startswith(".") and Path(name).suffix.lower() in suffixes
         ]
-    files: dict[str, Path] = {}
+    files: NameTable[Path] = NameTable()
     for path in sorted(paths):
         utterance = path.relative_to(directory).with_suffix("").as_posix().replace("/", "-")
         if not utterance.isprintable():  # not UTF-8, or with a newline
@@ -49,3 +50,18 @@ def find_utterance_files(directory: Path, suffixes: Collection[str]) -> dict[str
                 f"{files[utterance]} and {path}: two files of utterance {utterance}; expected one"
             )
     return files
+
+
+def find_candidates(files: Mapping[str, Path]) -> NameTable[list[str]]:
+    """Return the utterances that each name in a table may stand for.
+
+    A table, such as a CTM, names an utterance as above, or by its file name without the suffix.
+
+    Args:
+        files: file of each utterance.
+    """
+    candidates_of: NameTable[list[str]] = NameTable()
+    for name, path in files.items():
+        candidates_of.setdefault(path.stem, []).append(name)
+    candidates_of.update((name, [name]) for name in files)
+    return candidates_of

@@ -1,196 +1,34 @@
 """Import of recordings and alignments, with speech and exact phones from espeak-ng."""
 
-import codecs
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from support.audio import (
+    RATE,
+    Directory,
+    ctm,
+    long_textgrid,
+    make_directory,
+    read_utterances,
+    sf,
+    short_textgrid,
+    states_of,
+)
 from support.launch import gtcbmuf
 
 from gtcbmuf.acoustic.phone_loop import collapse
-from gtcbmuf.base.errors import UserError
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SILENCE, open_corpus
-
-sf = pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-pytest.importorskip("praatio")
-pytest.importorskip("kaldi_native_fbank")
-
-from gtcbmuf.data.importing.audio import import_audio  # noqa: E402
-from gtcbmuf.data.importing.phone_alignments import fill_silence  # noqa: E402
-from gtcbmuf.data.importing.textgrid import read_intervals, read_tiers  # noqa: E402
-
-RATE = 16000
-Interval = tuple[float, float, str]
-
-
-# Files of aligners
-
-
-def long_textgrid(tiers: dict[str, list[Interval]]) -> str:
-    end = max(intervals[-1][1] for intervals in tiers.values())
-    lines = [
-        'File type = "ooTextFile"\nObject class = "TextGrid"\n',
-        f"xmin = 0 \nxmax = {end!r} \ntiers? <exists> \nsize = {len(tiers)} \nitem []: ",
-    ]
-    for number, (name, intervals) in enumerate(tiers.items(), 1):
-        lines.append(f'    item [{number}]:\n        class = "IntervalTier" ')
-        lines.append(f'        name = "{name}" \n        xmin = 0 \n        xmax = {end!r} ')
-        lines.append(f"        intervals: size = {len(intervals)} ")
-        for i, (a, b, label) in enumerate(intervals, 1):
-            lines.append(f"        intervals [{i}]:\n            xmin = {a!r} ")
-            lines.append(f'            xmax = {b!r} \n            text = "{label}" ')
-    return "\n".join(lines) + "\n"
-
-
-def short_textgrid(tiers: dict[str, list[Interval]]) -> str:
-    end = max(intervals[-1][1] for intervals in tiers.values())
-    lines = [f'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{end!r}\n<exists>']
-    lines.append(str(len(tiers)))
-    for name, intervals in tiers.items():
-        lines.append(f'"IntervalTier"\n"{name}"\n0\n{end!r}\n{len(intervals)}')
-        lines += [f'{a!r}\n{b!r}\n"{label}"' for a, b, label in intervals]
-    return "\n".join(lines) + "\n"
-
-
-def ctm(alignments: dict[str, list[Interval]], names: dict[str, str] | None = None) -> str:
-    lines = [";; comment\n"]
-    for key, intervals in alignments.items():
-        name = (names or {}).get(key, key.replace("/", "-"))
-        lines += [f"{name} 1 {a!r} {b - a!r} {label or '<eps>'}\n" for a, b, label in intervals]
-    return "".join(lines)
-
-
-@dataclass
-class Directory:
-    """Recordings and alignments, by the path of the file without its suffix."""
-
-    path: Path
-    recordings: dict[str, np.ndarray]
-    alignments: dict[str, list[Interval]]
-    rate: int = RATE
-
-    @property
-    def audio(self) -> Path:
-        return self.path / "audio"
-
-    @property
-    def out(self) -> Path:
-        return self.path / "out" / "corpus.h5"
-
-    @property
-    def log(self) -> Path:
-        return Path(f"{self.out}.log")
-
-    def write(self, suffix: str = ".wav") -> "Directory":
-        """Write the recordings, with long TextGrids beside them."""
-        for key, samples in self.recordings.items():
-            path = self.file(key, suffix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kind = {"subtype": "FLOAT"} if samples.dtype == np.float32 else {}
-            sf.write(path, samples, self.rate, format=suffix[1:].upper(), **kind)
-        for key in self.alignments:
-            self.write_textgrid(key)
-        return self
-
-    def file(self, key: str, suffix: str = ".wav") -> Path:
-        return self.audio / f"{key}{suffix}"
-
-    def write_textgrid(self, key: str, tier: str = "phones") -> None:
-        path = self.file(key, ".TextGrid")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(long_textgrid(self.tiers(key, tier)))
-
-    def tiers(self, key: str, tier: str = "phones") -> dict[str, list[Interval]]:
-        intervals = self.alignments[key]
-        return {"words": [(0, intervals[-1][1], "hello")], tier: intervals}
-
-    def make(self, **options: object) -> str:
-        return import_audio(self.audio, self.out, **options)  # type: ignore[arg-type]
-
-    def bytes(self, **options: object) -> bytes:
-        self.make(**options)
-        return self.out.read_bytes()
-
-    def fails(self, match: str, **options: object) -> None:
-        """Assert that the import fails with one line that matches, and leaves no file."""
-        with pytest.raises(UserError, match=match) as error_info:
-            self.make(**options)
-        assert "\n" not in str(error_info.value)
-        assert not self.out.parent.exists() or not list(self.out.parent.iterdir())
-
-    def excludes(self, reasons: dict[str, str], **options: object) -> None:
-        """Assert that the import excludes these utterances for these reasons, and no others."""
-        self.make(most_bad=0.5, **options)
-        head, *log = self.log.read_text().splitlines()
-        assert head.startswith(f"{len(reasons)} of ")
-        reasons_in_log = dict(line.split(": ", 1) for line in log)
-        assert set(reasons_in_log) == set(reasons)
-        for name, reason in reasons.items():
-            assert reason in reasons_in_log[name]
-        names = {key.replace("/", "-") for key in self.recordings}
-        assert set(read_utterances(self.out)) == names - set(reasons)
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Directory:
-    stream = np.random.default_rng(0)
-    keys = [f"s{speaker:02}/{part}" for speaker in range(12) for part in "ab"]
-    recordings, alignments = {}, {}
-    for key in keys:
-        times = np.cumsum(stream.integers(20, 80, 6)) / 1000
-        labels = ["", *stream.choice(["aa", "b", "ɕ", "tʰ"], 4), ""]
-        bounds = [0.0, *times.tolist()]
-        alignments[key] = [(a, b, str(x)) for (a, b), x in zip(pairwise(bounds), labels)]  # noqa: B905
-        recordings[key] = stream.normal(0, 2000, round(times[-1] * RATE)).astype(np.int16)
-    return Directory(tmp_path, recordings, alignments)
-
-
-# Content of corpora
-
-
-@dataclass
-class Stored:
-    """An utterance of a corpus."""
-
-    speaker: str
-    features: np.ndarray
-    targets: np.ndarray
-
-
-def read_utterances(path: Path) -> dict[str, Stored]:
-    corpus = open_corpus(path)
-    utterances = {}
-    for split in (corpus.train, corpus.valid, corpus.test):
-        begins = [0, *split.ends.tolist()]
-        for name, speaker, frames in zip(
-            split.names, split.speakers, map(slice, begins, begins[1:]), strict=True
-        ):
-            utterances[name] = Stored(speaker, split.features[frames], split.targets[frames])
-    return utterances
-
-
-def states_of(
-    intervals: Iterable[tuple[int, int, str]], phones: Sequence[str], count: int, rate: int
-) -> list[int]:
-    """Compute the targets from intervals in samples, by a search for the centre of each frame."""
-    targets = []
-    for frame in range(count):
-        centre = frame * (rate // 100) + rate * 25 // 1000 // 2
-        ((a, b, label),) = ((a, b, x) for a, b, x in intervals if a <= centre < b)
-        targets.append(3 * phones.index(label) + int(3 * (centre - a) / (b - a)))
-    return targets
+    return make_directory(tmp_path)
 
 
 # Speech of espeak-ng, with TextGrids like those of the Montreal Forced Aligner
@@ -232,27 +70,17 @@ def speech() -> dict[str, Speech]:
 
 @pytest.fixture
 def aligned_speech(speech: dict[str, Speech], tmp_path: Path) -> Directory:
-    """The speech, with TextGrids from praatio. The Montreal Forced Aligner uses praatio, too."""
-    from praatio.data_classes.interval_tier import IntervalTier
-    from praatio.data_classes.textgrid import Textgrid
-
+    """The speech, with long and short TextGrids."""
     directory = Directory(tmp_path, {k: x for k, (x, _) in speech.items()}, {}, SPEECH_RATE)
     directory.write()
     for key, (samples, segments) in speech.items():
-        end = len(samples) / SPEECH_RATE
-        intervals = [
-            (begin / SPEECH_RATE, end / SPEECH_RATE, phone)
+        words = (0.0, len(samples) / SPEECH_RATE, 'some ""words""')
+        phones = [
+            (begin / SPEECH_RATE, end / SPEECH_RATE, "" if phone == SILENCE else phone)
             for phone, begin, end in segments
-            if phone != SILENCE
         ]
-        grid = Textgrid(0, end)
-        grid.addTier(IntervalTier("words", [(0, end, 'some "words"')], 0, end))
-        grid.addTier(IntervalTier("phones", intervals, 0, end))
-        grid.save(
-            str(directory.file(key, ".TextGrid")),
-            format="short_textgrid" if key.endswith("0") else "long_textgrid",
-            includeBlankSpaces=True,
-        )
+        write = short_textgrid if key.endswith("0") else long_textgrid
+        directory.file(key, ".TextGrid").write_text(write({"words": [words], "phones": phones}))
     return directory
 
 
@@ -360,178 +188,7 @@ def test_features_do_not_depend_on_the_sample_format(directory: Directory) -> No
     assert directory.write().bytes(normalise="none") == integer_corpus
 
 
-# Alignments
-
-
-def test_all_forms_of_a_textgrid_give_the_same_corpus(directory: Directory) -> None:
-    directory.write()
-    expected = directory.bytes()
-    assert len(read_utterances(directory.out)) == 24
-
-    encodings = {
-        "short": lambda text: short_textgrid(text).encode(),
-        "no last newline": lambda text: short_textgrid(text).rstrip().encode(),
-        "Windows": lambda text: long_textgrid(text).replace("\n", "\r\n").encode("utf-8-sig"),
-        "UTF-16": lambda text: codecs.BOM_UTF16_BE + long_textgrid(text).encode("utf-16-be"),
-        "short UTF-16": lambda text: short_textgrid(text).encode("utf-16"),
-    }
-    for name, encode in encodings.items():
-        for key in directory.alignments:
-            tiers = directory.tiers(key, "s00 - phones")
-            directory.file(key, ".TextGrid").write_bytes(encode(tiers))
-        assert directory.bytes() == expected, name
-
-
-def without_attribute(path: Path) -> dict[str, object]:
-    """Read a corpus without the attribute `alignments`."""
-    with h5py.File(path) as file:
-        data: dict[str, object] = {}
-        file.visititems(
-            lambda name, item: (
-                data.update({name: item[()].tolist()}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-        attributes = {k: v for k, v in file.attrs.items() if k != "alignments"}
-    return {**data, **attributes}
-
-
-@pytest.mark.parametrize("silences", [True, False])
-def test_a_ctm_and_textgrids_give_the_same_corpus(directory: Directory, silences: bool) -> None:
-    directory.write().make()
-    expected = without_attribute(directory.out)
-    grids = directory.path / "grids"
-    for key in directory.alignments:
-        (grids / key).parent.mkdir(parents=True, exist_ok=True)
-        directory.file(key, ".TextGrid").rename(grids / f"{key}.textgrid")
-    directory.make(alignments=grids)
-    assert without_attribute(directory.out) == expected
-    lines = {k: [x for x in v if silences or x[2]] for k, v in directory.alignments.items()}
-    table = directory.path / "phones.ctm"
-    table.write_text(ctm(lines).replace(" b\n", " b 0.75\n"))
-    directory.make(alignments=table)
-    assert without_attribute(directory.out) == expected
-
-
-def test_a_ctm_may_name_files(directory: Directory) -> None:
-    """The name of a file stands for its recording if no other recording has that name."""
-    for mapping in (directory.recordings, directory.alignments):
-        for key in list(mapping):
-            speaker, part = key.split("/")
-            mapping[f"{speaker}/{speaker}{part}"] = mapping.pop(key)
-    directory.write()
-    table = directory.path / "phones.ctm"
-    table.write_text(ctm(directory.alignments))
-    expected = directory.bytes(alignments=table)
-    stems = {key: key.split("/")[1] for key in directory.alignments}
-    table.write_text(ctm(directory.alignments, stems))
-    assert directory.bytes(alignments=table) == expected
-    twice = {"s00/s00a": directory.alignments["s00/s00a"]}
-    table.write_text(ctm(directory.alignments, stems) + ctm(twice))
-    directory.out.unlink()
-    directory.log.unlink()
-    directory.fails(
-        "phones.ctm: s00a and s00-s00a are two alignments of s00-s00a", alignments=table
-    )
-
-
-def test_a_ctm_with_ambiguous_and_unknown_names(directory: Directory) -> None:
-    directory.write()
-    table = directory.path / "phones.ctm"
-    names = {"s00/a": "a", "s01/a": "nobody"}
-    table.write_text(ctm(directory.alignments, names))
-    directory.excludes(
-        {
-            "a": "ambiguous name of s00-a, s01-a, s02-a",
-            "nobody": "no audio",
-            "s00-a": "no alignment",
-            "s01-a": "no alignment",
-        },
-        alignments=table,
-    )
-    assert directory.log.read_text().startswith("4 of 26 utterances")
-
-
-def phones_after(directory: Directory, labels: list[str]) -> list[str]:
-    """Import recordings with these labels, and return the phones of the corpus."""
-    bounds = np.linspace(0, 0.3, len(labels) + 1).round(3).tolist()
-    for key in directory.alignments:
-        directory.alignments[key] = [
-            (a, b, x) for (a, b), x in zip(pairwise(bounds), labels, strict=True)
-        ]
-        directory.recordings[key] = np.zeros(4800, np.int16) + np.int16(5)
-    directory.write().make()
-    return list(open_corpus(directory.out).phones)
-
-
-@pytest.mark.parametrize(
-    ("labels", "phones"),
-    [
-        (["", "sil", "SIL", "sp", "<eps>", "spn", "b"], ["sil", "b", "spn"]),
-        (["AH0", "AH1", "ER2", "T", "T3", "a1", "˥1"], ["sil", "AH", "ER", "T", "T3", "a1", "˥1"]),
-        (["SIL", "AH0_B", "T_I", "T_E", "AH2_S", "SIL_S"], ["sil", "AH", "T"]),
-        (["t_S", "t", "S", "AH0_B"], ["sil", "AH0_B", "S", "t", "t_S"]),
-        (["ɕ", "tʰ", "aː", "ɐ"], ["sil", "aː", "tʰ", "ɐ", "ɕ"]),  # noqa: RUF001
-        (["_B", "a_B"], ["sil", "_B", "a_B"]),
-    ],
-)
-def test_names_of_phones(directory: Directory, labels: list[str], phones: list[str]) -> None:
-    assert phones_after(directory, labels) == phones
-
-
-def test_all_forms_of_silence_are_merged(directory: Directory) -> None:
-    intervals = [
-        (0.0, 0.1, "sil"),
-        (0.1, 0.25, ""),
-        (0.3, 0.4, "b"),
-        (0.4, 0.4, "c"),
-        (0.4, 0.5, "b"),
-    ]
-    for key in directory.recordings:
-        directory.recordings[key] = np.arange(12000, dtype=np.int16)
-        directory.alignments[key] = intervals
-    directory.write().make()
-    samples = [(0, 4800, "sil"), (4800, 6400, "b"), (6400, 8000, "b"), (8000, 12000, "sil")]
-    targets = read_utterances(directory.out)["s05-a"].targets
-    phones = open_corpus(directory.out).phones
-    assert phones == ("sil", "b", "c")
-    assert targets.tolist() == states_of(samples, phones, 73, RATE)
-
-
-@given(
-    gaps=st.lists(st.integers(0, 9), min_size=2, max_size=20),
-    phones=st.lists(st.integers(0, 3), min_size=10, max_size=10),
-    slack=st.integers(-5, 20),
-)
-def test_phones_fill_the_audio(gaps: list[int], phones: list[int], slack: int) -> None:
-    times = np.cumsum(gaps[: len(gaps) // 2 * 2]).reshape(-1, 2)
-    length = max(1, int(times[-1, 1]) + slack)
-    filled, bounds = fill_silence(np.array(phones[: len(times)]), times, length)
-    expected = np.zeros(length, int)
-    for phone, (a, b) in zip(phones, times, strict=False):
-        expected[a:b] = phone
-    assert bounds[0] == 0
-    assert bounds[-1] == length
-    assert (np.diff(bounds) > 0).all()
-    np.testing.assert_array_equal(np.repeat(filled, np.diff(bounds)), expected)
-    assert not ((filled[1:] == 0) & (filled[:-1] == 0)).any()
-
-
 # Names, speakers, splits
-
-
-def test_speakers_are_folders(directory: Directory) -> None:
-    for mapping in (directory.recordings, directory.alignments):
-        mapping["x/y/c"] = mapping.pop("s00/a")
-        mapping["alone.1"] = mapping.pop("s00/b")
-    directory.write()
-    directory.file("s01/a").rename(directory.file("s01/a", ".WAV"))
-    directory.file("s01/._a").write_bytes(b"\0\5\x16\7")  # a hidden file of macOS
-    assert "0 of 24 excluded" in directory.make()
-    utterances = read_utterances(directory.out)
-    assert utterances["x-y-c"].speaker == "x/y"
-    assert utterances["alone.1"].speaker == "alone.1"
-    assert utterances["s01-a"].speaker == "s01"
-    assert len(utterances) == 24
 
 
 def test_splits_by_lists(directory: Directory) -> None:
@@ -646,73 +303,7 @@ def test_alignments_in_another_layout(directory: Directory) -> None:
     )
 
 
-def test_tiny_gaps_and_overlaps_of_intervals_are_ignored(directory: Directory) -> None:
-    expected = directory.write().bytes()
-    for key, intervals in directory.alignments.items():
-        directory.alignments[key] = [
-            (max(0, a - 2e-5 * (i % 2)), b + 1e-5, x) for i, (a, b, x) in enumerate(intervals)
-        ]
-    assert directory.write().bytes() == expected
-
-
 # Errors that end the import
-
-
-def cut(path: Path, share: float) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-
-
-def test_damaged_audio(directory: Directory) -> None:
-    directory.write()
-    wav, flac = directory.file("s02/a"), directory.file("s02/a", ".flac")
-    intact_wav = wav.read_bytes()
-    for share in (0, 0.001, 0.1, 0.5, 0.999):
-        wav.write_bytes(intact_wav)
-        cut(wav, share)
-        directory.fails("s02/a.wav: expected an intact WAV or FLAC file: ")
-    wav.write_bytes(np.random.default_rng(0).bytes(9999))
-    directory.fails("s02/a.wav: expected an intact WAV or FLAC file")
-    wav.unlink()
-    wav.symlink_to("nowhere")
-    directory.fails("s02/a.wav: expected an intact WAV or FLAC file")
-    wav.unlink()
-    sf.write(flac, directory.recordings["s02/a"], RATE)
-    intact_flac = flac.read_bytes()
-    for share in (0, 0.001, 0.5, 0.999):
-        flac.write_bytes(intact_flac)
-        cut(flac, share)
-        directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
-    sf.write(flac, directory.recordings["s02/a"][:4096], RATE)  # one block of FLAC
-    flac.write_bytes(intact_flac[: len(flac.read_bytes())])
-    directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
-    content = bytearray(intact_flac)
-    content[21] |= 0x0F  # the header claims 64 billion samples
-    flac.write_bytes(content)
-    directory.fails("s02/a.flac: expected an intact WAV or FLAC file")
-    flac.write_bytes(intact_flac)
-    directory.make()
-
-
-def test_a_wav_from_a_pipe(directory: Directory) -> None:
-    """The header states the largest possible length, as from ffmpeg and sox."""
-    expected = directory.write().bytes()
-    for key in directory.recordings:
-        data = bytearray(directory.file(key).read_bytes())
-        assert data[36:40] == b"data"
-        data[40:44] = b"\xff\xff\xff\xff"
-        directory.file(key).write_bytes(data)
-    assert directory.bytes() == expected
-
-
-def test_channels_and_rates(directory: Directory) -> None:
-    directory.write()
-    path = directory.file("s02/a")
-    sf.write(path, np.zeros((5000, 2), np.int16), RATE)
-    directory.fails("s02/a.wav: 2 channels; expected one: run ffmpeg -i a.wav -ac 1 mono.wav")
-    sf.write(path, np.zeros(5000, np.int16), 8000)
-    directory.fails("a.wav: 8000 Hz; expected 16000 Hz or more, or --sample-rate 8000")
-    directory.make(sample_rate=8000)
 
 
 def test_two_recordings_of_one_name(directory: Directory) -> None:
@@ -732,83 +323,6 @@ def test_unprintable_names(directory: Directory, name: bytes) -> None:
     sf.write(directory.file("x"), directory.recordings["s00/a"], RATE)
     os.rename(directory.file("x"), os.fsencode(directory.audio) + b"/" + name)
     directory.fails(r"audio/(\\udcff|a\\nb).wav': expected a printable file name in UTF-8")
-
-
-@pytest.mark.parametrize("write", [long_textgrid, short_textgrid])
-def test_a_truncated_textgrid(directory: Directory, write: object) -> None:
-    path = directory.file("s02/a", ".TextGrid")
-    expected = directory.write().bytes()
-    assert callable(write)
-    content = write(directory.tiers("s02/a")).rstrip().encode()
-    for size in [*range(0, len(content), 29), *range(len(content) - 30, len(content))]:
-        path.write_bytes(content[:size])
-        with pytest.raises(UserError, match=r"s02/a.TextGrid: expected a|s02-a: expected one int"):
-            directory.make(most_bad=0.0)
-    path.write_bytes(content)
-    assert directory.bytes() == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "Just text.\n" * 9,
-        '"IntervalTier" "phones" 0 1 <exists>',
-        '{"tiers": 5}',
-        '{"tiers": [5], "xmin": 0}',
-        "[" * 100_000,
-        short_textgrid({"phones": [(0, 0.1, "b")]}).replace("0.1", "zero"),
-        short_textgrid({"phones": [(0, 0.1, "b")]}).replace('0\n0.1\n"b"', 'no\n0.1\n"b"'),
-        long_textgrid({"phones": [(0, 0.1, "b")]}).replace("text", "label"),
-    ],
-)
-def test_an_invalid_textgrid(directory: Directory, text: str) -> None:
-    directory.write()
-    directory.file("s02/a", ".TextGrid").write_text(text)
-    directory.fails("s02/a.TextGrid: expected a long or short TextGrid in UTF-8 or UTF-16: ")
-
-
-@given(st.one_of(st.binary(), st.text().map(str.encode)), st.data())
-def test_a_damaged_textgrid_gives_no_traceback(
-    tmp_path_factory: pytest.TempPathFactory, noise: bytes, data: st.DataObject
-) -> None:
-    tiers = {"phones": [(0.0, 0.1, "b"), (0.1, 0.2, "c")]}
-    whole = data.draw(st.sampled_from([long_textgrid(tiers), short_textgrid(tiers)])).encode()
-    place = data.draw(st.integers(0, len(whole)))
-    path = tmp_path_factory.getbasetemp() / "noise.TextGrid"
-    path.write_bytes(whole[:place] + noise + whole[place + len(noise) :])
-    try:
-        for tier in read_tiers(path):
-            read_intervals(path, tier)
-    except UserError as error:
-        assert str(path) in str(error)  # noqa: PT017
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("", "phones.ctm: no phones; expected one line per phone"),
-        (";; nothing\n\n", "phones.ctm: no phones; expected one line per phone"),
-        ("s00-a 1 0.0 0.1\n", "line 1: 's00-a 1 0.0 0.1.n': expected UTTERANCE CHANNEL START"),
-        (";;\ns00-a 1 zero 0.1 b\n", "line 2: .*expected UTTERANCE CHANNEL START DURATION PHONE"),
-        (b"\x1f\x8b\xff\xfe", "phones.ctm: cannot be read as a CTM"),
-    ],
-)
-def test_an_invalid_ctm(directory: Directory, text: str | bytes, match: str) -> None:
-    table = directory.path / "phones.ctm"
-    table.write_bytes(text if isinstance(text, bytes) else text.encode())
-    directory.write().fails(match, alignments=table)
-
-
-@pytest.mark.parametrize(
-    ("begin", "duration"), [("nan", "1"), ("0", "inf"), ("-1", "1"), ("0", "-1")]
-)
-def test_invalid_times_in_a_ctm(directory: Directory, begin: str, duration: str) -> None:
-    table = directory.path / "phones.ctm"
-    rest = {key: value for key, value in directory.alignments.items() if key != "s00/a"}
-    table.write_text(ctm(rest) + f"s00-a 1 {begin} {duration} b\n")
-    reason = "out of order" if "-1" in (begin, duration) else "NaN or infinite"
-    directory.write().excludes({"s00-a": reason}, alignments=table)
 
 
 def test_too_many_phones(directory: Directory) -> None:
