@@ -47,11 +47,31 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def reading(path: Path, option: str = "") -> Iterator[None]:
+    """Turn read errors of the `with` block into user errors.
+
+    Args:
+        path: path of the file or folder.
+        option: command-line option with which the user named the path.
+
+    Raises:
+        UserError: the path cannot be read, for example because it is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = f"{option} {path}".lstrip()
+        raise UserError(f"{where}: cannot be read: {reason(error)}") from None
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file atomically: the `with` block writes to a temporary path.
 
     The context manager creates the folder. At the end of the block, it renames the temporary file
-    to `path`. After an error, it deletes the temporary file, and an earlier file remains.
+    to `path`. After an error, it deletes the temporary file, and an earlier file remains. The
+    target of a symbolic link is replaced, not the link. A device such as /dev/null or a pipe is
+    written to directly.
 
     Args:
         path: path of the file.
@@ -68,18 +88,22 @@ def replacing(path: Path) -> Iterator[Path]:
         ['a.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8, atomically."""
+    """Write text in UTF-8, atomically. Bytes of a path that are not text are written as escapes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -99,7 +123,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         path: path of the file.
         rows: values of each row by column. The first row sets the columns.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

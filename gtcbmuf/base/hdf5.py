@@ -4,9 +4,13 @@ A dataset is contiguous. It holds numbers or text of fixed length. Text of varia
 pointer in the file, and a flipped bit in this pointer crashes the HDF5 library. Chunks, filters and
 links to other files would run code that this package does not need. The files have the format of
 HDF5 1.10 (`libver="v110"`), whose structures have checksums.
+
+Files are written beside their place, renamed, and then only read. So they need no locks, which some
+network file systems refuse.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -19,6 +23,21 @@ READ_ERRORS = (
     *(TypeError, ValueError, ArithmeticError),
 )
 _PLAIN = "biufS"  # kinds of NumPy dtypes: numbers, and text of fixed length
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file to read it, without a lock."""
+    return h5py.File(path, "r", locking=False)
+
+
+def create_file(path: Path, **layout: Any) -> h5py.File:
+    """Create a file, without a lock.
+
+    Args:
+        path: path of the file. An earlier file is replaced.
+        layout: options of `h5py.File` for the layout of the file, such as its alignment.
+    """
+    return h5py.File(path, "w", libver="v110", locking=False, **layout)
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
@@ -66,7 +85,10 @@ def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
 
 
 def text_array(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    """Convert texts to an array of fixed-length UTF-8 text, for a dataset."""
-    encoded = [text.encode() for text in texts]
+    """Convert texts to an array of fixed-length UTF-8 text, for a dataset.
+
+    Bytes of a path that are not text are written as escapes.
+    """
+    encoded = [text.encode(errors="backslashreplace") for text in texts]
     length = max(map(len, encoded), default=0)
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(length, 1)))

@@ -52,7 +52,7 @@ def short_commit(facts: Mapping[str, Any]) -> str:
         >>> short_commit({"commit": "0123456789abcdef", "dirty": True})
         '0123456789ab+'
     """
-    return str(facts["commit"])[:12] + ("+" if facts["dirty"] else "")
+    return str(facts.get("commit"))[:12] + ("+" if facts.get("dirty") else "")
 
 
 def command() -> list[str]:

@@ -12,6 +12,8 @@ Count = Annotated[int, Meta(ge=1, lt=2**31)]
 Positive = Annotated[float, Meta(ge=1e-30, lt=1e9)]
 #: Float32 would round a number closer to 1 to 1.
 Share = Annotated[float, Meta(ge=0, le=0.999999)]
+#: Maximum number of characters of a value in a message.
+_LONGEST = 200
 
 
 def shipped_names(package: str, folder: str) -> list[str]:
@@ -53,6 +55,7 @@ def explain(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> tuple[st
 
 def _shown(value: Any) -> str:
     try:
-        return repr(value)
+        shown = repr(value)
+        return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
     except (ValueError, RecursionError):  # thousands of digits or nested tables
         return "..."

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 from gtcbmuf.base.files import writing
 from gtcbmuf.mpi import launcher
+
+_STOPPING = b"\nstopping after this step, with a checkpoint; repeat to stop at once\n"
 
 
 @dataclass(frozen=True)
@@ -62,54 +63,56 @@ def run_under_mpirun(
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
     command = gtcbmuf_command(workers, arguments)
-    with log.open("a", encoding="utf-8") as file, _start(command, file) as (process, signals):
-        _follow(process, run_directory)
+    with log.open("a", encoding="utf-8") as file, _caught_signals() as signals:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**launcher.settings(), **os.environ},
+            start_new_session=True,  # so that a terminal's Ctrl-C reaches only this process
+        )
+        try:
+            _follow(process, signals, run_directory)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
     return ProcessEnd(process.returncode, bool(signals))
 
 
 @contextmanager
-def _start(
-    command: Sequence[str], log: TextIO
-) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """Start a command. Yields its process, and a list of the signals to this process."""
+def _caught_signals() -> Iterator[list[int]]:
+    """Catch the signals that stop a run. Yields a list of their numbers."""
     signals: list[int] = []
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env={**launcher.settings(), **os.environ},
-        start_new_session=True,  # so that a terminal's Ctrl-C reaches it once, through this process
-    )
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
+        if not signals:
+            with suppress(OSError):  # the terminal is gone
+                os.write(2, _STOPPING)
         signals.append(number)
-        if signals[1:]:
-            process.kill()
-            return
-        with suppress(OSError):  # the terminal is gone
-            os.write(2, b"\nstopping after this step, with a checkpoint; repeat to stop at once\n")
-        # After SIGUSR1, every mpirun gives its ranks time to write a checkpoint.
-        process.send_signal(signal.SIGUSR1)
 
     kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
         kinds.append(signal.SIGHUP)
-    handlers = {kind: signal.signal(kind, pass_on) for kind in kinds}
+    handlers = {kind: signal.signal(kind, note) for kind in kinds}
     try:
-        yield process, signals
+        yield signals
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
         for kind, handler in handlers.items():
             signal.signal(kind, handler)
 
 
-def _follow(process: subprocess.Popen[bytes], run_directory: Path) -> None:
-    """Wait for a process. On a terminal, show the progress of its run."""
+def _follow(process: subprocess.Popen[bytes], signals: Sequence[int], run_directory: Path) -> None:
+    """Wait for a process, and stop it after a signal. On a terminal, show the run's progress."""
     on_terminal, begin = sys.stderr.isatty(), time.monotonic()
     while process.poll() is None:
+        if len(signals) > 1:
+            process.kill()
+        elif signals:
+            # After SIGUSR1, every mpirun gives its ranks time to write a checkpoint. It is repeated
+            # because an mpirun that is just starting drops it.
+            process.send_signal(signal.SIGUSR1)
         with suppress(subprocess.TimeoutExpired):
             process.wait(1)
         if not on_terminal:
@@ -118,7 +121,7 @@ def _follow(process: subprocess.Popen[bytes], run_directory: Path) -> None:
             lines = (run_directory / "metrics.jsonl").read_text().splitlines()
             last = json.loads(lines[-1])
             progress = f"{last['epoch']} epochs done, valid FER {last['fer_valid']:.2f} %"
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, LookupError, TypeError):
             progress = "in the first epoch"
         elapsed = format_duration(time.monotonic() - begin)
         print(f"\r\33[K  {elapsed}, {progress}", end="", file=sys.stderr)

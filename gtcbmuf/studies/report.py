@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import reading
 from gtcbmuf.base.plotting import picture
 from gtcbmuf.base.tables import markdown, signed
-from gtcbmuf.training.run_directory import Run, read_run
+from gtcbmuf.training.run_files import Run, is_there, read_run, require
 
 #: Columns of the table.
 HEADERS = (
@@ -51,12 +51,13 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def _runs_at(path: Path) -> list[Run]:
-    finished = sorted(file.parent for file in path.glob("*/summary.json"))
-    if not finished or (path / "config.toml").exists():
+    with reading(path):
+        finished = sorted(file.parent for file in path.glob("*/summary.json"))
+    if not finished or is_there(path / "config.toml"):
         return [read_run(path)]
 
     def order(run: Run) -> tuple[bool, str, int]:
-        facts = require(run.path, run.summary, ("method", "workers"))
+        facts = require(run.path / "summary.json", run.summary, ("method", "workers"))
         return facts["method"] != "sgd", facts["method"], facts["workers"]
 
     return sorted(map(read_run, finished), key=order)
@@ -83,8 +84,11 @@ def report_rows(runs: Sequence[Run]) -> list[list[str]]:
     Raises:
         UserError: a run directory is damaged.
     """
-    summaries = [require(run.path, run.summary, _FACTS) for run in runs]
-    corpora = [str(require(run.path, run.environment, ("corpus",))["corpus"]) for run in runs]
+    summaries = [require_facts(run) for run in runs]
+    corpora = [
+        require(run.path / "environment.json", run.environment, ("corpus",))["corpus"]
+        for run in runs
+    ]
     sgd_fers: dict[str, list[float]] = {}
     for summary, corpus in zip(summaries, corpora, strict=True):
         if summary["method"] == "sgd" and summary["fer_test"] is not None:
@@ -95,21 +99,23 @@ def report_rows(runs: Sequence[Run]) -> list[list[str]]:
     ]
 
 
-def require(path: Path, facts: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Return some facts of a run directory, all of which must be there.
-
-    Args:
-        path: of the directory.
-        facts: of one of its files.
-        keys: of the facts.
+def require_facts(run: Run) -> dict[str, Any]:
+    """Return the values of a summary that the table shows.
 
     Raises:
         UserError: one is missing.
     """
-    missing = [key for key in keys if key not in facts]
-    if missing:
-        raise UserError(f"{path}: damaged run directory: no {missing[0]} where one should be")
-    return {key: facts[key] for key in keys}
+    return require(run.path / "summary.json", run.summary, _FACTS)
+
+
+def require_epochs(run: Run) -> list[dict[str, Any]]:
+    """Return the metrics of a run: all lines, with the keys that every line must have.
+
+    Raises:
+        UserError: one is missing.
+    """
+    file, keys = run.path / "metrics.jsonl", ("epoch", "fer_valid")
+    return [require(file, line, keys) | line for line in run.metrics]
 
 
 def _row(summary: dict[str, Any], fer_sgd: float | None) -> list[str]:
@@ -132,9 +138,11 @@ def oversubscription_note(runs: Sequence[Run]) -> str:
     """Return a note if a host of one of the runs had more ranks than cores; empty otherwise."""
     worst = (1, 1)
     for run in runs:
-        environment = require(run.path, run.environment, ("host_of_rank", "hosts"))
+        file, keys = run.path / "environment.json", ("host_of_rank", "hosts")
+        environment = require(file, run.environment, keys)
         for host, facts in environment["hosts"].items():
-            load = environment["host_of_rank"].count(host), facts["cores"]
+            ranks = environment["host_of_rank"].count(host)
+            load = ranks, facts.get("cores") or ranks or 1  # the number of cores may be unknown
             worst = max(worst, load, key=lambda pair: pair[0] / pair[1])
     if worst[0] <= worst[1]:
         return ""
@@ -174,8 +182,7 @@ def plot_report(runs: Sequence[Run], path: Path) -> None:
     """
     with picture(path, 7, 4.5) as axes:
         for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
-            summary = require(run.path, run.summary, _FACTS)
-            epochs = [require(run.path, line, ("epoch", "fer_valid")) for line in run.metrics]
+            summary, epochs = require_facts(run), require_epochs(run)
             axes.plot(
                 [line["epoch"] for line in epochs],
                 [line["fer_valid"] for line in epochs],

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gtcbmuf.base.plotting import svg_element
-from gtcbmuf.studies.report import require
-from gtcbmuf.training.run_directory import Run
+from gtcbmuf.studies.report import require_epochs
+from gtcbmuf.training.run_files import Run
 
 #: Colours of lines (Okabe and Ito): they differ for colour-blind readers, too.
 _COLORS = (
@@ -125,8 +125,7 @@ def draw_panels(runs: Sequence[Run], styles: Sequence[LineStyle]) -> list[tuple[
     for panel in _PANELS:
         curves = []
         for run, style in zip(runs, styles, strict=True):
-            lines = [require(run.path, line, ("epoch", "fer_valid")) | line for line in run.metrics]
-            if points := [point for line in lines for point in panel.points(line)]:
+            if points := [point for line in require_epochs(run) for point in panel.points(line)]:
                 curves.append((points, style))
         if curves:
             panels.append((panel.title, _draw(panel, curves)))

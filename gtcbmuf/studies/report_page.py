@@ -12,8 +12,9 @@ from json import dumps
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import write_text, writing
+from gtcbmuf.base.files import reason, write_text, writing
 from gtcbmuf.base.provenance import short_commit
+from gtcbmuf.base.text import read_text
 from gtcbmuf.studies.report import (
     HEADERS,
     count,
@@ -23,7 +24,7 @@ from gtcbmuf.studies.report import (
 )
 from gtcbmuf.studies.report_curves import LineStyle, draw_panels, is_crowded, line_styles
 from gtcbmuf.studies.report_html import code, details, document, facts_table, table
-from gtcbmuf.training.run_directory import Run
+from gtcbmuf.training.run_files import Run
 
 #: Colours of the parts of a step: lighter than those of the runs.
 _PART_COLORS = ("#bbbbbb", "#77aadd", "#eedd88", "#ee8866", "#aaaa00", "#99ddff", "#ffaabb")
@@ -188,7 +189,7 @@ def _seconds_by_part(run: Run) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for line in run.metrics:
         for part, over_workers in line.get("seconds_by_part", {}).items():
-            seconds[part] = seconds.get(part, 0) + over_workers["mean"]
+            seconds[part] = seconds.get(part, 0) + over_workers.get("mean", 0)
     return seconds
 
 
@@ -213,15 +214,21 @@ def _configurations(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 def _config(run: Run) -> dict[str, str]:
     """The keys of a run's config.toml, with their values as text."""
+    file = run.path / "config.toml"
     try:
-        tables = tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))
-        return {
-            f"{section}.{key}": value if isinstance(value, str) else dumps(value)
-            for section, keys in tables.items()
-            for key, value in keys.items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{run.path}: damaged run directory: config.toml: {error}") from None
+        tables = tomllib.loads(read_text(file))
+        config = {}
+        for section, keys in tables.items():
+            if not isinstance(keys, dict):
+                raise UserError(f"{file}: damaged: {section}: expected a table")
+            for key, value in keys.items():
+                text = value if isinstance(value, str) else dumps(value, default=str)
+                config[f"{section}.{key}"] = text
+        return config
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: damaged: {error}") from None
 
 
 def _environments(runs: Sequence[Run], labels: Sequence[str]) -> str:
@@ -236,12 +243,12 @@ def _environment(run: Run) -> list[tuple[str, str]]:
     """What environment.json tells of a run: names and values, without those it does not have."""
     facts, ranks = run.environment, Counter(run.environment["host_of_rank"])
     hosts = [
-        f"{host}: {count(ranks[host], 'rank')}, {count(of_host['cores'], 'core')}"
+        f"{host}: {count(ranks[host], 'rank')}, {count(of_host.get('cores') or 0, 'core')}"
         for host, of_host in facts["hosts"].items()
     ]
     threads = [
         f"{pool.get('internal_api')} {pool.get('version')}: "
-        f"{count(pool.get('num_threads', 0), 'thread')}"
+        f"{count(pool.get('num_threads') or 0, 'thread')}"
         for pool in facts.get("threads", ())
     ]
     resumed = [

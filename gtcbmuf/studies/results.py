@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.text import open_text
 
 
 class Result(Struct, frozen=True):
@@ -55,7 +56,7 @@ def read_results(path: Path) -> list[Result]:
         UserError: the file is not a results file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_text(path, newline="") as file:
             reader = csv.DictReader(file)
             missing = set(Result.__struct_fields__) - set(reader.fieldnames or ())
             if missing:

@@ -4,7 +4,6 @@ The results of a study are a CSV file with one row per run. The file is written 
 a run with a row is never repeated. Run directories and logs are kept.
 """
 
-import json
 import math
 import shlex
 import sys
@@ -24,6 +23,10 @@ from gtcbmuf.studies.processes import format_duration, last_message, run_under_m
 from gtcbmuf.studies.results import Result, read_results
 from gtcbmuf.studies.synthesis import Synthesis, check_corpus, synthesise_corpus
 from gtcbmuf.training.outcome import read_outcome
+from gtcbmuf.training.run_files import read_environment, read_summary, require
+
+#: Keys of summary.json that a result needs.
+_RESULTS = ("fer_valid", "fer_test", "per_test", "density", "steps", "wall_seconds")
 
 
 class InterruptedStudyError(UserError):
@@ -220,13 +223,13 @@ class Study:
         out = self._run_directory(run)
         outcome = read_outcome(out)
         if (out / "summary.json").exists():
-            summary = json.loads((out / "summary.json").read_text())
+            summary = require(out / "summary.json", read_summary(out), _RESULTS)
         elif outcome is not None and outcome.state == "diverged":
             summary = dict.fromkeys(("fer_valid", "fer_test", "per_test", "density"), math.nan)
             summary |= {"steps": 0, "wall_seconds": outcome.seconds}
         else:
             return None
-        environment = json.loads((out / "environment.json").read_text())
+        environment = read_environment(out)
         if self._digest and environment.get("corpus") != self._digest:
             raise UserError(
                 f"{out}: was trained on another corpus than {self._corpus}, or does not name its "

@@ -13,18 +13,27 @@ after the other ranks have written theirs.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset, set_attributes
+from gtcbmuf.base.files import reason
+from gtcbmuf.base.hdf5 import (
+    READ_ERRORS,
+    create_file,
+    get_attributes,
+    get_dataset,
+    open_file,
+    set_attributes,
+)
 
 FORMAT = "gtcbmuf-checkpoint"
 VERSION = 2
@@ -80,7 +89,7 @@ def write_rank(part: Path, rank: int, state: State, numbers: Mapping[str, float]
         OSError: the file cannot be written.
     """
     path = _file(part, rank)
-    with h5py.File(path, "w", libver="v110") as file:
+    with create_file(path) as file:
         set_attributes(file, numbers)
         for name, array in state.items():
             file[name] = array
@@ -122,15 +131,24 @@ def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str])
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, newest first."""
-    paths = (path for path in folder.glob("step-*") if path.name[len("step-") :].isdecimal())
+    """Return the checkpoints in a folder, newest first.
+
+    Raises:
+        OSError: the folder exists and cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = (folder / name for name in names if re.fullmatch(r"step-[0-9]+", name))
     return sorted(paths, key=_step, reverse=True)
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Remove all but the `keep` newest checkpoints, and all incomplete ones."""
-    for old in [*list_checkpoints(folder)[keep:], *folder.glob(".step-*.part")]:
-        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        for old in [*list_checkpoints(folder)[keep:], *folder.glob(".step-*.part")]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _step(path: Path) -> int:
@@ -141,7 +159,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read the data that all ranks share.
 
     Raises:
-        UserError: the checkpoint is damaged, incomplete or of another format version.
+        UserError: the checkpoint cannot be read, is damaged, or has another format version.
     """
     try:
         document = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
@@ -149,14 +167,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
             raise ValueError(f"{_MANIFEST} does not match its hash")
         manifest = json.loads(text)
-        if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+        version = manifest["version"]
+        if manifest["format"] != FORMAT or type(version) is not int or version < VERSION:
             raise ValueError(f"expected format version {VERSION}")
+        if version > VERSION:
+            raise UserError(
+                f"{path}: checkpoint of format version {version}, which a newer gtcbmuf wrote; "
+                f"this one reads version {VERSION}"
+            )
         shared, hashes = manifest["shared"], manifest["hashes"]
         if not (isinstance(shared, dict) and isinstance(hashes, list)):
             raise ValueError("expected a table shared and a list hashes")
         return Checkpoint(path, shared, tuple(hashes))
     except READ_ERRORS as error:
-        raise UserError(f"{path}: damaged checkpoint: {error}") from None
+        raise _fault(path, error) from None
 
 
 def read_rank(
@@ -165,7 +189,7 @@ def read_rank(
     """Read the arrays and numbers of a rank.
 
     Raises:
-        UserError: the rank's file is missing, or has changed since it was written.
+        UserError: the rank's file cannot be read, or has changed since it was written.
     """
     path = _file(checkpoint.path, rank)
     try:
@@ -173,11 +197,20 @@ def read_rank(
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != checkpoint.hashes[rank]:
             raise ValueError("the file does not match its hash")
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             state = {name: np.asarray(get_dataset(file, name)[:]) for name in file}
             return state, {name: value.item() for name, value in get_attributes(file).items()}
     except READ_ERRORS as error:
-        raise UserError(f"{path}: damaged checkpoint: {error}") from None
+        raise _fault(path, error) from None
+
+
+def _fault(path: Path, error: Exception) -> UserError:
+    """Tell a file that the system cannot read, perhaps only now, from a damaged one."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: damaged checkpoint: no {Path(error.filename).name}")
+    if isinstance(error, OSError) and (why := reason(error)) != str(error):
+        return UserError(f"{path}: the checkpoint cannot be read: {why}")
+    return UserError(f"{path}: damaged checkpoint: {error}")
 
 
 def _file(folder: Path, rank: int) -> Path:

@@ -1,6 +1,5 @@
 """Checkpoints that all ranks write and read together."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import WRITE_ERRORS, reason
+from gtcbmuf.base.files import WRITE_ERRORS, reading, reason
+from gtcbmuf.base.output import warn
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.training.checkpoint_files import (
     Checkpoint,
@@ -93,17 +93,20 @@ class Checkpoints:
         return f"checkpoint {path}: {largest:.1f} MB per rank at most, {seconds:.2f} s"
 
     def load(self) -> LoadedCheckpoint | None:
-        """Read the newest intact checkpoint, with this worker's arrays and numbers. Collective.
+        """Read the newest usable checkpoint, with this worker's arrays and numbers. Collective.
 
-        Rank 0 reports damaged checkpoints. Return None if there is no intact one.
+        Rank 0 reports newer checkpoints that cannot be used. Return None if there is no checkpoint.
+
+        Raises:
+            CollectiveError: the folder cannot be read, or no checkpoint can be used, or the newest
+                usable one is of another number of workers. Raised on all ranks alike.
         """
-        world = self._world
-        paths: list[Path] = world.bcast(list_checkpoints(self._folder) if not world.rank else None)
-        for path in paths:
+        world, faults = self._world, []
+        for path in on_root(world, self._list):
             try:
                 checkpoint = on_root(world, partial(read_checkpoint, path))
             except CollectiveError as error:
-                self._skip(error)
+                faults.append(str(error))
                 continue
             if len(checkpoint.hashes) != world.size:
                 raise CollectiveError(
@@ -114,14 +117,21 @@ class Checkpoints:
             try:
                 state, numbers = agree(world, partial(read_rank, checkpoint, world.rank))
             except CollectiveError as error:
-                self._skip(error)
+                faults.append(str(error))
                 continue
+            if world.rank == 0:
+                for fault in faults:
+                    warn(f"gtcbmuf: {fault}; continuing from an earlier checkpoint")
             return LoadedCheckpoint(checkpoint, state, numbers)
+        if faults:
+            raise CollectiveError(
+                f"{'; '.join(faults)}; there is no other checkpoint; to begin anew, omit --resume"
+            )
         return None
 
-    def _skip(self, error: CollectiveError) -> None:
-        if self._world.rank == 0:
-            print(f"gtcbmuf: {error}; trying an earlier checkpoint", file=sys.stderr, flush=True)
+    def _list(self) -> list[Path]:
+        with reading(self._folder):
+            return list_checkpoints(self._folder)
 
     def _write(self, do: Callable[[], T]) -> T:
         try:

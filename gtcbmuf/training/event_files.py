@@ -1,7 +1,6 @@
 """The curves of a run as an event file for TensorBoard, in RUN/tensorboard/."""
 
 import io
-import json
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,24 +28,24 @@ class EventFile:
     again, so the folder holds every epoch once.
 
     Args:
-        run: path of the run directory. Its metrics.jsonl, if any, holds the epochs before this job.
+        run: path of the run directory.
+        metrics: metrics of the epochs before this job, as in metrics.jsonl.
 
     Raises:
         UserError: the file cannot be written.
     """
 
-    def __init__(self, run: Path) -> None:
-        folder, metrics = run / "tensorboard", run / "metrics.jsonl"
+    def __init__(self, run: Path, metrics: Iterable[Mapping[str, Any]] = ()) -> None:
+        folder = run / "tensorboard"
         # A new name, because TensorBoard resumes a known file at its last position.
         self.path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
         with writing(folder):
             folder.mkdir(exist_ok=True)
             for earlier in folder.glob("events.out.tfevents.*"):
                 earlier.unlink()
-            lines = metrics.read_text().splitlines() if metrics.exists() else []
         self._size, self._unwritten = 0, _record(file_version="brain.Event:2")
-        for line in lines:
-            self._unwritten += _epoch_records(json.loads(line))
+        for line in metrics:
+            self._unwritten += _epoch_records(line)
         self._write()
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
@@ -81,7 +80,7 @@ def _flatten(curves: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
     for name, value in curves.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}/")
-        else:
+        elif isinstance(value, int | float):
             yield f"{prefix}{name}", value
 
 

@@ -1,10 +1,11 @@
 """The outcome of a run: a file in its directory, for the study or script that started the run."""
 
-import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from gtcbmuf.base.files import WRITE_ERRORS, write_json
 
@@ -39,8 +40,8 @@ def read_outcome(run: Path) -> Outcome | None:
     Return None while the run continues, or if its job was killed.
     """
     try:
-        return Outcome(**json.loads((run / _NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode((run / _NAME).read_bytes(), type=Outcome)
+    except (OSError, ValueError, RecursionError):
         return None
 
 

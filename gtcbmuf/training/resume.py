@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import reading
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import Config
 from gtcbmuf.data.corpus import Corpus
 from gtcbmuf.training.checkpoint_files import Checkpoint
-from gtcbmuf.training.run_directory import read_run
+from gtcbmuf.training.run_files import read_summary, require
 
 #: Keys that may differ in a resumed or finished run. (A checkpoint identifies its corpus.)
 _FREE = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
@@ -42,11 +43,14 @@ def is_finished(out: Path, workers: int, config: Config) -> bool:
     """Return whether `out` holds a finished run of this configuration.
 
     Raises:
-        UserError: `out` holds a finished run of another configuration or number of workers.
+        UserError: `out` holds a finished run of another configuration or number of workers, or
+            a damaged file, or it cannot be read.
     """
-    if not (out / "summary.json").exists():
-        return False
-    before, summary = load_config(str(out / "config.toml"), []), read_run(out).summary
+    with reading(out, "--out"):
+        if not (out / "summary.json").exists():
+            return False
+    summary = require(out / "summary.json", read_summary(out), ("workers",))
+    before = load_config(str(out / "config.toml"), [])
     difference = _difference(_tables(before), config, _FREE)
     earlier, now = (Path(c.corpus.path).name for c in (before, config))
     if earlier != now:

@@ -20,6 +20,8 @@ from gtcbmuf.acoustic.model_file import SavedModel, load_model, network_name, sa
 from gtcbmuf.acoustic.posteriors import BATCH, FrameErrors
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.output import say
+from gtcbmuf.base.signals import StopSignals
 from gtcbmuf.config.schema import Config, run_name, to_tables
 from gtcbmuf.core.checks import NotFiniteError
 from gtcbmuf.core.kernels import all_finite
@@ -30,16 +32,18 @@ from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.staging import staged
-from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.mpi.topology import Topology, host_of_rank
+from gtcbmuf.training.advice import advise
 from gtcbmuf.training.checkpoints import Checkpoints, LoadedCheckpoint
 from gtcbmuf.training.construction import RunPlan, build_worker, plan_run
 from gtcbmuf.training.event_files import EventFile, require_tensorboard
 from gtcbmuf.training.outcome import Outcome, remove_outcome, write_outcome
+from gtcbmuf.training.poll import Poll
 from gtcbmuf.training.progress import Progress
 from gtcbmuf.training.resume import check_same, is_finished
-from gtcbmuf.training.run_directory import RunDirectory, read_run
+from gtcbmuf.training.run_directory import RunDirectory
+from gtcbmuf.training.run_files import read_summary
 from gtcbmuf.training.schedule import Schedule
-from gtcbmuf.training.signals import Poll, StopSignals
 from gtcbmuf.training.streams import INITIAL, ORDER, WINDOWS, stream
 from gtcbmuf.training.watchdog import Watchdog
 
@@ -81,8 +85,8 @@ def train(
             method, the workers and the seed.
         world: communicator of the workers; by default all ranks of the job.
         build: function that builds another network than the MLP that `model.*` configures.
-        resume: continue from the last checkpoint in the run directory. A run without a checkpoint
-            starts from the beginning.
+        resume: continue from the last usable checkpoint in the run directory. A run without a
+            checkpoint starts from the beginning.
         weights: path of a saved model to start from, instead of random weights.
         scratch: folder on a disk of each host. The corpus is copied there and read from there.
         test: evaluate the test set at the end. Tuning runs skip it.
@@ -123,10 +127,11 @@ def train(
     path = Path(out) if out else Path("runs") / run_name(plan.config, world.size)
     if resume and on_root(world, lambda: is_finished(path, world.size, plan.config)):
         if world.rank == 0:
-            print(f"{path}: this run is already finished", flush=True)
-        return on_root(world, lambda: read_run(path).summary)
-    # An early signal takes effect after the first step. One during the final test is ignored.
+            say(f"{path}: this run is already finished")
+        return on_root(world, lambda: read_summary(path))
+    # From here on, a signal takes effect after the first step. The final test ignores it.
     with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
+        _stop_if_signalled(world, signals.number)
         corpus = _open_corpus(plan, scratch)
         model = agree(world, lambda: _build_model(plan.config, corpus, build))
         vector = agree(world, lambda: _initial(plan.config, model, weights))
@@ -141,6 +146,15 @@ def train(
         summary = run.run_to_the_end(test)
         topology.free()
     return summary
+
+
+def _stop_if_signalled(world: MPI.Comm, number: int) -> None:
+    """Stop before the first step if any rank has received a signal. Collective."""
+    if number := world.allreduce(number, MPI.MAX):
+        raise InterruptedRunError(
+            f"stopped by {signal.Signals(number).name} before the first step; the same command "
+            "with --resume continues the run"
+        )
 
 
 def _open_corpus(plan: RunPlan, scratch: Path | None) -> Corpus:
@@ -211,18 +225,18 @@ class _Run:
             corpus.train, model.context, config.train.minibatch, world.size, world.rank
         )
         self.schedule = Schedule(config.train)
+        self.backlogs, self.advised = 0, set[str]()
         self.progress = Progress()
 
     def open_directory(self, loaded: LoadedCheckpoint | None, tensorboard: bool) -> None:
         """Create the run directory, or reopen it and restore a checkpoint. Collective."""
         world = self.topology.world
-        host = (MPI.Get_processor_name(), os.cpu_count())
-        hosts: list[Any] = world.gather(host) or []
+        hosts, cores = host_of_rank(world), world.allgather(os.cpu_count())
         environment = {
             "mpi": MPI.Get_library_version().strip(),
             "launcher": launcher.name(),
-            "hosts": {host: {"cores": cores} for host, cores in hosts},
-            "host_of_rank": [host for host, _ in hosts],
+            "hosts": {host: {"cores": count} for host, count in zip(hosts, cores, strict=True)},
+            "host_of_rank": hosts,
             "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
         }
         if loaded:
@@ -235,34 +249,35 @@ class _Run:
         def open_files() -> None:  # runs on rank 0, which holds the directory's lock
             if loaded:
                 facts = {"epoch": epoch + 1, "step": step, **environment}
-                self.directory = RunDirectory.reopen(self.out, epochs=epoch, facts=facts)
+                saved = loaded.checkpoint.shared
+                self.directory = RunDirectory.reopen(
+                    self.out, epochs=epoch, facts=facts, saved=saved
+                )
                 remove_outcome(self.out)
             else:
                 self.directory = RunDirectory(self.out)
                 self.directory.write_environment({**environment, "corpus": self.corpus.digest})
             self.metrics_files: list[RunDirectory | EventFile] = [self.directory]
             if tensorboard:
-                self.metrics_files.append(EventFile(self.out))
+                self.metrics_files.append(EventFile(self.out, self.directory.metrics))
 
         on_root(world, open_files)
         on_root(world, lambda: self.directory.write_config(to_tables(self.config)))
         if self.leads:
-            print(
+            say(
                 f"{self.method}: {world.size} worker{'s' if world.size > 1 else ''} "
                 f"({self.topology.groups} x {self.topology.group.size}), "
                 f"{self.vector.size:,} parameters, {len(self.corpus.train):,} frames "
-                f"-> {self.out}",
-                flush=True,
+                f"-> {self.out}"
             )
             if self.config.block_filter.connects and self.topology.groups == 1 < world.size:
-                print(
+                say(
                     "one group: the block filter has no other group to average with; for two tiers "
-                    f"set topology.group_size below {world.size}",
-                    flush=True,
+                    f"set topology.group_size below {world.size}"
                 )
             if loaded:
                 path = loaded.checkpoint.path
-                print(f"resumed from {path}: epoch {epoch + 1}, step {step}", flush=True)
+                say(f"resumed from {path}: epoch {epoch + 1}, step {step}")
 
     def run_to_the_end(self, test: bool) -> dict[str, Any]:
         """Train, test and write the outcome of the run. Collective.
@@ -299,9 +314,11 @@ class _Run:
                 raise self._diverged(f"{name} is not finite on rank {self.topology.world.rank}")
         self.poll.record_checkpoint()
         progress.schedule = self.schedule.state()
-        shared = {"config": to_tables(self.config), "corpus": self.corpus.digest}
+        shared: dict[str, Any] = {"config": to_tables(self.config), "corpus": self.corpus.digest}
         if network := network_name(self.model):
             shared["network"] = network
+        if self.leads:
+            shared |= self.directory.records()
         done = progress.epoch * self.minibatches.steps + progress.step
         return self.checkpoints.save(
             done,
@@ -330,7 +347,7 @@ class _Run:
                 raise
             line = f"gtcbmuf: {error}; training continues without a checkpoint"
         if self.leads:
-            print(line, flush=True)
+            say(line)
         if number:
             raise InterruptedRunError(
                 f"stopped by {signal.Signals(number).name} after step {step + 1} of epoch "
@@ -436,14 +453,21 @@ class _Run:
             try:
                 file.append_metrics(line)
             except UserError as error:
-                print(f"gtcbmuf: {error}; training continues", flush=True)
-        print(
+                say(f"gtcbmuf: {error}; training continues")
+        say(
             f"epoch {line['epoch']:>2}/{self.config.train.epochs}  loss {line['loss']:6.4f}  "
             f"valid FER {line['fer_valid']:5.2f} %  rate {line['learning_rate']:.2e}  "
             f"density {100 * line['density']:.3g} %  "
-            f"{line['frames_per_second']:,.0f} frames/s",
-            flush=True,
+            f"{line['frames_per_second']:,.0f} frames/s"
         )
+        backlogs = getattr(self.worker.exchange, "backlogs", 0)
+        share = (backlogs - self.backlogs) / self.minibatches.steps
+        self.backlogs = backlogs
+        targets = self.corpus.target_count
+        for key, advice in advise(self.config, line, backlog_share=share, targets=targets).items():
+            if key not in self.advised:
+                say(f"gtcbmuf: {advice}")
+                self.advised.add(key)
 
     def _diverged(self, how: str) -> DivergedError:
         config = self.config.train
@@ -494,7 +518,7 @@ class _Run:
         )
         if self.leads and fer_test is not None:
             phones = "" if per_test is None else f"  PER {per_test:.2f} %"
-            print(f"test FER {fer_test:.2f} %{phones}", flush=True)
+            say(f"test FER {fer_test:.2f} %{phones}")
         return summary
 
     def _write_results(

@@ -8,25 +8,17 @@
 - .lock: lock file of the job that uses the directory
 """
 
-import fcntl
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import as_json, write_json, write_text, writing
+from gtcbmuf.base.files import as_json, write_text, writing
 from gtcbmuf.base.provenance import command, environment
-
-#: Files that identify the directory of a run, finished or not.
-_RUN_FILES = ("environment.json", "config.toml")
-_LOCK = ".lock"
-#: Seconds that a killed job may take to end.
-_LINGER = 5
+from gtcbmuf.training.directory_claim import acquire_lock, claim_directory
+from gtcbmuf.training.run_files import read_environment, read_metrics, require
 
 
 class RunDirectory:
@@ -38,6 +30,10 @@ class RunDirectory:
         path: path of the new directory. An earlier run there is moved to the first free path of
             `path`.1, `path`.2, ...
 
+    Attributes:
+        path: path of the directory.
+        metrics: lines of metrics.jsonl, one per finished epoch.
+
     Raises:
         UserError: another job uses the directory, the path holds something other than a run, or
             the directory cannot be created.
@@ -45,51 +41,53 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._metrics = ""
-        try:
-            if path.name and all((path / file).exists() for file in _RUN_FILES):
-                with _acquire_lock(path):
-                    _move_aside(path)
-            elif path.exists() and (not path.is_dir() or set(os.listdir(path)) - {_LOCK}):
-                raise UserError(f"--out {path}: not a run directory; choose another path")
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = _acquire_lock(path)
-        except OSError as error:
-            raise UserError(f"--out {path}: cannot be created: {error.strerror}") from None
+        self.metrics: list[Mapping[str, Any]] = []
+        self._environment: dict[str, Any] = {}
+        self._lock = claim_directory(path)
 
     @classmethod
-    def reopen(cls, path: Path, *, epochs: int, facts: Mapping[str, Any]) -> "RunDirectory":
+    def reopen(
+        cls, path: Path, *, epochs: int, facts: Mapping[str, Any], saved: Mapping[str, Any]
+    ) -> "RunDirectory":
         """Open the directory of an unfinished run to continue the run.
+
+        Missing or damaged files are written anew from the checkpoint.
 
         Args:
             path: path of the directory.
             epochs: number of finished epochs. Metrics of later epochs are deleted.
             facts: facts to add to environment.json, with the command and the time.
+            saved: result of `records` in the checkpoint, with or without other entries.
+                Checkpoints of version 0.1.0 have none.
 
         Raises:
-            UserError: another job uses the directory, it is damaged, or it cannot be written to.
+            UserError: another job uses the directory, or it cannot be written to. A file is
+                damaged that the checkpoint does not replace.
         """
         directory = cls.__new__(cls)
         directory.path = path
-        metrics, facts_file = path / "metrics.jsonl", path / "environment.json"
         try:
-            directory._lock = _acquire_lock(path)
-            lines = metrics.read_text().splitlines(keepends=True) if epochs else []
-            if len(lines) < epochs:
-                raise UserError(f"{metrics}: {len(lines)} lines; expected {epochs} or more")
-            directory._metrics = "".join(lines[:epochs])
-            write_text(metrics, directory._metrics)
-            environment = json.loads(facts_file.read_text())
-            restart = {
-                "command": command(),
-                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                **facts,
-            }
-            environment.setdefault("resumed", []).append(restart)
-            write_json(facts_file, environment)
-        except (OSError, ValueError, AttributeError) as error:
+            directory._lock = acquire_lock(path)
+        except OSError as error:
             raise UserError(f"{path}: the run cannot be resumed: {error}") from None
+        directory.metrics = _saved_metrics(path, epochs, saved)
+        directory._environment = _saved_environment(path, saved)
+        restart = {
+            "command": command(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **facts,
+        }
+        directory._environment["resumed"] = [
+            *directory._environment.get("resumed", []),
+            restart,
+        ]
+        directory._write_metrics()
+        directory._write("environment.json", as_json(directory._environment))
         return directory
+
+    def records(self) -> dict[str, Any]:
+        """Return what `reopen` writes anew if it is missing. It is part of every checkpoint."""
+        return {"metrics": self.metrics, "environment": self._environment}
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml."""
@@ -99,95 +97,46 @@ class RunDirectory:
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json: `facts`, and the environment of this process."""
-        self._write("environment.json", as_json({**environment(), **facts}))
+        self._environment = {**environment(), **facts}
+        self._write("environment.json", as_json(self._environment))
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. If the write fails, the next write includes the line."""
-        self._metrics += json.dumps(line) + "\n"
-        self._write("metrics.jsonl", self._metrics)
+        self.metrics.append(line)
+        self._write_metrics()
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write metrics.jsonl once more, then summary.json."""
-        self._write("metrics.jsonl", self._metrics)
+        self._write_metrics()
         self._write("summary.json", as_json(summary))
+
+    def _write_metrics(self) -> None:
+        self._write("metrics.jsonl", "".join(f"{json.dumps(line)}\n" for line in self.metrics))
 
     def _write(self, name: str, text: str) -> None:
         with writing(self.path / name):
             write_text(self.path / name, text)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run, read from its directory."""
+def _saved_metrics(run: Path, epochs: int, saved: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the metrics of the finished epochs, from the checkpoint or from metrics.jsonl."""
+    lines = saved.get("metrics")
+    if lines is None:
+        file = run / "metrics.jsonl"
+        lines = read_metrics(run) if epochs else []
+        for line in lines:
+            require(file, line, ("epoch", "tau"))
+    if len(lines) < epochs:
+        raise UserError(f"{run}/metrics.jsonl: {len(lines)} lines; expected {epochs} or more")
+    return list(lines[:epochs])
 
-    path: Path
-    environment: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    summary: dict[str, Any]
 
-
-def read_run(path: Path | str) -> Run:
-    """Read a finished run.
-
-    Args:
-        path: path of the run directory.
-
-    Raises:
-        UserError: the path is not a run directory, the run is unfinished, or a file is damaged.
-
-    Examples:
-        >>> try:
-        ...     read_run("runs/no-such-run")
-        ... except UserError as error:
-        ...     print(error)
-        runs/no-such-run: not a run directory: no summary.json
-    """
-    path = Path(path)
-    if not (path / "summary.json").exists():
-        state = "unfinished run" if (path / "config.toml").exists() else "not a run directory"
-        raise UserError(f"{path}: {state}: no summary.json")
+def _saved_environment(run: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the environment of the run. The file may know of more resumptions than `saved`."""
+    environment = saved.get("environment", {})
     try:
-        return Run(
-            path,
-            json.loads((path / "environment.json").read_text()),
-            [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()],
-            json.loads((path / "summary.json").read_text()),
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged run directory: {error}") from None
-
-
-def _acquire_lock(path: Path) -> TextIO:
-    """Lock a run directory and return the lock file.
-
-    The lock is held until the file is closed, at the latest when this process ends.
-
-    Raises:
-        UserError: another job holds the lock and does not release it.
-        OSError: the lock file cannot be created.
-    """
-    lock = (path / _LOCK).open("w")
-    end = time.monotonic() + _LINGER
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < end:
-                time.sleep(0.1)
-                continue
-            lock.close()
-            raise UserError(
-                f"--out {path}: in use by another job; wait for its end, or choose another path "
-                f"(if no job uses it: remove {path / _LOCK})"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        return lock
-
-
-def _move_aside(path: Path) -> None:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    path.rename(aside)
-    print(f"the earlier run in {path} is now in {aside}", file=sys.stderr)
+        return {**environment, **read_environment(run)}
+    except UserError:
+        if not environment:
+            raise
+        return dict(environment)

@@ -3,6 +3,8 @@
 When a rank dies, the launcher ends the job. A rank that hangs would keep the other ranks waiting
 until the job's time limit. Causes are a stopped process, or a file system or device that hangs. So
 each rank has a thread that records the rank's progress in the run directory.
+
+If all ranks were stopped, such as by a suspended node, each begins to count anew.
 """
 
 import os
@@ -63,10 +65,15 @@ class Watchdog:
         return self._folder / f"rank-{rank:05}"
 
     def _watch(self) -> None:
-        while not self._stop.wait(min(self._patience / 10, 30)):
+        interval, begin = min(self._patience / 10, 30), time.monotonic()
+        while not self._stop.wait(interval):
+            now = time.monotonic()
+            if now - begin > 3 * interval:  # this process was stopped, probably with all others
+                self._since = now
+            begin = now
             with suppress(OSError):  # a full disk must not end the job
                 write_text(self._file(self._rank), f"{self._done} {self._part()}")
-            idle = time.monotonic() - self._since
+            idle = now - self._since
             if idle > self._patience:
                 if self._is_first():
                     print(

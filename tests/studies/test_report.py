@@ -10,7 +10,7 @@ from matplotlib import pyplot
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.studies.report import format_report, plot_report
-from gtcbmuf.training.run_directory import Run, read_run
+from gtcbmuf.training.run_files import Run, read_run
 
 
 def make_run(
@@ -165,7 +165,7 @@ def test_plots_leave_no_figures_open(tmp_path: Path) -> None:
 def test_a_run_that_lacks_a_fact_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "sgd")
     del run.summary["fer_test"]
-    with pytest.raises(UserError, match=r"/a: damaged run directory: no fer_test"):
+    with pytest.raises(UserError, match=r"/a/summary.json: damaged: no key fer_test"):
         format_report([run])
 
 

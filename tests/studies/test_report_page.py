@@ -16,7 +16,7 @@ from support.launch import gtcbmuf
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.studies.report import read_runs
 from gtcbmuf.studies.report_page import check_page, format_page, write_page
-from gtcbmuf.training.run_directory import Run, read_run
+from gtcbmuf.training.run_files import Run, read_run
 
 PARTS = {"read": 0.25, "compute": 2.0, "communicate": 1.5}
 
@@ -276,16 +276,16 @@ def test_a_folder_stands_for_its_finished_runs(tmp_path: Path) -> None:
 def test_without_a_finished_run_there_is_no_report(tmp_path: Path, place: str) -> None:
     make_run(tmp_path / "study/unfinished", "bmuf")
     (tmp_path / "study/unfinished/summary.json").unlink()
-    with pytest.raises(UserError, match=r"has no summary\.json"):
+    with pytest.raises(UserError, match=r"no summary\.json"):
         read_runs([tmp_path / place])
 
 
-@pytest.mark.parametrize("config", [None, "[train", "train = 1", "[train]\nday = 2026-01-01"])
+@pytest.mark.parametrize("config", [None, "[train", "train = 1"])
 def test_a_damaged_configuration_is_told(tmp_path: Path, config: str | None) -> None:
     run = make_run(tmp_path / "a", "sgd", config=config or "")
     if config is None:
         (run.path / "config.toml").unlink()
-    with pytest.raises(UserError, match=r"/a: damaged run directory: config.toml: "):
+    with pytest.raises(UserError, match=r"/a/config.toml: (cannot be read|damaged): "):
         format_page([run])
 
 

@@ -17,7 +17,7 @@ from gtcbmuf.acoustic.mlp import Architecture
 from gtcbmuf.acoustic.model_file import load_model, sha256
 from gtcbmuf.data.corpus import find_damage, open_corpus
 from gtcbmuf.training.checkpoint_files import read_checkpoint, read_rank
-from gtcbmuf.training.run_directory import read_run
+from gtcbmuf.training.run_files import read_run
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CHECKPOINT = FIXTURES / "unfinished/checkpoints/step-00000040"

@@ -15,8 +15,10 @@ import pytest
 from support.corpora import write_corpus
 from support.launch import clean_environment, gtcbmuf, program, wait_until
 
-from gtcbmuf.config.loading import recipe_names
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.training.checkpoint_files import read_checkpoint
+from gtcbmuf.training.resume import is_finished
 
 RANKS = {name: 1 if name == "sgd" else 4 for name in recipe_names()}
 
@@ -159,23 +161,109 @@ def test_the_number_of_epochs_may_change(stopped: Path, corpus: Path, tmp_path: 
     assert metrics(tmp_path / "run")[-1]["epoch"] == int(epochs(stopped, 1)[13:])
 
 
+@pytest.fixture(scope="module")
+def whole(stopped: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stopped run with one more epoch, uninterrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = gtcbmuf(*command("gtc-bmuf", corpus, out, epochs(stopped, 1)), ranks=4)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def damage_rank(checkpoint: Path) -> None:
+    data = bytearray((checkpoint / "rank-00002.h5").read_bytes())
+    data[-100] ^= 1
+    (checkpoint / "rank-00002.h5").write_bytes(data)
+
+
 def test_an_earlier_checkpoint_replaces_a_damaged_one(
-    stopped: Path, corpus: Path, tmp_path: Path
+    stopped: Path, whole: Path, corpus: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(stopped, out)
     damaged = newest_checkpoint(out)
-    data = bytearray((damaged / "rank-00002.h5").read_bytes())
-    data[-100] ^= 1
-    (damaged / "rank-00002.h5").write_bytes(data)
+    damage_rank(damaged)
     words = command("gtc-bmuf", corpus, out, epochs(stopped, 1))
     done = gtcbmuf(*words, "--resume", ranks=4)
     assert done.returncode == 0, done.stderr
     assert f"{damaged}/rank-00002.h5: damaged checkpoint" in done.stderr
-    words = command("gtc-bmuf", corpus, tmp_path / "whole", epochs(stopped, 1))
-    whole = gtcbmuf(*words, ranks=4)
-    assert whole.returncode == 0
-    assert summary(out) == summary(tmp_path / "whole")
+    assert summary(out) == summary(whole)
+
+
+def test_a_run_is_left_as_it_is_if_no_checkpoint_is_usable(
+    stopped: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    older, newest = sorted((out / "checkpoints").iterdir())
+    damage_rank(newest)
+    (older / "manifest.json").unlink()
+    before = contents(tmp_path)
+    done = gtcbmuf(*command("gtc-bmuf", corpus, out, "train.epochs=200"), "--resume", ranks=4)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert f"{newest}/rank-00002.h5: damaged checkpoint: " in line
+    assert f"{older}: damaged checkpoint: no manifest.json; there is no other checkpoint" in line
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file in a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_a_checkpoint_is_enough_to_resume(
+    damage: str, stopped: Path, whole: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(stopped, out)
+    for path in out.iterdir():
+        if path.is_file():
+            path.unlink() if damage == "lost" else path.write_bytes(b"[\xff")
+    done = gtcbmuf(*command("gtc-bmuf", corpus, out, epochs(stopped, 1)), "--resume", ranks=4)
+    assert done.returncode == 0, done.stderr
+    assert summary(out) == summary(whole)
+    assert metrics(out) == metrics(whole)
+    earlier = (stopped / "metrics.jsonl").read_bytes()
+    assert (out / "metrics.jsonl").read_bytes().startswith(earlier)
+    before, after = (json.loads((run / "environment.json").read_text()) for run in (stopped, out))
+    [resumption] = after.pop("resumed")
+    assert before == after
+    assert resumption["epoch"] == json.loads(epochs(stopped, 0)[13:])
+    assert (out / "config.toml").read_bytes() == (whole / "config.toml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", b"[]"),
+        ("summary.json", b'{"workers": "4"}'),
+        ("summary.json", b"\xff"),
+        ("summary.json", b"{}"),
+        ("config.toml", b"["),
+    ],
+)
+def test_a_damaged_file_of_a_finished_run_is_named(
+    name: str, content: bytes, whole: Path, tmp_path: Path
+) -> None:
+    for path in (whole / "config.toml", whole / "summary.json"):
+        shutil.copy(path, tmp_path)
+    config = load_config(str(tmp_path / "config.toml"))
+    assert is_finished(tmp_path, 4, config)  # without an environment.json, too
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"^{re.escape(str(tmp_path))}/{name}: [^\n]+$"):
+        is_finished(tmp_path, 4, config)
+
+
+def test_a_run_directory_with_too_long_a_name_is_refused_in_one_line(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / ("x" * 300)
+    done = gtcbmuf(*command("sgd", corpus, out), "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"gtcbmuf: --out {out}: cannot be read: File name too long\n"
 
 
 @pytest.mark.parametrize(

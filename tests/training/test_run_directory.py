@@ -1,5 +1,6 @@
 """Run directories: their files, earlier runs, and refused paths."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.launch import ROOT
+from support.corpora import write_corpus
+from support.launch import ROOT, run
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import to_tables
-from gtcbmuf.training import run_directory
-from gtcbmuf.training.run_directory import RunDirectory, read_run
+from gtcbmuf.training import directory_claim
+from gtcbmuf.training.run_directory import RunDirectory
+from gtcbmuf.training.run_files import read_run
 
 PACKAGE = ROOT / "gtcbmuf"
+RUN_FILES = {"environment.json", "config.toml"}
 
 
 def finished_run(path: Path, seed: int = 0) -> None:
@@ -49,12 +53,12 @@ def seed_of(path: Path) -> int:
 def test_a_run_reads_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     finished_run(path, seed=3)
-    run = read_run(path)
-    assert run.path == path
-    assert run.summary == {"method": "sgd", "seed": 3}
-    assert run.metrics == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]
-    assert run.environment["mpi"] == "of this test"
-    assert run.environment["hosts"] == {"h": {"cores": 2}}
+    content = read_run(path)
+    assert content.path == path
+    assert content.summary == {"method": "sgd", "seed": 3}
+    assert content.metrics == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]
+    assert content.environment["mpi"] == "of this test"
+    assert content.environment["hosts"] == {"h": {"cores": 2}}
     assert sorted(file.name for file in path.iterdir()) == [
         ".lock",
         "config.toml",
@@ -104,7 +108,7 @@ def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_directory, "_LINGER", 0.2)
+    monkeypatch.setattr(directory_claim, "_LINGER", 0.2)
     path = tmp_path / "run"
     directory = RunDirectory(path)  # no file is written yet
     assert "in use by another job" in refusal(path, RunDirectory)
@@ -112,7 +116,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     directory.write_config({"train": {"seed": 1}})
 
     def reopen(path: Path) -> RunDirectory:
-        return RunDirectory.reopen(path, epochs=0, facts={})
+        return RunDirectory.reopen(path, epochs=0, facts={}, saved={})
 
     for act in (RunDirectory, reopen):
         assert f"(if no job uses it: remove {path / '.lock'})" in refusal(path, act)
@@ -160,6 +164,198 @@ def test_a_path_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     assert "cannot be created" in refusal(tmp_path / "file" / "run", RunDirectory)
     assert "cannot be created" in refusal(tmp_path / ("x" * 300), RunDirectory)
     assert "cannot be created" in refusal(Path("/proc/run"), RunDirectory)
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The directories that a job leaves if it is killed before one of its first writes."""
+    folder = tmp_path_factory.mktemp("starts")
+    write_corpus(folder / "corpus.h5", train_frames=500)
+    done = run(
+        *(sys.executable, ROOT / "tests/support/first_writes.py", folder),
+        *("train", "sgd", "--set", f"corpus.path={folder}/corpus.h5", "--tensorboard"),
+        *("--set", "train.epochs=1", "--set", "model.hidden=[8]"),
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(
+        (path for path in folder.iterdir() if path.name.isdecimal()), key=lambda p: int(p.name)
+    )
+
+
+def test_a_start_that_was_killed_is_taken_over(starts: list[Path], tmp_path: Path) -> None:
+    *unfinished, finished = starts
+    states = [names(path) for path in unfinished]
+    assert states[:2] == [set(), {".lock"}]
+    assert any(".config.toml" in name for name in states[-1])
+    for start in unfinished:
+        path = tmp_path / start.name
+        shutil.copytree(start, path)
+        RunDirectory(path)
+        assert names(path) == {".lock"}
+    assert not list(tmp_path.glob("*.1"))
+
+    shutil.copytree(finished, tmp_path / "run")
+    RunDirectory(tmp_path / "run")
+    assert names(tmp_path / "run.1") == names(finished)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "config.toml", "tensorboard/other", ".a.json.1.part"]
+)
+def test_a_start_with_another_file_is_refused(
+    name: str, starts: list[Path], tmp_path: Path
+) -> None:
+    for start in starts[:-1]:
+        path = tmp_path / start.name
+        shutil.copytree(start, path)
+        (path / ".lock").unlink(missing_ok=True)
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).touch()
+        before = names(path)
+        if before >= RUN_FILES:
+            continue
+        assert "not a run directory" in refusal(path, RunDirectory)
+        assert names(path) == before
+
+
+@pytest.mark.parametrize("files", [["config.toml", ".lock"], ["checkpoints/.step-00000001.part"]])
+def test_other_remains_of_a_start_are_taken_over(files: list[str], tmp_path: Path) -> None:
+    for file in files:
+        (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / file).touch()
+    RunDirectory(tmp_path / "run")
+    assert names(tmp_path / "run") == {".lock"}
+
+
+def test_a_checkpoint_is_no_remains_of_a_start(tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints/step-00000001").mkdir(parents=True)
+    assert "not a run directory" in refusal(tmp_path / "run", RunDirectory)
+
+
+@pytest.mark.parametrize("write", [1, 2])
+def test_a_start_on_a_full_disk_is_taken_over(
+    write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the given write, and later has space again."""
+    path, replace = tmp_path / "run", os.replace
+    calls = 0
+
+    def fail(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(*arguments)
+
+    def start() -> str:
+        directory = RunDirectory(path)
+        try:
+            directory.write_environment({})
+            directory.write_config({"train": {"seed": 1}})
+        except UserError as error:
+            return str(error)
+        return ""
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert start().endswith(": cannot be written: No space left on device")
+    assert start() == ""
+    assert names(path) == {".lock", *RUN_FILES}
+    assert names(tmp_path) == {"run"}
+
+
+def test_a_symbolic_link_stays_and_its_target_is_the_run_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, target = tmp_path / "link", tmp_path / "disk/run"
+    target.parent.mkdir()
+    link.symlink_to(target)  # dangling
+    for seed in (1, 2):
+        finished_run(link, seed)
+        assert link.readlink() == target
+    assert [seed_of(path) for path in (link, target)] == [2, 2]
+    assert seed_of(tmp_path / "disk/run.1") == 1
+    assert names(tmp_path) == {"link", "disk"}
+    assert capsys.readouterr().err == f"the earlier run in {target} is now in {target}.1\n"
+    for place in ("run", "run.1"):
+        shutil.rmtree(tmp_path / "disk" / place)
+    target.write_text("")
+    assert "not a run directory" in refusal(link, RunDirectory)
+    link.unlink()
+    link.symlink_to(link)
+    assert "cannot be created" in refusal(link, RunDirectory)
+
+
+def test_a_checkpoint_holds_metrics_that_could_not_be_written(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_environment({"mpi": "of this test"})
+    directory.append_metrics({"epoch": 1, "loss": 1 / 3})
+    written = (tmp_path / "run/metrics.jsonl").read_bytes()
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    (tmp_path / "run/metrics.jsonl").unlink()
+    (tmp_path / "run/metrics.jsonl").mkdir()
+    with pytest.raises(UserError):
+        directory.append_metrics({"epoch": 2, "loss": 1 / 7})
+    saved = json.loads(json.dumps(directory.records()))
+    del directory  # its job has ended
+    (tmp_path / "run/metrics.jsonl").rmdir()
+    (tmp_path / "run/environment.json").unlink()
+
+    RunDirectory.reopen(tmp_path / "run", epochs=2, facts={"step": 7}, saved=saved)
+    lines = (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert lines == written + b'{"epoch": 2, "loss": 0.14285714285714285}\n'
+    content = json.loads((tmp_path / "run/environment.json").read_text())
+    assert [resumption["step"] for resumption in content.pop("resumed")] == [7]
+    assert content == environment
+
+
+def test_each_resumption_is_kept(tmp_path: Path) -> None:
+    """The second job starts from the same checkpoint as the first, which knows of neither."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_environment({})
+    saved = json.loads(json.dumps(directory.records()))
+    del directory
+    for step in (1, 2):
+        RunDirectory.reopen(tmp_path / "run", epochs=0, facts={"step": step}, saved=saved)
+    content = json.loads((tmp_path / "run/environment.json").read_text())
+    assert [resumption["step"] for resumption in content["resumed"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", b'{"epoch": 1}\n'),
+        ("metrics.jsonl", b'{"epoch": 1, "tau": 2}\n'),
+        ("metrics.jsonl", b"[]\n"),
+        ("metrics.jsonl", b""),
+        ("metrics.jsonl", b"\xff"),
+        ("metrics.jsonl", None),
+        ("environment.json", b"[]"),
+        ("environment.json", b'{"resumed": 3}'),
+        ("environment.json", b"\xff"),
+        ("environment.json", None),
+    ],
+)
+def test_without_them_in_the_checkpoint_a_damaged_file_is_named(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    """Checkpoints of version 0.1.0 do not hold the metrics and the environment."""
+    path = tmp_path / "run"
+    directory = RunDirectory(path)
+    directory.write_environment({})
+    directory.append_metrics({"epoch": 1, "tau": []})
+    del directory
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+
+    def reopen(path: Path) -> None:
+        RunDirectory.reopen(path, epochs=1, facts={}, saved={})
+
+    assert refusal(path, reopen).startswith(f"{path}/{name}: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

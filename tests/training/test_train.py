@@ -90,6 +90,29 @@ def test_overlap_and_sharded_leaders_change_no_bit(
     more += ["exchange.overlap=true", "block_filter.sharded=true"]
     other = train(method, corpus, tmp_path / "other", *more, ranks=ranks)
     assert other["weights_sha256"] == plain["weights_sha256"]
+    taus = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text())["tau"]
+        for name in ("plain", "other")
+    ]
+    assert taus[0] == taus[1]
+    assert bool(taus[0]) == (method != "sync-sgd")
+
+
+def test_a_density_out_of_reach_is_told_once(corpus: Path, tmp_path: Path) -> None:
+    density = "exchange.density=0.99"
+    done = gtcbmuf("train", "gtc", "--out", tmp_path / "run", *settings(corpus, density), ranks=2)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("gtcbmuf: exchange.density = 0.99 is out of reach: ") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert min(tau for line in lines for tau in line["tau"]) > 0.1
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_a_loss_above_that_of_guessing_is_told(corpus: Path, tmp_path: Path) -> None:
+    more = ("train.learning_rate=0.03", "train.minibatch=256", "model.hidden=[16]")
+    done = gtcbmuf("train", "sgd", "--out", tmp_path / "run", *settings(corpus, *more))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("gtcbmuf: the loss is far above that of guessing, 2.48; lower ") == 1
 
 
 def test_a_run_directory_holds_all_files_and_facts(corpus: Path, tmp_path: Path) -> None:

@@ -1,36 +1,9 @@
-"""Signals that stop a run, and the poll in which ranks agree on them about once a second."""
+"""The poll in which ranks agree on signals and on checkpoints by time, about once a second."""
 
-import signal
 import time
-from types import FrameType
 
 import numpy as np
 from mpi4py import MPI
-
-
-class StopSignals:
-    """Remembers whether SIGUSR1, SIGTERM or SIGINT asked this process to stop.
-
-    A second SIGINT ends the process at once. Use an object of this class in a `with` statement.
-    """
-
-    def __init__(self) -> None:
-        #: Number of the first signal; 0 if there was none.
-        self.number = 0
-
-    def __enter__(self) -> "StopSignals":
-        kinds = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
-        self._handlers = {kind: signal.signal(kind, self._note) for kind in kinds}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self._handlers.items():
-            signal.signal(kind, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.number = self.number or number
 
 
 class Poll:

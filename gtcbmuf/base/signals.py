@@ -1,0 +1,57 @@
+"""Signals that ask this process to stop: it remembers them until it can stop in good order."""
+
+import atexit
+import signal
+from types import FrameType
+
+_KINDS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class StopSignals:
+    """Remembers whether SIGUSR1, SIGTERM, SIGINT or SIGHUP asked this process to stop.
+
+    A second SIGINT ends the process at once. SIGHUP, which a closed terminal sends, does nothing
+    under nohup. Use an object of this class in a `with` statement. It
+    takes over the signal that the process already remembers, if any.
+
+    Examples:
+        >>> import os
+        >>> with StopSignals() as outer:
+        ...     os.kill(os.getpid(), signal.SIGUSR1)
+        ...     with StopSignals() as inner:
+        ...         inner.number == outer.number == signal.SIGUSR1
+        True
+    """
+
+    def __init__(self) -> None:
+        #: Number of the first signal; 0 if there was none.
+        self.number = 0
+
+    def __enter__(self) -> "StopSignals":
+        under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        kinds = [kind for kind in _KINDS if not (under_nohup and kind == signal.SIGHUP)]
+        self._handlers = {kind: signal.signal(kind, self._note) for kind in kinds}
+        for handler in self._handlers.values():
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, StopSignals):
+                self.number = self.number or outer.number
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind, handler in self._handlers.items():
+            signal.signal(kind, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = self.number or number
+
+
+def remember_stop_signals() -> None:
+    """Remember the signals from now on to the end of this process, for later `StopSignals`.
+
+    Call this before MPI starts. MPICH takes SIGUSR1 for itself, and passes the signal on only to a
+    handler that it replaces. A SIGUSR1 while the process exits does not change its status.
+    """
+    StopSignals().__enter__()
+    atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
