@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gtcbmuf.mpi.job import job as job
     from gtcbmuf.mpi.topology import Topology as Topology
     from gtcbmuf.training.run import train as train
-    from gtcbmuf.training.run_directory import read_run as read_run
+    from gtcbmuf.training.run_files import read_run as read_run
 
 #: Where each name is. Topology comes with the algorithm, whose kernels it compiles.
 _HOMES = {
@@ -68,7 +68,7 @@ _HOMES = {
     "gtcbmuf.methods.top_k": ("TopKExchange",),
     "gtcbmuf.mpi.job": ("job",),
     "gtcbmuf.training.run": ("train",),
-    "gtcbmuf.training.run_directory": ("read_run",),
+    "gtcbmuf.training.run_files": ("read_run",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -93,5 +93,16 @@ def test_only_topology_splits_communicators() -> None:
     assert users == {"mpi.topology"}
 
 
+def test_only_one_module_opens_hdf5_files() -> None:
+    """It opens them without locks."""
+    users = {
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("h5py.File", "File")
+    }
+    assert users == {"base.hdf5"}
+
+
 def test_the_picture_is_of_this_source() -> None:
     assert run(ROOT / "scripts/draw-layers", "--check").returncode == 0, "run scripts/draw-layers"

@@ -14,7 +14,7 @@ import pytest
 from support.launch import ROOT, run
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.cli.main import parser
+from gtcbmuf.cli.commands import parser
 from gtcbmuf.config.loading import load_config, recipe_names, valid_keys
 from gtcbmuf.config.schema import Config, to_tables
 from gtcbmuf.methods import EXCHANGES, FILTERS

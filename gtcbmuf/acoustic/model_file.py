@@ -22,7 +22,14 @@ from gtcbmuf.acoustic.mlp import MLP, Architecture
 from gtcbmuf.acoustic.model import BuildModel, Model
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import reason, replacing, writing
-from gtcbmuf.base.hdf5 import READ_ERRORS, get_attributes, get_dataset, set_attributes
+from gtcbmuf.base.hdf5 import (
+    READ_ERRORS,
+    create_file,
+    get_attributes,
+    get_dataset,
+    open_file,
+    set_attributes,
+)
 
 FORMAT = "gtcbmuf-model"
 VERSION = 2
@@ -133,11 +140,7 @@ def save_model(path: Path, model: SavedModel) -> None:
         "target_counts_sha256": sha256(model.target_counts),
         "normalisation": model.normalisation,
     }
-    with (
-        writing(path),
-        replacing(path) as temporary,
-        h5py.File(temporary, "w", libver="v110") as file,
-    ):
+    with writing(path), replacing(path) as temporary, create_file(temporary) as file:
         set_attributes(file, attributes)
         file["weights"] = model.vector
         file["target_counts"] = model.target_counts
@@ -164,7 +167,7 @@ def load_model(path: Path | str) -> SavedModel:
     """
     path = Path(path)
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             attributes = get_attributes(file)
             if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
                 raise UserError(

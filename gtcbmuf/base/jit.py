@@ -2,13 +2,16 @@
 
 Numba's cache is not safe if several processes write it at once. So a kernel states its types, and
 `compile_kernels` compiles all kernels of the imported modules or loads them from the cache. Under
-MPI the ranks take turns (`gtcbmuf.mpi.topology.Topology`).
+MPI the ranks take turns (`gtcbmuf.mpi.topology.Topology`). A program runs without the cache if it
+has to (`gtcbmuf.base.kernel_cache`).
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+
+from gtcbmuf.base.kernel_cache import attach_cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +35,8 @@ def kernel(types: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         # "numpy": division by zero raises no exception. Exceptions would prevent vectorised loops.
-        compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        compiled = numba.njit(error_model="numpy", nogil=True)(function)
+        attach_cache(compiled)
         _pending.append((compiled, types))
         return compiled  # type: ignore[return-value]
 

@@ -1,6 +1,7 @@
 """Pictures in files. Matplotlib is loaded when the first one is drawn."""
 
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,10 +100,13 @@ def svg_element(name: str, width: float, height: float, draw: Callable[[Any], No
 
 
 def _load_pyplot() -> Any:
-    """Load matplotlib's pyplot, without a display."""
+    """Load matplotlib's pyplot, without a display and without the user's settings."""
+    # Jupyter's terminal names a backend of its kernel, and a matplotlibrc may need LaTeX.
+    os.environ["MPLBACKEND"] = "agg"
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcdefaults()
     from matplotlib import pyplot
 
     return pyplot

@@ -6,7 +6,6 @@
 All times are those of the slowest rank.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -21,7 +20,7 @@ from gtcbmuf.core.algorithm import BMUF
 from gtcbmuf.core.overlap import Overlapped, cut
 from gtcbmuf.methods import EXCHANGES
 from gtcbmuf.mpi.collectives import MessageGather, PatientComm, RankOrderSum
-from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.mpi.topology import Topology, host_of_rank
 
 SHAPE = Architecture((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
 FRAMES = 256
@@ -42,7 +41,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
     Returns:
         The figures. Those of rank 0 are reported.
     """
-    names = world.allgather(os.uname().nodename)
+    names = host_of_rank(world)
     hosts = list(dict.fromkeys(names))
     per_host = len(names) // len(hosts)
     whole_hosts = names == [host for host in hosts for _ in range(per_host)]

@@ -33,7 +33,7 @@ from gtcbmuf.methods.bmuf import BMUFSpec
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.methods.none import NoFilterSpec
 from gtcbmuf.mpi import launcher
-from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.mpi.topology import Topology, host_of_rank
 from gtcbmuf.training.construction import build_worker
 
 SHAPE = Architecture((440, 512, 512, 144), "relu")
@@ -140,8 +140,8 @@ class _IdealStep:
         self.topology = Topology(self._world, 1)
         config = msgspec.structs.replace(CONFIG, block_filter=NoFilterSpec())
         self._worker = build_worker(config, self.topology, training.model, SHAPE.shapes)
-        self._host = os.uname().nodename
-        hosts = self._world.allgather(self._host)
+        hosts = host_of_rank(self._world)
+        self._host = hosts[self._world.rank]
         self._host_rank = hosts[: self._world.rank].count(self._host)
         self._busy_cores = min(training.cores, hosts.count(self._host))
         self._turns = -(-hosts.count(self._host) // self._busy_cores)

@@ -4,7 +4,14 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from gtcbmuf.cli.common import Commands, add_command, check_rounds, job
+from gtcbmuf.cli.common import (
+    Commands,
+    add_command,
+    check_one_process,
+    check_rounds,
+    compile_kernels,
+    job,
+)
 
 #: Parts that run in one process, and parts that run on all ranks.
 _SINGLE, _PARALLEL = ("kernels", "wire", "step"), ("collectives", "methods", "scale")
@@ -39,7 +46,10 @@ def run(arguments: Any) -> None:
     check_rounds(arguments.rounds)
     module = f"gtcbmuf.bench.{arguments.part}"
     if arguments.part in _SINGLE:
-        _output(importlib.import_module(module).measure(arguments.rounds), arguments.json)
+        check_one_process(f"bench {arguments.part}")
+        part = importlib.import_module(module)
+        compile_kernels()
+        _output(part.measure(arguments.rounds), arguments.json)
         return
     with job() as world:
         figures = importlib.import_module(module).measure(world, arguments.rounds)

@@ -1,7 +1,7 @@
 """Parts that several commands share: the parser, user errors, options, the world of a job."""
 
 import argparse
-import sys
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.output import warn
 from gtcbmuf.mpi import launcher
 
 #: The object that `argparse` returns from `add_subparsers`.
@@ -26,6 +27,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+        # A shell does not expand --out=~/run.
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
 
     def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
         namespace, unknown = super().parse_known_args(*arguments)
@@ -48,7 +51,7 @@ def refuse(message: str, status: int) -> NoReturn:
         status: exit status.
     """
     if launcher.rank() == 0:
-        print(f"gtcbmuf: {message}", file=sys.stderr, flush=True)
+        warn(f"gtcbmuf: {message}")
     elif launcher.name() == "Open MPI's mpirun":
         # Open MPI's mpirun kills all ranks when the first one fails. Other launchers wait for all
         # ranks, or, like srun, may give the job the status of a killed rank.
@@ -69,6 +72,20 @@ def job() -> Iterator[Any]:
 
     with job(world):
         yield world
+
+
+def compile_kernels() -> None:
+    """Compile the kernels of all imported modules, in a command without MPI.
+
+    Rank 0 prints a line if Numba's cache cannot be used.
+    """
+    from gtcbmuf.base.jit import compile_kernels
+    from gtcbmuf.base.kernel_cache import take_fault
+
+    compile_kernels()
+    fault = take_fault()
+    if fault and launcher.rank() == 0:
+        warn(str(fault))
 
 
 def add_command(commands: Commands, name: str, summary: str, *examples: str) -> Parser:
@@ -143,6 +160,22 @@ def add_cluster(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="accept a cluster file of another processor than this host's",
     )
+
+
+def check_one_process(command: str) -> None:
+    """Check that a launcher, if any, started this process alone.
+
+    Args:
+        command: name of the command, for the message.
+
+    Raises:
+        UserError: it started several processes.
+    """
+    if launcher.size() > 1:
+        raise UserError(
+            f"{command}: {launcher.name()} started {launcher.size()} processes; expected 1, "
+            "because this command does not run on several ranks"
+        )
 
 
 def check_rounds(rounds: int) -> None:

@@ -1,6 +1,5 @@
 """Diagnosis of a job's hosts: problems that would slow a training run down or stop it."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ import mpi4py
 from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.core import kernels
+from gtcbmuf.base.kernel_cache import cache_folder, take_fault
+from gtcbmuf.core.kernels import pack
 from gtcbmuf.data.corpus import open_corpus
 from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.probes import find_partners, time_one_way
@@ -52,6 +52,7 @@ def diagnose(world: MPI.Comm, corpus_file: Path | None) -> list[Finding]:
     findings = [
         Finding("library", f"{library}, mpi4py {mpi4py.__version__}"),
         _check_launcher(world.size),
+        *_check_names(world, hosts),
         *_check_cores(world, hosts),
         *_check_cache(world, hosts),
     ]
@@ -66,6 +67,16 @@ def _check_launcher(size: int) -> Finding:
         hint = "start gtcbmuf doctor as you start the job: mpirun -n N, or srun"
         return Finding("launcher", "none: 1 worker", hint)
     return Finding("launcher", f"{launcher.name()}: {size} ranks in one MPI world")
+
+
+def _check_names(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
+    """Check that the name of a host is that of no other host."""
+    name_of_host = dict(zip(hosts, world.allgather(MPI.Get_processor_name()), strict=True))
+    return [
+        Finding("host names", f"{count} hosts are called {name}", "give each node its own name")
+        for name, count in Counter(name_of_host.values()).items()
+        if count > 1
+    ]
 
 
 def _check_cores(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
@@ -97,16 +108,14 @@ def _check_cores(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
 
 
 def _check_cache(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
-    """Check that every host can write Numba's cache, in NUMBA_CACHE_DIR or by the kernels."""
-    beside_kernels = Path(kernels.__file__).parent / "__pycache__"
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or beside_kernels)
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    writable = world.allgather(nearest.is_dir() and os.access(nearest, os.W_OK))
-    read_only = sorted({host for host, can in zip(hosts, writable, strict=True) if not can})
-    if not read_only:
-        return [Finding("Numba cache", str(folder))]
-    hint = "set NUMBA_CACHE_DIR to a writable folder, preferably on each node's local disk"
-    return [Finding("Numba cache", f"{folder}: not writable on {', '.join(read_only)}", hint)]
+    """Check that Numba's cache has a folder on every host: the one in NUMBA_CACHE_DIR, if set."""
+    faults = world.allgather(take_fault())
+    fault_of_host = {host: fault for host, fault in zip(hosts, faults, strict=True) if fault}
+    if not fault_of_host:
+        return [Finding("Numba cache", str(cache_folder(pack) or "none"))]
+    fault = next(iter(fault_of_host.values()))
+    state = f"on {', '.join(fault_of_host)}: {fault.state}"
+    return [Finding("Numba cache", state, f"{fault.remedy}, preferably on a disk of each node")]
 
 
 def _check_corpus(world: MPI.Comm, hosts: Sequence[str], file: Path) -> list[Finding]:

@@ -4,12 +4,14 @@ The job files of the working directory come first, because users adapt them to t
 there is none, the packaged file of the same name takes its place.
 """
 
+import getpass
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.text import read_text
 
 #: The script of a training job.
 TEMPLATE = Path("jobs/train.sbatch")
@@ -81,11 +83,11 @@ def read_template(path: Path = TEMPLATE) -> str:
     """
     file = find_job_file(path)
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{file}: expected UTF-8") from None
+    except ValueError as error:
+        raise UserError(f"{file}: expected UTF-8: {error}") from None
 
 
 def fill_array(template: str, name: str, workers: int, runs: Mapping[Path, Sequence[str]]) -> str:
@@ -116,7 +118,7 @@ def fill_array(template: str, name: str, workers: int, runs: Mapping[Path, Seque
         for number, (log, arguments) in enumerate(runs.items())
     ]
     begin = _first_command(lines)
-    dispatch = [f"GTCBMUF_WORKERS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
+    dispatch = [f"export SLURM_NTASKS={workers}", "case $SLURM_ARRAY_TASK_ID in", *cases, "esac"]
     return "\n".join([*lines[:begin], *dispatch, *lines[begin:]]) + "\n"
 
 
@@ -206,6 +208,17 @@ def option(text: str, name: str) -> str | None:
     return value
 
 
+def option_names(text: str) -> set[str]:
+    """Names of the options of sbatch that a job's text sets.
+
+    Examples:
+        >>> sorted(option_names("#SBATCH --nodes=2 -t 1\\n##SBATCH --qos=a"))
+        ['nodes', 'time']
+    """
+    lines = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    return {name for line in lines for name, _ in _parse_options(line)}
+
+
 def layout(text: str) -> tuple[int, int]:
     """Nodes, and workers per node, of a job's text.
 
@@ -231,4 +244,11 @@ def log_path(text: str, number: str) -> str:
         number: number of the job.
     """
     pattern = option(text, "output") or "slurm-%j.out"
-    return pattern.replace("%x", option(text, "job-name") or "sbatch").replace("%j", number)
+    values = {
+        "%": "%",
+        "A": number,
+        "j": number,
+        "u": getpass.getuser(),
+        "x": option(text, "job-name") or "sbatch",
+    }
+    return re.sub(r"%([%Ajux])", lambda match: values[match[1]], pattern)

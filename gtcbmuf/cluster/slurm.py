@@ -18,10 +18,21 @@ from gtcbmuf.cluster.sbatch import (
     find_job_file,
     layout,
     log_path,
+    option_names,
     read_template,
 )
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import fingerprint, resolve_group_size, run_name
+
+#: Variables of sbatch, without SBATCH_, that are not named after their option.
+_VARIABLES = {
+    "array": ["ARRAY_INX"],
+    "mem": ["MEM_PER_CPU", "MEM_PER_GPU", "MEM_PER_NODE"],
+    "requeue": ["NO_REQUEUE", "REQUEUE"],
+    "time": ["TIMELIMIT"],
+}
+#: Variables that say how to reach Slurm.
+_OF_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 
 
 @dataclass(frozen=True)
@@ -67,16 +78,18 @@ def make_job(
 
 
 def check(job: Job) -> str:
-    """Check a job with `sbatch --test-only`, where Slurm is installed.
+    """Check a job with `sbatch --test-only`, if Slurm can be asked.
 
     Returns:
-        The answer of sbatch, or a line that says that there is no sbatch.
+        The answer of sbatch, or a line that says why it was not asked.
 
     Raises:
         UserError: Slurm would refuse the job.
     """
     if shutil.which("sbatch") is None:
         return "there is no sbatch here that could be asked about this job"
+    if failure := _ping():
+        return f"not checked, because Slurm's controller cannot be reached: {failure}"
     return would_take(job.text)
 
 
@@ -101,7 +114,7 @@ def submit(job: Job) -> str:
     Raises:
         UserError: Slurm is not installed, or refuses the job.
     """
-    check(job)
+    would_take(job.text)
     number = enqueue(job.text)
     nodes, per_node = layout(job.text)
     return (
@@ -141,7 +154,8 @@ def enqueue_corpus(arguments: Sequence[str]) -> str:
     Raises:
         UserError: Slurm is not installed, or refuses the job.
     """
-    return _number(_sbatch("", "--parsable", str(find_job_file(CORPUS)), *arguments))
+    text, file = read_template(CORPUS), find_job_file(CORPUS)
+    return _number(_sbatch(text, "--parsable", str(file), *arguments))
 
 
 def queued(name: str) -> list[str]:
@@ -154,18 +168,59 @@ def queued(name: str) -> list[str]:
     return _call(words, "", "Slurm does not answer").stdout.split()
 
 
+def _ping() -> str:
+    """Return why Slurm's controller does not answer; empty if it does."""
+    if shutil.which("scontrol") is None:
+        return ""
+    # sbatch itself would try again for many seconds.
+    process = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    lines = (process.stderr + process.stdout).splitlines()
+    return (lines[0] if lines else f"status {process.returncode}") if process.returncode else ""
+
+
 def _number(process: subprocess.CompletedProcess[str]) -> str:
     return process.stdout.strip().partition(";")[0]
 
 
 def _sbatch(text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    variables = submission_environment(text, os.environ)
     # Slurm gives the job this PATH, so the job finds the gtcbmuf that submitted it.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return _call(["sbatch", *options], text, "Slurm does not take this job", PATH=path)
+    command = ["sbatch", *options]
+    return _call(command, text, "Slurm does not take this job", {**variables, "PATH": path})
+
+
+def submission_environment(text: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for sbatch, without those that would change the job.
+
+    A variable of sbatch would override an option of the text, and those of a job in which this
+    process runs would reach the srun of the new one.
+
+    Args:
+        text: text of the job.
+        environment: variables of this process.
+
+    Examples:
+        >>> submission_environment("#SBATCH --time=1", {"SBATCH_TIMELIMIT": "9", "SBATCH_QOS": "a"})
+        {'SBATCH_QOS': 'a'}
+    """
+    names = option_names(text)
+    overriding = {
+        f"SBATCH_{variable}"
+        for name in names
+        for variable in _VARIABLES.get(name, [name.upper().replace("-", "_")])
+    }
+    is_in_job = "SLURM_JOB_ID" in environment
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in overriding
+        and not (is_in_job and name.startswith("SLURM_") and name not in _OF_CLUSTER)
+    }
 
 
 def _call(
-    words: list[str], text: str, refusal: str, **environment: str
+    words: list[str], text: str, refusal: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of Slurm's programs.
 
@@ -173,16 +228,14 @@ def _call(
         words: the command line.
         text: the program's input.
         refusal: start of the message if the program fails.
-        environment: variables that differ from this process's.
+        environment: the program's variables; by default those of this process.
 
     Raises:
         UserError: the program is not installed, or fails; its errors become one line.
     """
     if shutil.which(words[0]) is None:
         raise UserError(f"there is no {words[0]} on PATH; --dry-run shows the jobs")
-    process = subprocess.run(
-        words, input=text, capture_output=True, text=True, env={**os.environ, **environment}
-    )
+    process = subprocess.run(words, input=text, capture_output=True, text=True, env=environment)
     if process.returncode:
         reasons = re.findall(r"^(?:\w+: (?:error|fatal): )?(.+)", process.stderr, re.MULTILINE)
         raise UserError(f"{refusal}: {'; '.join(reasons)}")

@@ -93,7 +93,7 @@ class TrainConfig(Section, frozen=True):
     verify: bool = False
 
     #: Interval of checkpoints: a number of steps or minutes such as `"500 steps"` or
-    #: `"30 minutes"`, or `"never"`. SIGUSR1, SIGTERM and SIGINT write a checkpoint at any time.
+    #: `"30 minutes"`, or `"never"`. A signal to stop writes one, too.
     #:
     #: Shorten it when hosts fail often: a killed rank loses the work since the last checkpoint.
     #: Lengthen it when a checkpoint takes long, such as with a large model on a slow file system.
@@ -149,7 +149,7 @@ class ModelConfig(Section, frozen=True):
 class CorpusConfig(Section, frozen=True):
     """The data."""
 
-    #: Corpus file. A relative path starts at the working directory of the job.
+    #: Corpus file. A relative path starts at the working directory of the job, `~` is your home.
     #:
     #: Name the file that `gtcbmuf corpus` wrote. Every host must be able to read it; `gtcbmuf train
     #: --scratch` copies it to a local disk of each host.

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.output import StdoutError
 from gtcbmuf.mpi import launcher
 
 #: Seconds that a failed rank waits for each lower rank, so that a lower one can end the job.
@@ -96,8 +97,8 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
         launcher.wait_until_read()
         world.Abort(error.status)
     except BaseException as error:
-        if isinstance(error, BrokenPipeError) and world.size == 1:
-            raise  # the reader of the output, such as `head`, has seen enough
+        if isinstance(error, BrokenPipeError | StdoutError) and world.size == 1:
+            raise  # the reader of the output, such as `head`, has seen enough, or the disk is full
         time.sleep(_PRECEDENCE * world.rank)
         print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
         traceback.print_exc()

@@ -83,6 +83,11 @@ def rank() -> int:
     return _read_number(_RANK) or 0
 
 
+def size() -> int:
+    """Return the number of processes that the launcher started, or 1 without a launcher."""
+    return _read_number(_SIZE) or 1
+
+
 def mpirun(workers: int) -> list[str]:
     """Return the command line that starts workers on this machine or in this Slurm allocation.
 
@@ -125,6 +130,8 @@ def settings() -> dict[str, str]:
 def prepare() -> None:
     """Set MPI's environment variables for this number of ranks, unless MPI is already loaded."""
     if "mpi4py.MPI" not in sys.modules:
+        # At SIGHUP, from a closed terminal, UCX would begin to write debug lines.
+        os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
         _ease_oversubscription()
 
 

@@ -1,18 +1,22 @@
 """Copies of a file on the disks of all hosts, which relieve a shared file system."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import replacing
-from gtcbmuf.mpi.job import agree
+from gtcbmuf.base.files import reason, replacing
+from gtcbmuf.mpi.job import agree, on_root
 from gtcbmuf.mpi.topology import is_first_of_host
 
 
 def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
     """Copy a file into a folder of each host; collective.
+
+    The name of the copy contains the hash of the content. So jobs on one host may copy different
+    files of one name.
 
     Args:
         world: all ranks.
@@ -23,10 +27,19 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
         The path of the copy.
 
     Raises:
-        CollectiveError: on all ranks, if a host cannot make the copy.
+        CollectiveError: on all ranks, if a host cannot make the copy, or the copy differs.
     """
+    refusal = f"--scratch {folder}: {source} cannot be copied there on {MPI.Get_processor_name()}"
+
+    def hash_source() -> str:
+        try:
+            return _hash(source)
+        except OSError as error:
+            raise UserError(f"{refusal}: {reason(error)}") from None
+
+    digest = on_root(world, hash_source)
+    copy = folder / f"{source.stem}-{digest[:16]}{source.suffix}"
     is_first = is_first_of_host(world)
-    copy = folder / source.name
 
     def copy_file() -> None:
         if not is_first:
@@ -34,11 +47,15 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
         try:
             with replacing(copy) as temporary:
                 shutil.copyfile(source, temporary)
+                if _hash(temporary) != digest:
+                    raise UserError(f"{refusal}: the copy differs from the file that rank 0 read")
         except OSError as error:
-            raise UserError(
-                f"--scratch {folder}: {source} cannot be copied there on "
-                f"{MPI.Get_processor_name()}: {error.strerror}"
-            ) from None
+            raise UserError(f"{refusal}: {reason(error)}") from None
 
     agree(world, copy_file)
     return copy
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,12 +4,15 @@ This is the only module that splits communicators.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mpi4py import MPI
 
 from gtcbmuf.base import jit
 from gtcbmuf.base.arrays import Vector
+from gtcbmuf.base.kernel_cache import take_fault
+from gtcbmuf.base.output import warn
 from gtcbmuf.base.tables import markdown
 from gtcbmuf.mpi.job import check_replicas
 
@@ -70,8 +73,37 @@ class Topology:
 
 
 def host_of_rank(world: MPI.Comm) -> list[str]:
-    """Return the name of each rank's host, in rank order; collective."""
-    return world.allgather(MPI.Get_processor_name())
+    """Return the name of each rank's host, in rank order; collective.
+
+    Ranks are on one host if they share memory and the name of their host. So two nodes that are
+    both called "localhost" are two hosts. `name_hosts` numbers them.
+    """
+    shared = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
+    host = (MPI.Get_processor_name(), shared.bcast(world.rank))
+    shared.Free()
+    return name_hosts(world.allgather(host))
+
+
+def name_hosts(hosts: Sequence[tuple[str, int]]) -> list[str]:
+    """Number the hosts that have the name of another host.
+
+    Args:
+        hosts: name of each rank's host, and a number that ranks with shared memory have in common.
+
+    Returns:
+        A name for each rank. Ranks have the same name only if they have the same host.
+
+    Examples:
+        >>> name_hosts([("node1", 0), ("localhost", 1), ("localhost", 1), ("localhost", 3)])
+        ['node1', 'localhost#1', 'localhost#1', 'localhost#2']
+    """
+    names = Counter(name for name, _ in dict.fromkeys(hosts))
+    numbers: Counter[str] = Counter()
+    unique: dict[tuple[str, int], str] = {}
+    for name, memory in dict.fromkeys(hosts):
+        numbers[name] += 1
+        unique[name, memory] = name if names[name] == 1 else f"{name}#{numbers[name]}"
+    return [unique[host] for host in hosts]
 
 
 def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
@@ -155,16 +187,22 @@ def _format_ranks(ranks: Sequence[int]) -> str:
 
 def is_first_of_host(world: MPI.Comm) -> bool:
     """Return whether this rank is the lowest on its host; collective."""
-    host = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
-    is_first: bool = host.rank == 0
-    host.Free()
-    return is_first
+    hosts = host_of_rank(world)
+    return hosts.index(hosts[world.rank]) == world.rank
 
 
 def compile_in_turn(world: MPI.Comm) -> None:
-    """Compile the kernels of all imported modules, or load them from the cache; collective."""
-    if world.allreduce(jit.has_pending(), MPI.LOR):
-        in_turn(world, jit.compile_kernels)
+    """Compile the kernels of all imported modules, or load them from the cache; collective.
+
+    Rank 0 prints a line if the cache of a rank cannot be used.
+    """
+    if not world.allreduce(jit.has_pending(), MPI.LOR):
+        return
+    in_turn(world, jit.compile_kernels)
+    faults = world.gather((MPI.Get_processor_name(), take_fault())) or []
+    lines = [f"{host}: {fault}" for host, fault in faults if fault]
+    if lines:
+        warn(lines[0])
 
 
 def in_turn(world: MPI.Comm, do: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The findings of `gtcbmuf doctor` on one host. test_slurm.py runs it on several hosts."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,34 @@ def test_a_read_only_cache_gets_a_hint(tmp_path: Path) -> None:
     report = doctor(NUMBA_CACHE_DIR=str(tmp_path / "file/numba"))
     assert report["Numba cache"][0] == "warn"
     assert "NUMBA_CACHE_DIR" in report["Numba cache"][1]
+
+
+@pytest.mark.skipif(os.environ.get("GTCBMUF_MPI", "mpich") != "mpich", reason="needs MPICH")
+def test_hosts_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    # Ranks 0 and 2 share memory, and ranks 1 and 3, as on two nodes that are called localhost.
+    nodes = {"MPIR_CVAR_NUM_CLIQUES": "2"}
+    name = os.uname().nodename
+    report = doctor(ranks=4, **nodes)
+    assert report["host names"][0] == "warn"
+    assert report["host names"][1].startswith(f"2 hosts are called {name}\n")
+    assert report[f"host {name}#1"][1].startswith("2 ranks, ")
+    assert report[f"host {name}#2"][1].startswith("2 ranks, ")
+    assert "across hosts" in report
+
+    words = ("gtc-bmuf", "--set", "topology.group_size=node")
+    done = gtcbmuf("topology", *words, ranks=4, env=nodes)
+    assert "workers: 4; hosts: 2; groups: 2 of 2" in done.stdout
+    assert f"{name}#1: 0-1" in done.stdout
+    assert f"{name}#2: 2-3" in done.stdout
+
+    write_corpus(tmp_path / "corpus.h5", train_frames=600)
+    settings = (f"corpus.path={tmp_path / 'corpus.h5'}", "train.epochs=1", "model.hidden=[8]")
+    words = ("bmuf", *(word for setting in settings for word in ("--set", setting)))
+    done = gtcbmuf("train", *words, "--out", tmp_path / "run", ranks=2, env=nodes)
+    assert done.returncode == 0, done.stderr
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    assert environment["host_of_rank"] == [f"{name}#1", f"{name}#2"]
+    assert list(environment["hosts"]) == [f"{name}#1", f"{name}#2"]
 
 
 def test_more_ranks_than_cores_get_a_hint() -> None:

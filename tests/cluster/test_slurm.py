@@ -116,14 +116,14 @@ class Cluster:
         for file in (folder / "jobs").iterdir():
             edit(file, {**small, "--wait=30": "--wait=3"})
 
-    def command(self, *words: str | Path, **env: str) -> str:
-        done = run(*words, env={**self.env, **env}, cwd=self.folder)
+    def command(self, *words: str | Path, cwd: Path | None = None, **env: str) -> str:
+        done = run(*words, env={**self.env, **env}, cwd=cwd or self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def sbatch(self, *words: str | Path, **env: str) -> str:
+    def sbatch(self, *words: str | Path, cwd: Path | None = None, **env: str) -> str:
         """Submit; return the job's number."""
-        return self.command("sbatch", "--parsable", *words, **env)
+        return self.command("sbatch", "--parsable", *words, cwd=cwd, **env)
 
     def show(self, job: str) -> dict[str, str]:
         words = self.command("scontrol", "--oneliner", "show", "job", job).split()
@@ -406,6 +406,45 @@ def test_an_array_makes_every_run_of_its_list(cluster: Cluster) -> None:
     done = gtcbmuf("report", *(runs / name for name in names))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5
+
+
+#: A run that stops when it is told to, and otherwise does not end.
+ENDLESS = """#!/bin/bash
+trap 'exit 75' USR1
+trap 'exit 143' TERM
+echo >>started-$SLURM_ARRAY_TASK_ID
+while :; do sleep 0.1; done
+"""
+
+
+def test_a_task_of_an_array_is_queued_again_alone(cluster: Cluster, tmp_path: Path) -> None:
+    for name in ("scripts", "jobs"):
+        (tmp_path / name).symlink_to(cluster.folder / name)
+    # --export=NONE leaves only what scripts/environment finds: .venv.
+    fake = tmp_path / ".venv/bin/gtcbmuf"
+    fake.parent.mkdir(parents=True)
+    fake.write_text(ENDLESS)
+    fake.chmod(0o755)
+    options = ("--export=NONE", "--array=0-3", "--nodes=1", "--ntasks-per-node=1")
+    job = cluster.sbatch(*options, JOB, "gtc", cwd=tmp_path)
+    cancelled, *others, own = (f"{job}_{index}" for index in range(4))
+    try:
+        until(lambda: len(list(tmp_path.glob("started-*"))) == 4, 60)
+        assert cluster.show(own)["JobId"] == job  # the last task has the number of the array
+        cluster.command("scancel", cancelled)
+        assert cluster.end(cancelled)["JobState"] == "CANCELLED"
+        cluster.command("scancel", "--batch", "--signal=USR1", own)
+        until(lambda: cluster.show(own)["Restarts"] == "1", 60)
+        for task in others:
+            told = cluster.show(task)
+            assert (told["JobState"], told["Restarts"]) == ("RUNNING", "0")
+        told = cluster.show(cancelled)
+        assert (told["JobState"], told["Restarts"]) == ("CANCELLED", "0")
+        assert len(list(tmp_path.glob("started-*"))) == 4
+    finally:
+        cluster.command("scancel", job)
+    for task in (*others, own):
+        assert cluster.end(task)["JobState"] == "CANCELLED"
 
 
 def test_a_chain_makes_a_corpus_a_run_and_a_report(cluster: Cluster) -> None:

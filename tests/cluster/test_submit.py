@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -73,7 +75,7 @@ def test_an_array_has_place_for_its_workers(workers: int, nodes: int, per_node: 
 def test_each_job_of_an_array_runs_its_own(arguments: list[list[str]]) -> None:
     runs = dict(enumerate(arguments))
     logs = {Path(f"/dev/fd/1{number}"): words for number, words in runs.items()}
-    tail = 'printf "%s\\0" "$GTCBMUF_WORKERS" "$@" >&2'
+    tail = 'printf "%s\\0" "$SLURM_NTASKS" "$@" >&2'
     head = "#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --ntasks-per-node=4\n"
     text = sbatch.fill_array(f"{head}{tail}\n", "table", 3, logs)
     for number, words in runs.items():
@@ -88,11 +90,25 @@ def test_a_file_without_a_place_for_arguments_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "name"), [("%x-%j.log", "run-12.log"), ("/logs/%j", "/logs/12"), ("x", "x")]
+    ("pattern", "name"),
+    [("%x-%j.log", "run-12.log"), ("/logs/%A", "/logs/12"), ("x", "x"), ("%%j%j", "%j12")],
 )
 def test_the_log_is_where_slurm_will_write_it(pattern: str, name: str) -> None:
     text = sbatch.fill(TEMPLATE, {"output": pattern, "job-name": "run"}, [])
     assert sbatch.log_path(text, "12") == name
+
+
+def test_variables_of_this_shell_change_no_option_of_the_job() -> None:
+    text = sbatch.fill(TEMPLATE, {"time": "00:05:00", "mem": "1G"}, ["gtc"])
+    shell = {"HOME": "/home/me", "SBATCH_ACCOUNT": "speech", "SLURM_CONF": "/etc/slurm.conf"}
+    overriding = ("TIMELIMIT", "JOB_NAME", "NO_REQUEUE", "OPEN_MODE", "MEM_PER_CPU", "SIGNAL")
+    variables = shell | {f"SBATCH_{name}": "1" for name in overriding}
+    assert slurm.submission_environment(text, variables) == shell
+    # What a site sets for srun stays, but what the job around this process has does not.
+    site = shell | {"SLURM_MPI_TYPE": "pmix"}
+    assert slurm.submission_environment(text, site) == site
+    job = site | {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "1"}
+    assert slurm.submission_environment(text, job) == shell
 
 
 NO_SLURM = {"PATH": "/nowhere"}
@@ -110,6 +126,21 @@ def test_a_dry_run_shows_the_text_and_submits_nothing(tmp_path: Path) -> None:
     assert text == sbatch.fill(TEMPLATE, {"nodes": "4"}, expected)
     assert job_file == "job file: jobs/train.sbatch"
     assert verdict == "there is no sbatch here that could be asked about this job\n"
+
+
+def test_a_dry_run_says_that_the_controller_cannot_be_reached(tmp_path: Path) -> None:
+    programs = {"sbatch": "exit 9", "scontrol": "echo Slurmctld at head is DOWN; exit 1"}
+    for name, command in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = gtcbmuf("submit", "gtc", "--nodes", "1", "--dry-run", env={"PATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    text, verdict = done.stdout.rsplit("\n# ", 1)
+    assert "gtcbmuf train gtc --out " in text
+    assert verdict == (
+        "not checked, because Slurm's controller cannot be reached: Slurmctld at head is DOWN\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,30 +208,72 @@ def test_a_file_that_does_not_say_how_many_workers_is_refused() -> None:
 SRUN = """#!/bin/bash
 case "$*" in *"rm -rf"*) exit 1 ;; esac  # the nodes are busy
 trap 'exit 75' USR1
-touch started
+echo "$SLURM_EXPORT_ENV $*" >started
 while [ -n "$FAKE_STEPS" ]; do sleep 0.05; done
 """
 
 
-@pytest.mark.parametrize("stops", [False, True])
-def test_what_comes_of_cleaning_up_does_not_decide_the_job(stops: bool, tmp_path: Path) -> None:
-    for name, text in (("srun", SRUN), ("scontrol", '#!/bin/bash\necho "$@" >scontrol\n')):
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    process = subprocess.Popen(
+#: Starts a job with a script for srun and variables.
+StartJob = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start_job(tmp_path: Path) -> Iterator[StartJob]:
+    with ExitStack() as stack:
+
+        def start(srun: str = SRUN, **variables: str) -> subprocess.Popen[bytes]:
+            process = stack.enter_context(job_process(tmp_path, srun, variables))
+            stack.callback(kill_group, process.pid)
+            return process
+
+        yield start
+
+
+def kill_group(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
+
+
+def job_process(folder: Path, srun: str, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start jobs/train.sbatch as Slurm does. The programs of Slurm are scripts."""
+    (folder / "bin").mkdir()
+    for name, text in (("srun", srun), ("scontrol", '#!/bin/bash\necho "$@" >scontrol\n')):
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    if not (folder / "scripts").exists():
+        (folder / "scripts").symlink_to(ROOT / "scripts")
+    return subprocess.Popen(
         ["bash", ROOT / sbatch.TEMPLATE, "gtc"],
         env={
-            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
-            "FAKE_STEPS": "1" if stops else "",
-            "SLURM_SUBMIT_DIR": str(tmp_path),
+            "PATH": f"{folder}/bin:{os.environ['PATH']}",
+            "SLURM_SUBMIT_DIR": str(folder),
             "SLURM_JOB_ID": "7",
             "SLURM_JOB_NUM_NODES": "1",
             "SLURM_NTASKS": "2",
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(folder),
+            **variables,
         },
+        start_new_session=True,
     )
+
+
+def requeued(folder: Path) -> str:
+    """The arguments of scontrol, if the job called it."""
+    file = folder / "scontrol"
+    return file.read_text() if file.exists() else ""
+
+
+TASK = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+
+
+@pytest.mark.parametrize(
+    ("stops", "variables", "requeue"),
+    [(False, {}, ""), (True, {}, "requeue 7\n"), (True, TASK, "requeue 7_3\n")],
+)
+def test_what_comes_of_cleaning_up_does_not_decide_the_job(
+    stops: bool, variables: dict[str, str], requeue: str, start_job: StartJob, tmp_path: Path
+) -> None:
+    process = start_job(FAKE_STEPS="1" if stops else "", **variables)
     if stops:
         deadline = time.monotonic() + 30
         while not (tmp_path / "started").exists():
@@ -208,8 +281,31 @@ def test_what_comes_of_cleaning_up_does_not_decide_the_job(stops: bool, tmp_path
             time.sleep(0.01)
         process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=30) == (75 if stops else 0)
-    requeued = tmp_path / "scontrol"
-    assert (requeued.read_text() if requeued.exists() else "") == ("requeue 7\n" if stops else "")
+    assert requeued(tmp_path) == requeue
+
+
+def test_variables_of_the_submitting_shell_do_not_reach_srun(
+    start_job: StartJob, tmp_path: Path
+) -> None:
+    left = {"GTCBMUF_WORKERS": "3", "SLURM_EXPORT_ENV": "NONE"}
+    assert start_job(FAKE_STEPS="", **left).wait(timeout=30) == 0
+    export, *words = (tmp_path / "started").read_text().split()
+    assert export == "ALL"
+    assert "--ntasks=2" in words
+
+
+@pytest.mark.parametrize("when", ["before srun", "before the ranks"])
+def test_a_signal_before_the_ranks_have_started_requeues_the_job(
+    when: str, start_job: StartJob, tmp_path: Path
+) -> None:
+    # scripts/environment stands for the modules of a site.
+    (tmp_path / "scripts").mkdir()
+    early = "kill -USR1 $$\n" if when == "before srun" else ""
+    (tmp_path / "scripts/environment").write_text(f"{early}: GTCBMUF_VENV\n")
+    srun = SRUN if early else SRUN.replace("trap 'exit 75' USR1", "kill -USR1 $PPID")
+    status = start_job(srun=srun, FAKE_STEPS="1").wait(timeout=30)
+    assert status in (75, 138)
+    assert requeued(tmp_path) == "requeue 7\n"
 
 
 def test_who_does_not_read_on_gets_no_traceback() -> None:

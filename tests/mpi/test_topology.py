@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.mpi.job import CollectiveError, ReplicaError, agree, check_replicas, on_root
-from gtcbmuf.mpi.topology import Topology, by_host, in_turn
+from gtcbmuf.mpi.topology import Topology, by_host, host_of_rank, in_turn, is_first_of_host
 
 WORLD = MPI.COMM_WORLD
 LAST = WORLD.size - 1
@@ -26,6 +26,11 @@ def test_peers_have_the_same_rank_in_every_group(topology: Topology) -> None:
     expected = list(range(WORLD.rank % size, WORLD.size, size))
     assert topology.peers.allgather(WORLD.rank) == expected
     assert topology.peers.rank == WORLD.rank // size
+
+
+def test_ranks_that_share_memory_have_one_host() -> None:
+    assert host_of_rank(WORLD) == [MPI.Get_processor_name()] * WORLD.size
+    assert is_first_of_host(WORLD) == (WORLD.rank == 0)
 
 
 def test_workers_of_a_host_get_consecutive_ranks() -> None:

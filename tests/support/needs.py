@@ -14,6 +14,7 @@ import pytest
 #: Debian's package of each program.
 PACKAGES = {
     "chromium": "chromium",
+    "gcc": "gcc libc6-dev",
     "git": "git",
     "ip": "iproute2",
     "munged": "munge",
