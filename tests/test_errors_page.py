@@ -23,6 +23,7 @@ from mpi4py import MPI
 from support.clusters import COMPUTE, NETWORK
 from support.corpora import write_corpus
 from support.launch import ROOT, program, run
+from support.runs import SUMMARY, write_run
 
 from gtcbmuf.acoustic.mlp import Architecture
 from gtcbmuf.acoustic.model_file import SavedModel, save_model
@@ -32,11 +33,16 @@ from gtcbmuf.base.provenance import processor
 from gtcbmuf.cluster.profile import VERSION, ClusterProfile, write_profile
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import resolve_group_size
+from gtcbmuf.data.corpus_format import format_user_block, hash_content
+from gtcbmuf.data.importing.kaldi_features import read_features
+from gtcbmuf.data.importing.kaldi_tables import read_scp, read_speakers
+from gtcbmuf.data.importing.text_lines import read_lines
 from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.job import CollectiveError
 from gtcbmuf.studies.synthesis import Synthesis, check_corpus
-from gtcbmuf.training import checkpoint_files, run_directory
+from gtcbmuf.training import checkpoint_files, directory_claim
 from gtcbmuf.training.checkpoints import Checkpoints
+from gtcbmuf.training.run_directory import RunDirectory
 
 PAGE = ROOT / "docs/reference/errors.md"
 #: Stands for an expression of an f-string; no message contains it.
@@ -111,11 +117,16 @@ COMMANDS = {
         "gtcbmuf train gtc --set exchange.density=0.01 --set exchange.overlap=true"
     ),
     "sgd on several workers": "mpirun -n 2 gtcbmuf train sgd --set corpus.path=corpus.h5",
+    "command of one process, started on ranks": "mpirun -n 2 gtcbmuf reproduce tuning",
+    "invalid number of threads": "env OMP_NUM_THREADS=0 gtcbmuf train gtc",
     "no MPI library": "env MPI4PY_LIBMPI=/nowhere gtcbmuf topology gtc",
     "no corpus file": "gtcbmuf corpus info none.h5",
     "foreign HDF5 file": "gtcbmuf corpus info model.h5",
     "truncated corpus": "gtcbmuf corpus info truncated.h5",
     "changed bytes in a corpus, found by `corpus verify`": "gtcbmuf corpus verify changed.h5",
+    "corpus of another program with invalid features, found by `corpus verify`": (
+        "gtcbmuf corpus verify nonfinite.h5"
+    ),
     "model file of another kind or version": "gtcbmuf score corpus.h5 corpus.h5",
     "damaged model file": "gtcbmuf score damaged.h5 corpus.h5",
     "model for other features": "gtcbmuf score inputs.h5 corpus.h5",
@@ -135,6 +146,13 @@ COMMANDS = {
         "gtcbmuf train sgd --set corpus.path=corpus.h5 --out run --resume"
     ),
     "report of an unfinished run": "gtcbmuf report nowhere",
+    "damaged file of a run directory": "gtcbmuf report damaged",
+    "path that is too long, or a folder that cannot be read": (
+        f"gtcbmuf train sgd --set corpus.path=corpus.h5 --resume --out {300 * 'x'}/run"
+    ),
+    "other output on stdout that cannot be written": (
+        "sh -c '{gtcbmuf} corpus info corpus.h5 > /dev/full'"
+    ),
     "loss, gradient or model not finite": (
         "gtcbmuf train sgd --set corpus.path=corpus.h5 --out diverged --set train.learning_rate=1e6"
     ),
@@ -216,21 +234,60 @@ def import_kaldi(place: Path, damage: str) -> None:
         shutil.rmtree(folder)
 
 
-def read_audio(place: Path, name: str, channels: int, rate: int) -> None:
-    """Read a recording of zeros."""
-    soundfile = pytest.importorskip("soundfile")
-    pytest.importorskip("soxr")
-    from gtcbmuf.data.importing.recordings import read_samples
+def read_table(place: Path, name: str, text: str, encoding: str = "utf-8") -> None:
+    """Read a table of Kaldi's, as the function for its name does."""
+    path = place / name
+    path.write_text(text, encoding=encoding)
+    if name == "feats.scp":
+        (place / "a.ark").touch()
+        read_scp(path)
+    elif name == "utt2spk":
+        read_speakers(path, [])
+    else:
+        list(read_lines(path))
 
-    soundfile.write(place / name, np.zeros((rate, channels)), rate)
-    read_samples(place / name, 16000)
+
+def read_empty_matrix(place: Path) -> None:
+    """Read the features of an utterance without frames, as `forward` does."""
+    kaldi_native_io = pytest.importorskip("kaldi_native_io")
+    table = place / "feats.scp"
+    with kaldi_native_io.FloatMatrixWriter(f"ark,scp:{place}/a.ark,{table}") as writer:
+        writer.write("a", np.zeros((0, 0), np.float32))
+    list(read_features(table, 40, "none"))
+
+
+def import_audio(place: Path, damage: str, **options: object) -> None:
+    """Import recordings that have a fault."""
+    from support.audio import make_directory
+
+    directory = make_directory(place / "audio")
+    if damage == "channels":
+        directory.recordings = {k: np.stack([x, x], 1) for k, x in directory.recordings.items()}
+    if damage == "rate":
+        directory.rate = 8000
+    directory.write()
+    if damage == "content":
+        for key in directory.recordings:
+            directory.file(key).write_text("text")
+    try:
+        directory.make(**options)
+    finally:
+        shutil.rmtree(directory.path)
+
+
+def find_speakers(place: Path, rule: str, table: str = "") -> None:
+    """Find the speakers of a recording."""
+    from gtcbmuf.data.importing import speaker_rules
+
+    (place / "utt2spk").write_text(table)
+    speaker_rules.find_speakers(rule, Path("audio"), {"s-a": Path("audio/s/a.wav")})
 
 
 def hold_twice(place: Path) -> None:
     """Open a run directory that another job has open."""
-    with mock.patch.object(run_directory, "_LINGER", 0):
-        first = run_directory.RunDirectory(place / "held")
-        run_directory.RunDirectory(first.path)
+    with mock.patch.object(directory_claim, "_LINGER", 0):
+        first = RunDirectory(place / "held")
+        RunDirectory(first.path)
 
 
 def save_checkpoint(folder: Path, step: int = 1) -> None:
@@ -239,17 +296,39 @@ def save_checkpoint(folder: Path, step: int = 1) -> None:
     Checkpoints(MPI.COMM_SELF, folder, 2).save(step, state, {}, {"epoch": 0})
 
 
+def load_checkpoint(folder: Path) -> None:
+    Checkpoints(MPI.COMM_SELF, folder, 2).load()
+
+
 def load_damaged_checkpoint(place: Path) -> None:
-    save_checkpoint(place / "checkpoints")
-    [file] = (place / "checkpoints").glob("*/rank-*")
+    save_checkpoint(place / "two", 1)
+    save_checkpoint(place / "two", 2)
+    file = place / "two/step-00000002/rank-00000.h5"
     file.write_bytes(file.read_bytes()[:-1])
-    Checkpoints(MPI.COMM_SELF, place / "checkpoints", 2).load()
+    load_checkpoint(place / "two")
+
+
+def load_only_damaged_checkpoint(place: Path) -> None:
+    save_checkpoint(place / "one")
+    (place / "one/step-00000001/manifest.json").unlink()
+    load_checkpoint(place / "one")
+
+
+def load_unreadable_checkpoint(place: Path) -> None:
+    (place / "unreadable/step-00000001/manifest.json").mkdir(parents=True)
+    load_checkpoint(place / "unreadable")
+
+
+def load_newer_checkpoint(place: Path) -> None:
+    with mock.patch.object(checkpoint_files, "VERSION", 3):
+        save_checkpoint(place / "newer")
+    load_checkpoint(place / "newer")
 
 
 def load_checkpoint_of_four(place: Path) -> None:
     part = checkpoint_files.begin_checkpoint(place / "of-four", 1)
     checkpoint_files.publish_checkpoint(part, {"epoch": 0}, ["hash"] * 4)
-    Checkpoints(MPI.COMM_SELF, place / "of-four", 2).load()
+    load_checkpoint(place / "of-four")
 
 
 #: The call that provokes a message, by situation.
@@ -270,9 +349,29 @@ CALLS: dict[str, Callable[[Path], object]] = {
     ),
     "unusable utterances in an import": lambda place: import_kaldi(place, "alignments"),
     "alignments of a Kaldi chain model": lambda place: import_kaldi(place, "chain"),
+    "range of an scp that is not of this form": (
+        lambda place: read_table(place, "feats.scp", f"a {place}/a.ark:2[5]\n")
+    ),
+    "empty matrix in `forward`": read_empty_matrix,
+    "two Unicode forms of a name in a table": (
+        lambda place: read_table(place, "utt2spk", "\u00e9 1\ne\u0301 2\n")
+    ),
+    "text file in UTF-16": lambda place: read_table(place, "list", "a\n", "utf-16"),
     "fewer pdf-ids than occur": lambda place: import_kaldi(place, "pdfs"),
-    "audio with two channels": lambda place: read_audio(place, "stereo.wav", 2, 16000),
-    "audio with a low sample rate": lambda place: read_audio(place, "low.wav", 1, 8000),
+    "audio with two channels": lambda place: import_audio(place, "channels"),
+    "audio with a low sample rate": lambda place: import_audio(place, "rate"),
+    "damaged recordings": lambda place: import_audio(place, "content"),
+    "no usable utterance, with `--most-bad 1`": (
+        lambda place: import_audio(place, "content", most_bad=1.0)
+    ),
+    "too few speakers": lambda place: import_audio(place, "", valid="0.6", test="0.4"),
+    "unknown rule for speakers": lambda place: find_speakers(place, "folders"),
+    "number in a rule for speakers": lambda place: find_speakers(place, "folder:0"),
+    "invalid pattern for speakers": lambda place: find_speakers(place, "pattern:("),
+    "pattern without a group": lambda place: find_speakers(place, "pattern:a"),
+    "two speakers of a recording": (
+        lambda place: find_speakers(place, f"{place}/utt2spk", "a 1\ns-a 2\n")
+    ),
     "missing extra": lambda place: require_extra("synth", ["no_such"], "a synthetic corpus needs"),
     "run directory in use": hold_twice,
     "output that cannot be written": (
@@ -280,6 +379,9 @@ CALLS: dict[str, Callable[[Path], object]] = {
     ),
     "damaged checkpoint": load_damaged_checkpoint,
     "checkpoint of another number of workers": load_checkpoint_of_four,
+    "no usable checkpoint": load_only_damaged_checkpoint,
+    "checkpoint that cannot be read": load_unreadable_checkpoint,
+    "checkpoint of a newer version": load_newer_checkpoint,
     "checkpoint after a signal that cannot be written": (
         lambda place: save_checkpoint(place / "file/checkpoints")
     ),
@@ -294,14 +396,22 @@ IN_SOURCE = (
     "overlap without MPI threads",
     "corpus of another format version",
     "transition-ids instead of pdf-ids",
+    "loss of an epoch above that of guessing",
+    "target density above what the gradients allow",
     "rank that stops answering",
-    "SIGUSR1, SIGTERM or SIGINT",
+    "SIGUSR1, SIGTERM, SIGINT or SIGHUP",
+    "the same while the run starts",
     "checkpoint of another configuration",
     "checkpoint of another corpus",
     "checkpoint from a later epoch",
     "`--resume-weights` of another network",
     "checkpoint that cannot be written, such as on a full disk",
+    "run directory on a file system without locks",
+    "no folder for Numba's cache",
+    "damaged entry in Numba's cache",
+    "copy that differs from the corpus",
     "metrics that cannot be written",
+    "progress on stdout that cannot be written",
     "run on another corpus",
     "failed runs",
     "study stopped by a signal",
@@ -327,6 +437,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_models_and_corpora(place)
     write_presets(place)
     write_clusters(place)
+    write_run(place / "damaged", **{"summary.json": SUMMARY | {"workers": "two"}})
     (place / "bin").mkdir()
     (place / "bin/sbatch").write_text(
         "#!/bin/sh\necho sbatch: error: no such partition >&2; exit 1\n"
@@ -341,12 +452,16 @@ def write_models_and_corpora(place: Path) -> None:
     write_corpus(place / "corpus.h5")
     content = (place / "corpus.h5").read_bytes()
     (place / "truncated.h5").write_bytes(content[: len(content) // 2])
-    for name in ("changed.h5", "plain.h5"):
+    for name in ("changed.h5", "plain.h5", "nonfinite.h5"):
         (place / name).write_bytes(content)
     with h5py.File(place / "changed.h5", "r+") as file:
         file["train/features"][0, 0] += 1
     with h5py.File(place / "plain.h5", "r+") as file:
         file.attrs["normalisation"] = np.bytes_("none")
+    with h5py.File(place / "nonfinite.h5", "r+") as file:
+        file["train/features"][0, 0] = np.nan
+    with (place / "nonfinite.h5").open("r+b") as raw:
+        raw.write(format_user_block(hash_content(place / "nonfinite.h5")))
     save_model(place / "model.h5", model((8, 12), 0))
     save_model(place / "inputs.h5", model((25, 12), 2))
     save_model(place / "targets.h5", model((8, 20), 0))
