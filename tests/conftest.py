@@ -6,6 +6,9 @@ import hypothesis
 import pytest
 from support.needs import require
 
+#: Files to begin with, so that all workers end at about the same time.
+LONGEST = ("test_slurm.py", "test_resume.py", "test_under_mpi.py", "test_train.py", "test_pages.py")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -17,6 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): programs and permissions; support/needs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)  # stable
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

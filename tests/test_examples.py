@@ -47,6 +47,10 @@ def test_the_study_compares_four_methods(tmp_path: Path) -> None:
     )
     small = text.replace("hours = 0.2", "hours = 0.05").replace("epochs=2", "epochs=1")
     assert small.count("0.05") == small.count("epochs=1") == 1
+    # One setting a cell is enough to see that the file runs.
+    small, removed = re.subn(r""",\s*\[[^]]*rate=2.4e-3"\],?""", "", small)
+    assert removed == 4
+    small = small.replace("chosen = 1", "chosen = 0")
     (tmp_path / "study.toml").write_text(small)
     for command in commands:
         done = gtcbmuf(*command.split(), "study.toml", cwd=tmp_path)
@@ -55,7 +59,7 @@ def test_the_study_compares_four_methods(tmp_path: Path) -> None:
         list(csv.DictReader((tmp_path / f"results/study/{name}.csv").open()))
         for name in ("tuning", "error_table")
     )
-    assert len(tuning) == 8
+    assert len(tuning) == 4
     cells = [(row["method"], row["workers"], row["groups"]) for row in table]
     assert cells == [
         ("sgd", "1", "1"),

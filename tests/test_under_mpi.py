@@ -1,17 +1,13 @@
-"""The tests in tests/mpi on real ranks."""
+"""The tests in tests/mpi on real ranks, all files in one job."""
 
 import sys
-from pathlib import Path
 
 import pytest
-from support.launch import mpirun
-
-FILES = sorted((Path(__file__).parent / "mpi").glob("test_*.py"))
+from support.launch import ROOT, mpirun
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_on_ranks(file: Path, ranks: int) -> None:
+def test_on_ranks(ranks: int) -> None:
     done = mpirun(
         ranks,
         *(
@@ -26,8 +22,8 @@ def test_on_ranks(file: Path, ranks: int) -> None:
             "-p",
             "no:cacheprovider",
         ),
-        file,
+        ROOT / "tests/mpi",
         env={"GTCBMUF_TEST_RANKS": str(ranks), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        timeout=100,
+        timeout=200,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]

@@ -20,7 +20,7 @@ from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.training.checkpoint_files import read_checkpoint
 from gtcbmuf.training.resume import is_finished
 
-RANKS = {name: 1 if name == "sgd" else 4 for name in recipe_names()}
+RANKS = {name: {"sgd": 1, "gtc-bmuf": 4}.get(name, 2) for name in recipe_names()}
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +124,19 @@ def stopped(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("more", [[], ["--resume"]])
-def test_a_run_directory_in_use_is_refused(more: list[str], corpus: Path, tmp_path: Path) -> None:
+def test_a_run_directory_in_use_is_refused(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = command("gtc", corpus, out, "train.epochs=1000")
     first = start(words, 2)
     wait_until(lambda: has_checkpoint(out, 13), first)
-    second = gtcbmuf(*words, *more, ranks=2)
+    others = [start([*words, *more], 2) for more in ([], ["--resume"])]
+    errors = [other.communicate(timeout=60)[1] for other in others]
     first.send_signal(signal.SIGUSR1)
     first.communicate(timeout=60)
-    assert (first.returncode, second.returncode) == (75, 2)
-    [line] = [line for line in second.stderr.splitlines() if line.startswith("gtcbmuf: ")]
-    assert f"--out {out}: in use by another job" in line
+    assert [process.returncode for process in (first, *others)] == [75, 2, 2]
+    for error in errors:
+        [line] = [line for line in error.splitlines() if line.startswith("gtcbmuf: ")]
+        assert f"--out {out}: in use by another job" in line
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
