@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.launch import ROOT, mpirun
+from support.launch import ROOT
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.mpi import launcher
@@ -201,23 +201,6 @@ def test_a_rank_does_not_wait_for_a_file(tmp_path: Path, place: str) -> None:
     with (tmp_path / place).open("w") as file:
         done = subprocess.run([sys.executable, "-c", REPORT], stdout=subprocess.PIPE, stderr=file)
     assert (done.returncode, done.stdout) == (0, b"end\n")
-
-
-IN_TURN = """
-from gtcbmuf.mpi import launcher
-world = launcher.start()
-from gtcbmuf.core import kernels
-from gtcbmuf.mpi.topology import Topology
-Topology(world, 1)
-"""
-
-
-def test_ranks_that_start_together_fill_an_empty_kernel_cache(tmp_path: Path) -> None:
-    command = (sys.executable, "-m", "mpi4py", "-c", IN_TURN)
-    done = mpirun(8, *command, env={"NUMBA_CACHE_DIR": str(tmp_path)}, timeout=100)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    kernels, machine_code = list(tmp_path.rglob("*.nbi")), list(tmp_path.rglob("*.nbc"))
-    assert len(kernels) == len(machine_code) > 0
 
 
 def test_compilation_writes_nothing_to_a_terminal(tmp_path: Path) -> None:

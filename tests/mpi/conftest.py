@@ -1,6 +1,6 @@
 """Fixtures of tests for any number of ranks. All ranks run every test together.
 
-`pytest tests/mpi` runs the tests on one rank. tests/test_under_mpi.py uses 1, 2, 4 and 8 ranks.
+`pytest tests/mpi` runs the tests on one rank. tests/test_under_mpi.py uses 2, 4 and 8 ranks.
 """
 
 import os

@@ -179,32 +179,6 @@ def test_tau_follows_the_density_by_its_formula(
     check_replicas(topology.group, np.array([exchange.tau]), "tau")
 
 
-@pytest.mark.parametrize("density", [0.001, 0.01, 0.2])
-@pytest.mark.parametrize("tau", [0.5, 100.0])
-def test_the_density_is_reached_from_both_sides(density: float, tau: float) -> None:
-    exchange = GTCExchange(MPI.COMM_SELF, 20000, tau, meter := Meter(), density=density)
-    for step in range(1000):
-        exchange(noise(step, 0, 20000))
-        if step == 699:
-            meter.reset()
-    assert meter.updates_sent / (300 * 20000) == pytest.approx(density, rel=0.15)
-
-
-def test_a_density_out_of_reach_leaves_tau_where_most_is_sent() -> None:
-    """Of ten parameters nine have no gradient, and the density is to be a half."""
-    n, steps = 20000, 1000
-    exchange = GTCExchange(MPI.COMM_SELF, n, 1.0, meter := Meter(), density=0.5)
-    gradient_sum, update_sum = np.zeros(n), np.zeros(n, np.float32)
-    for step in range(steps):
-        gradient = np.where(np.arange(n) < n // 10, 0.1 + noise(step, 0, n), 0).astype(np.float32)
-        gradient_sum += gradient
-        update_sum += apply_update(exchange, gradient)
-    assert 0.02 < meter.updates_sent / (steps * n) < 0.1
-    assert exchange.backlogs > steps / 10
-    assert 0.2 < exchange.tau < 2  # the gradients have a standard deviation of 1
-    assert update_sum.sum() == pytest.approx(gradient_sum.sum(), rel=0.02)
-
-
 def test_without_gradients_tau_stays_above_its_lower_bound(topology: Topology) -> None:
     exchange = GTCExchange(topology.group, 8, 2e-30, density=0.9)
     for _ in range(20):
