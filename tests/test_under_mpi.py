@@ -1,4 +1,4 @@
-"""The tests in tests/mpi on real ranks, all files in one job. Pytest alone runs them on one rank."""
+"""The tests in tests/mpi on real ranks, all in one job. Pytest alone runs them on one rank."""
 
 import sys
 
