@@ -12,6 +12,7 @@ import pytest
 from matplotlib.image import imread
 from support.corpora import write_corpus
 from support.launch import gtcbmuf
+from support.runs import ENVIRONMENT, SUMMARY
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.studies.report import read_runs
@@ -27,28 +28,19 @@ def make_run(
     """Write a run directory, and read it; `facts` replace those of its environment."""
     path.mkdir(parents=True)
     tau = [4.0, 5.0] if method.startswith("gtc") else []
-    summary = {
+    summary = SUMMARY | {
         "method": method,
         "workers": workers,
         "groups": workers,
         "fer_test": 40.0 + workers / 100,
         "per_test": 20.0 + workers / 100,
-        "frames_per_second": 12345.6,
         "bytes_sent_per_step": 67890.0 if workers > 1 else 0.0,
         "density": 0.01 if tau else 0.0,
     }
-    environment = {
+    environment = ENVIRONMENT | {
         "command": ["gtcbmuf", "train", method],
-        "started": "2026-01-02T03:04:05+0000",
-        "python": "3.11.7",
-        "packages": {"numpy": "2.4.6"},
-        "threads": [{"internal_api": "openblas", "version": "0.3", "num_threads": 1}],
-        "commit": "0123456789abcdef",
-        "dirty": False,
-        "mpi": "MPICH Version:      5.0.2\nMPICH Release date: unknown",
-        "hosts": {"node1": {"cores": 4}},
         "host_of_rank": ["node1"] * workers,
-        "corpus": "sha256 of one",
+        "resumed": [],
     }
     lines = [
         {
