@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,8 +143,9 @@ def train(
             agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
         topology = Topology(world, plan.group_size)
         run = _Run(plan, topology, corpus, model, vector, checkpoints, signals, path)
-        run.open_directory(loaded, tensorboard)
-        summary = run.run_to_the_end(test)
+        with closing(run):
+            run.open_directory(loaded, tensorboard)
+            summary = run.run_to_the_end(test)
         topology.free()
     return summary
 
@@ -226,7 +228,12 @@ class _Run:
         )
         self.schedule = Schedule(config.train)
         self.backlogs, self.advised = 0, set[str]()
+        self._opened = ExitStack()
         self.progress = Progress()
+
+    def close(self) -> None:
+        """Unlock the run directory, for another run in this process."""
+        self._opened.close()
 
     def open_directory(self, loaded: LoadedCheckpoint | None, tensorboard: bool) -> None:
         """Create the run directory, or reopen it and restore a checkpoint. Collective."""
@@ -257,6 +264,7 @@ class _Run:
             else:
                 self.directory = RunDirectory(self.out)
                 self.directory.write_environment({**environment, "corpus": self.corpus.digest})
+            self._opened.callback(self.directory.close)
             self.metrics_files: list[RunDirectory | EventFile] = [self.directory]
             if tensorboard:
                 self.metrics_files.append(EventFile(self.out, self.directory.metrics))

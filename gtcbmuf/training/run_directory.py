@@ -85,6 +85,10 @@ class RunDirectory:
         directory._write("environment.json", as_json(directory._environment))
         return directory
 
+    def close(self) -> None:
+        """Unlock the directory."""
+        self._lock.close()
+
     def records(self) -> dict[str, Any]:
         """Return what `reopen` writes anew if it is missing. It is part of every checkpoint."""
         return {"metrics": self.metrics, "environment": self._environment}

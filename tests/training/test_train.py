@@ -177,6 +177,19 @@ def test_the_same_config_gives_the_same_bits_and_keeps_the_earlier_run(
     assert other["weights_sha256"] != first["weights_sha256"]
 
 
+TWICE = """
+import gtcbmuf, sys
+for _ in range(2):
+    gtcbmuf.train("sgd", ["model.hidden=[8]", "train.epochs=1", sys.argv[1]], "run")
+"""
+
+
+def test_two_runs_in_one_process_may_have_one_directory(corpus: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, "-c", TWICE, f"corpus.path={corpus}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.1"}
+
+
 def test_one_rank_needs_no_launcher(corpus: Path, tmp_path: Path) -> None:
     alone = train("sgd", corpus, tmp_path / "alone", ranks=0)
     launched = train("sgd", corpus, tmp_path / "launched", ranks=1)
