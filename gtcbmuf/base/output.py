@@ -4,6 +4,7 @@ A path may hold bytes that are not text. They are shown as escapes, such as `\\u
 """
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,8 +40,14 @@ def say(line: str) -> None:
 
 def warn(line: str) -> None:
     """Print a line on stderr. Do nothing if stderr cannot be written to."""
+    stream = sys.stderr
     with suppress(OSError):
-        _print(line, sys.stderr)
+        if isinstance(stream, io.TextIOWrapper) and stream is sys.__stderr__:
+            # Past the buffer: at its end, Python would try to write the rest of it once more, and
+            # change the status of this process.
+            os.write(stream.fileno(), f"{line}\n".encode(stream.encoding, "backslashreplace"))
+        else:
+            _print(line, stream)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep what other tests need of this process."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module of the same size is not reread
     monkeypatch.setattr(jit, "_pending", [])
     monkeypatch.setattr(kernel_cache, "_faults", [])
     monkeypatch.setattr(kernel_cache, "_taken", False)
