@@ -15,8 +15,9 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.output import StdoutError
 from gtcbmuf.mpi import launcher
 
-#: Seconds that a failed rank waits for each lower rank, so that a lower one can end the job.
-_PRECEDENCE = 0.02
+#: Seconds that a failed rank waits for lower ranks, so that the lowest one that fails reports and
+#: ends the job: for any, and for each.
+_HEAD_START, _PRECEDENCE = 0.3, 0.02
 T = TypeVar("T")
 
 
@@ -92,14 +93,14 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
     except KeyboardInterrupt:
         world.Abort(130)
     except UserError as error:
-        time.sleep(_PRECEDENCE * world.rank)
+        _wait_for_lower_ranks(world.rank)
         print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
         launcher.wait_until_read()
         world.Abort(error.status)
     except BaseException as error:
         if isinstance(error, BrokenPipeError | StdoutError) and world.size == 1:
             raise  # the reader of the output, such as `head`, has seen enough, or the disk is full
-        time.sleep(_PRECEDENCE * world.rank)
+        _wait_for_lower_ranks(world.rank)
         print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
         traceback.print_exc()
         sys.stderr.flush()
@@ -136,3 +137,7 @@ def check_replicas(
         raise ReplicaError(
             f"{what}: the replicas of ranks {ranks} of {comm.size} differ from that of {first}"
         )
+
+
+def _wait_for_lower_ranks(rank: int) -> None:
+    time.sleep(_HEAD_START + _PRECEDENCE * rank if rank else 0)

@@ -82,6 +82,9 @@ def cut(words: list[str], ranks: int, out: Path, *, after: int, by: int) -> int:
     wait_until(lambda: has_checkpoint(out, after), process)
     if by == signal.SIGKILL:
         os.killpg(process.pid, by)
+        for rank in processes_of(out):  # Open MPI's outlive their mpirun by a moment
+            with suppress(ProcessLookupError):
+                os.kill(rank, by)
     else:
         process.send_signal(by)
     process.communicate(timeout=60)
@@ -434,17 +437,21 @@ def test_a_stopped_rank_is_named(corpus: Path, tmp_path: Path) -> None:
     )
 
 
+def processes_of(out: Path) -> list[int]:
+    """Return the processes that have a run directory in their command line."""
+    processes = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(out) in (entry / "cmdline").read_bytes().split(b"\0"):
+                processes.append(int(entry.name))
+    return processes
+
+
 def rank_of(out: Path) -> tuple[int, int]:
     """Return a process of a run and its rank, which is not 0."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if os.fsencode(out) in words:
-            for variable in variables:
-                name, _, value = variable.partition(b"=")
-                if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK") and value != b"0":
-                    return int(entry.name), int(value)
+    for process in processes_of(out):
+        for variable in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+            name, _, value = variable.partition(b"=")
+            if name in (b"PMI_RANK", b"OMPI_COMM_WORLD_RANK") and value != b"0":
+                return process, int(value)
     raise AssertionError("no rank is running")
