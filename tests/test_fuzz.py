@@ -72,7 +72,7 @@ def test_no_text_reaches_a_shell_and_no_file_is_unpickled() -> None:
     scripts = [
         path
         for path in (ROOT / "scripts").iterdir()
-        if path.read_bytes().startswith(b"#!/usr/bin/env python")
+        if path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env python")
     ]
     assert scripts
     python = [*(ROOT / "gtcbmuf").rglob("*.py"), *scripts]
