@@ -4,15 +4,21 @@ import atexit
 import signal
 from types import FrameType
 
-_KINDS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+def stop_kinds() -> list[signal.Signals]:
+    """Return the signals that ask to stop. SIGHUP, of a closed terminal, is none under nohup."""
+    kinds = [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        kinds.append(signal.SIGHUP)
+    return kinds
 
 
 class StopSignals:
     """Remembers whether SIGUSR1, SIGTERM, SIGINT or SIGHUP asked this process to stop.
 
-    A second SIGINT ends the process at once. SIGHUP, which a closed terminal sends, does nothing
-    under nohup. Use an object of this class in a `with` statement. It
-    takes over the signal that the process already remembers, if any.
+    A second SIGINT ends the process at once. SIGHUP does nothing under nohup. Use an object of this
+    class in a `with` statement. It takes over the signal that the process already remembers, if
+    any.
 
     Examples:
         >>> import os
@@ -28,9 +34,7 @@ class StopSignals:
         self.number = 0
 
     def __enter__(self) -> "StopSignals":
-        under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        kinds = [kind for kind in _KINDS if not (under_nohup and kind == signal.SIGHUP)]
-        self._handlers = {kind: signal.signal(kind, self._note) for kind in kinds}
+        self._handlers = {kind: signal.signal(kind, self._note) for kind in stop_kinds()}
         for handler in self._handlers.values():
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.output import StdoutError
+from gtcbmuf.base.output import StdoutError, warn
 from gtcbmuf.mpi import launcher
 
 #: Seconds that a failed rank waits for lower ranks, so that the lowest one that fails reports and
@@ -82,28 +82,26 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
             world = launcher.start()
         except UserError as error:
             if launcher.rank() == 0:
-                print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+                warn(f"gtcbmuf: {error}")
             raise SystemExit(error.status) from None
     try:
         yield world
     except CollectiveError as error:
         if world.rank == 0:
-            print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+            warn(f"gtcbmuf: {error}")
         sys.exit(error.status)
     except KeyboardInterrupt:
         world.Abort(130)
     except UserError as error:
         _wait_for_lower_ranks(world.rank)
-        print(f"gtcbmuf: {error}", file=sys.stderr, flush=True)
+        warn(f"gtcbmuf: {error}")
         launcher.wait_until_read()
         world.Abort(error.status)
     except BaseException as error:
         if isinstance(error, BrokenPipeError | StdoutError) and world.size == 1:
             raise  # the reader of the output, such as `head`, has seen enough, or the disk is full
         _wait_for_lower_ranks(world.rank)
-        print(f"gtcbmuf: rank {world.rank} of {world.size} failed:", file=sys.stderr)
-        traceback.print_exc()
-        sys.stderr.flush()
+        warn(f"gtcbmuf: rank {world.rank} of {world.size} failed:\n{traceback.format_exc()}")
         launcher.wait_until_read()
         world.Abort(1)
 

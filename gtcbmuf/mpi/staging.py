@@ -1,13 +1,12 @@
 """Copies of a file on the disks of all hosts, which relieve a shared file system."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import reason, replacing
+from gtcbmuf.base.files import hash_file, reason, replacing
 from gtcbmuf.mpi.job import agree, on_root
 from gtcbmuf.mpi.topology import is_first_of_host
 
@@ -33,7 +32,7 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
 
     def hash_source() -> str:
         try:
-            return _hash(source)
+            return hash_file(source)
         except OSError as error:
             raise UserError(f"{refusal}: {reason(error)}") from None
 
@@ -47,15 +46,10 @@ def staged(world: MPI.Comm, source: Path, folder: Path) -> Path:
         try:
             with replacing(copy) as temporary:
                 shutil.copyfile(source, temporary)
-                if _hash(temporary) != digest:
+                if hash_file(temporary) != digest:
                     raise UserError(f"{refusal}: the copy differs from the file that rank 0 read")
         except OSError as error:
             raise UserError(f"{refusal}: {reason(error)}") from None
 
     agree(world, copy_file)
     return copy
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

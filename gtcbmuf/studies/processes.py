@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from gtcbmuf.base.files import writing
+from gtcbmuf.base.signals import stop_kinds
 from gtcbmuf.mpi import launcher
 
 _STOPPING = b"\nstopping after this step, with a checkpoint; repeat to stop at once\n"
@@ -92,10 +93,7 @@ def _caught_signals() -> Iterator[list[int]]:
                 os.write(2, _STOPPING)
         signals.append(number)
 
-    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        kinds.append(signal.SIGHUP)
-    handlers = {kind: signal.signal(kind, note) for kind in kinds}
+    handlers = {kind: signal.signal(kind, note) for kind in stop_kinds()}
     try:
         yield signals
     finally:

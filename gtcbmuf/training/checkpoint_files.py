@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import reason
+from gtcbmuf.base.files import hash_file, reason
 from gtcbmuf.base.hdf5 import (
     READ_ERRORS,
     create_file,
@@ -95,7 +95,7 @@ def write_rank(part: Path, rank: int, state: State, numbers: Mapping[str, float]
             file[name] = array
     with path.open("rb+") as content:
         os.fsync(content.fileno())
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def publish_checkpoint(part: Path, shared: Mapping[str, Any], hashes: list[str]) -> Path:
@@ -193,9 +193,7 @@ def read_rank(
     """
     path = _file(checkpoint.path, rank)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != checkpoint.hashes[rank]:
+        if hash_file(path) != checkpoint.hashes[rank]:
             raise ValueError("the file does not match its hash")
         with open_file(path) as file:
             state = {name: np.asarray(get_dataset(file, name)[:]) for name in file}

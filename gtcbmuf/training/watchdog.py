@@ -8,7 +8,6 @@ If all ranks were stopped, such as by a suspended node, each begins to count ane
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gtcbmuf.base.files import write_text
+from gtcbmuf.base.output import warn
 from gtcbmuf.mpi import launcher
 
 #: Parts of a step in which a rank waits for others.
@@ -76,11 +76,7 @@ class Watchdog:
             idle = now - self._since
             if idle > self._patience:
                 if self._is_first():
-                    print(
-                        f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    warn(f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}")
                     launcher.wait_until_read()
                 else:
                     time.sleep(_PRECEDENCE)

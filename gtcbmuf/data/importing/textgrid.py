@@ -1,6 +1,5 @@
 """Reads Praat's TextGrids, such as those of the Montreal Forced Aligner."""
 
-import codecs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.text import is_utf16
 from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.phone_alignments import TIME_TOLERANCE, Alignment, PhoneAlignments
 from gtcbmuf.data.importing.praat_text import PraatValues
@@ -158,6 +158,5 @@ def _take_tier(values: PraatValues) -> Tier:
 
 def _read_text(path: Path) -> str:
     data = path.read_bytes()
-    has_mark = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if has_mark else "utf-8-sig")
+    text = data.decode("utf-16" if is_utf16(data) else "utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
