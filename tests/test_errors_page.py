@@ -113,9 +113,13 @@ COMMANDS = {
     "`--set` without a value": "gtcbmuf train gtc --set exchange.tau",
     "unknown option": "gtcbmuf submit gtc --nods 4",
     "checkpoints at no interval": "gtcbmuf train gtc --set train.checkpoint_every=often",
-    "density with overlap": (
-        "gtcbmuf train gtc --set exchange.density=0.01 --set exchange.overlap=true"
+    "integers with overlap": (
+        "gtcbmuf train sync-sgd --set exchange.bits=16 --set exchange.overlap=true"
     ),
+    "delay with classical block momentum": (
+        "gtcbmuf train bmuf --set block_filter.delay=2 --set block_filter.nesterov=false"
+    ),
+    "delay of a block": "gtcbmuf train gtc-bmuf --set block_filter.delay=50",
     "sgd on several workers": "mpirun -n 2 gtcbmuf train sgd --set corpus.path=corpus.h5",
     "command of one process, started on ranks": "mpirun -n 2 gtcbmuf reproduce tuning",
     "invalid number of threads": "env OMP_NUM_THREADS=0 gtcbmuf train gtc",
@@ -160,7 +164,7 @@ COMMANDS = {
         f"mpirun -n 2 {FAULTY} 'flips a bit' 1 train gtc --out replicas"
         " --set corpus.path=corpus.h5 --set train.verify=true"
     ),
-    "damaged GTC message": (
+    "damaged message between hosts": (
         f"mpirun -n 2 {FAULTY} 'sends a message out of bounds' 1 train gtc --out message"
         " --set corpus.path=corpus.h5"
     ),
@@ -197,6 +201,7 @@ COMMANDS = {
                 "--cluster cluster.toml --group-size 3"
             ),
             "option of a plan out of bounds": "--cluster cluster.toml --density 0",
+            "overlap of integers in a plan": "--cluster cluster.toml --bits 16 --overlap",
             "picture that cannot be drawn": "--cluster cluster.toml --plot file/x.png",
         }.items()
     },
@@ -320,7 +325,7 @@ def load_unreadable_checkpoint(place: Path) -> None:
 
 
 def load_newer_checkpoint(place: Path) -> None:
-    with mock.patch.object(checkpoint_files, "VERSION", 3):
+    with mock.patch.object(checkpoint_files, "VERSION", 4):
         save_checkpoint(place / "newer")
     load_checkpoint(place / "newer")
 
@@ -381,7 +386,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "checkpoint of another number of workers": load_checkpoint_of_four,
     "no usable checkpoint": load_only_damaged_checkpoint,
     "checkpoint that cannot be read": load_unreadable_checkpoint,
-    "checkpoint of a newer version": load_newer_checkpoint,
+    "checkpoint of another version": load_newer_checkpoint,
     "checkpoint after a signal that cannot be written": (
         lambda place: save_checkpoint(place / "file/checkpoints")
     ),
@@ -393,7 +398,8 @@ CALLS: dict[str, Callable[[Path], object]] = {
 #: Too expensive to provoke here, so it is found in the source.
 IN_SOURCE = (
     "no mpirun for a study",
-    "overlap without MPI threads",
+    "overlap or delay without MPI threads",
+    "ranks that cannot share memory",
     "corpus of another format version",
     "transition-ids instead of pdf-ids",
     "loss of an epoch above that of guessing",
@@ -489,7 +495,7 @@ def write_clusters(place: Path) -> None:
     text = (place / "cluster.toml").read_text()
     for name, old, new in (
         ("value", "bandwidth_across = 1000000000.0", "bandwidth_across = inf"),
-        ("version", "version = 1", "version = 2"),
+        ("version", "version = 2", "version = 1"),
         ("elsewhere", "processor = ", "processor = 'another'\n#"),
         ("nameless", "processor = ", "# "),
     ):

@@ -80,7 +80,7 @@ def test_what_needs_no_mpi_does_not_import_it(module: str) -> None:
                 left |= (parts & MODULES.keys()) - seen
 
 
-def test_only_topology_splits_communicators() -> None:
+def test_only_the_layer_mpi_splits_communicators() -> None:
     splitting = {"Split", "Split_type", "Create", "Create_group", "Dup"}
     users = {
         module
@@ -90,7 +90,7 @@ def test_only_topology_splits_communicators() -> None:
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in splitting
     }
-    assert users == {"mpi.topology"}
+    assert users == {"mpi.hosts", "mpi.shared_memory", "mpi.topology"}
 
 
 def test_only_one_module_opens_hdf5_files() -> None:

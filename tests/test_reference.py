@@ -99,6 +99,8 @@ def values(line: str) -> tuple[list[float], list[float]]:
 def test_the_bounds_on_the_page_are_enforced(kind: str, path: str, line: str) -> None:
     section, _, key = path.partition(".")
     kinds = [f"{section}.kind={kind}"] if kind else []
+    if path == "block_filter.delay":
+        kinds += [f"block_filter.period={2**31 - 1}", "block_filter.nesterov=true"]
     shape = "[{!r}]" if path == "model.hidden" else "{!r}"
     inside, outside = values(line)
     for value in inside:

@@ -9,3 +9,5 @@ Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
 #: (w,) words of an encoded message.
 Words = NDArray[np.uint32]
+#: (n,) sums of integers.
+Integers = NDArray[np.int32]

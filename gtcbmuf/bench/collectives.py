@@ -1,4 +1,4 @@
-"""Benchmark of the collectives, each against a simpler one, on all ranks of a job.
+"""Benchmark of the collectives, each against simpler ones, on all ranks of a job.
 
     mpirun -n 4 gtcbmuf bench collectives
     scripts/hosts 2 1gbit 1 gtcbmuf bench collectives       # on emulated hosts with thin links
@@ -8,6 +8,7 @@ All times are those of the slowest rank.
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -18,13 +19,15 @@ from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
 from gtcbmuf.core import wire
 from gtcbmuf.core.algorithm import BMUF
 from gtcbmuf.core.overlap import Overlapped, cut
-from gtcbmuf.methods import EXCHANGES
-from gtcbmuf.mpi.collectives import MessageGather, PatientComm, RankOrderSum
-from gtcbmuf.mpi.topology import Topology, host_of_rank
+from gtcbmuf.core.sums import IntegerSum
+from gtcbmuf.methods.dense import DenseSpec
+from gtcbmuf.mpi.collectives import PatientComm, RankOrderSum
+from gtcbmuf.mpi.hosts import host_of_rank
+from gtcbmuf.mpi.topology import Topology
 
 SHAPE = Architecture((440, 1024, 1024, 1024, 1024, 1500), "relu")  # 5.1 M parameters
 FRAMES = 256
-DENSITY = 1e-3
+DENSITY = 0.01
 #: Goal for the unhidden share of the communication that the backward pass could hide.
 GOAL_UNHIDDEN = 0.2
 
@@ -45,16 +48,15 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
     hosts = list(dict.fromkeys(names))
     per_host = len(names) // len(hosts)
     whole_hosts = names == [host for host in hosts for _ in range(per_host)]
-    topology = Topology(world, per_host if whole_hosts else 1)
+    topology = Topology(world, per_host if whole_hosts and len(hosts) > 1 else 1)
     where = f"{world.size} ranks on {len(hosts)} hosts"
-    figures = [_measure_sum(world, rounds, where), _measure_messages(world, rounds, where)]
-    if len(hosts) > 1 and topology.group.size > 1:
-        figures.append(_measure_leaders(topology, rounds, where))
+    figures = [
+        _measure_rank_order(world, rounds, where),
+        *_measure_signs(world, rounds, where),
+        _measure_block_end(topology, rounds, where),
+    ]
     if world.size > 1:
-        for kind in (
-            kind for kind, spec in EXCHANGES.items() if "overlap" in spec.__struct_fields__
-        ):
-            figures += _measure_overlap(world, rounds, where, kind)
+        figures += _measure_overlap(world, rounds, where)
     topology.free()
     return figures
 
@@ -67,7 +69,7 @@ def _seconds(world: MPI.Comm, candidates: Mapping[str, Callable[[], object]], ro
     return times
 
 
-def _measure_sum(world: MPI.Comm, rounds: int, where: str) -> Figure:
+def _measure_rank_order(world: MPI.Comm, rounds: int, where: str) -> Figure:
     n = SHAPE.parameters
     vector, total = np.ones(n, np.float32), np.empty(n, np.float32)
     parts = RankOrderSum(world, n)
@@ -83,44 +85,64 @@ def _measure_sum(world: MPI.Comm, rounds: int, where: str) -> Figure:
     return summarise(f"sum in rank order, {where}", ratio, "x MPI_Allreduce")
 
 
-def _measure_messages(world: MPI.Comm, rounds: int, where: str) -> Figure:
-    longest = wire.max_words(SHAPE.parameters)
-    gather = MessageGather(world, longest)
-    words = np.arange(int(SHAPE.parameters * DENSITY * 12.4 / 32), dtype=np.uint32)
-    sizes = np.empty(world.size, np.int32)
-    messages = np.empty(words.size * world.size, np.uint32)
+def _measure_signs(world: MPI.Comm, rounds: int, where: str) -> list[Figure]:
+    """Compare the sum of GTC's signs with MPI's sums, and with an exchange of everyone's signs."""
+    n, stream = SHAPE.parameters, np.random.default_rng(world.rank)
+    signs = np.where(stream.random(n) < DENSITY, stream.choice([-1, 1], n), 0).astype(np.int32)
+    sums, tally = IntegerSum(world, n, bound=1), np.zeros(wire.TALLY, np.int64)
+    sums.row[:] = 1 + signs
+    counts = sums.hosts.array((n,), np.int16)
+    coder, total, words = wire.Coder(n), np.zeros(n, np.int32), np.zeros(n, np.uint32)
 
-    def gather_sizes_first() -> None:
-        world.Allgather(np.array([words.size], np.int32), sizes)
-        world.Allgatherv(words, [messages, sizes])
+    def sum_integers() -> None:
+        counts[sums.mine] = sums.reduce(1.0, (0, 0))
+        sums.finish()
 
-    def repeat(call: Callable[[], object]) -> Callable[[], None]:
-        def ten_calls() -> None:
-            for _ in range(10):
-                call()
+    def gather_messages() -> None:
+        message = coder.encode(signs, 1.0, tally, words)
+        sizes = world.allgather(message.size)
+        messages = np.empty(sum(sizes), np.uint32)
+        world.Allgatherv(message, [messages, sizes])
+        total[:] = 0
+        for part in np.split(messages, np.cumsum(sizes)[:-1]):
+            coder.add(part, 1.0, 1, total)
 
-        return ten_calls
+    def allreduce(dtype: type) -> Callable[[], None]:
+        one: NDArray[Any] = signs.astype(dtype)
+        sum_of_all = np.empty_like(one)
+        return lambda: world.Allreduce(one, sum_of_all)
 
-    times = _seconds(
-        world,
-        {"ours": repeat(lambda: gather(words)), "plain": repeat(gather_sizes_first)},
-        rounds,
-    )
-    what = f"gather messages of {4 * words.size / 1000:.0f} kB, {where}"
-    return summarise(what, times["ours"] / times["plain"], "x sizes first, then messages")
-
-
-def _measure_leaders(topology: Topology, rounds: int, where: str) -> Figure:
-    model = np.zeros(SHAPE.parameters, np.float32)
-    plain, sharded = (BMUF(topology, model, sharded=sharded) for sharded in (False, True))
-    times = _seconds(
-        topology.world, {"ours": lambda: sharded(model), "plain": lambda: plain(model)}, rounds
-    )
-    what = f"block filter with sharded leaders, {where}"
-    return summarise(what, times["ours"] / times["plain"], "x one leader a group")
+    others: dict[str, Callable[[], object]] = {
+        "messages that every rank decodes": gather_messages,
+        **{f"MPI_Allreduce of {t.__name__}": allreduce(t) for t in (np.int8, np.int32, np.float32)},
+    }
+    times = _seconds(world, {"ours": sum_integers, **others}, rounds)
+    what = f"sum of signs of density {DENSITY:g}, {where}"
+    return [summarise(what, times["ours"] / times[name], f"x {name}") for name in others]
 
 
-def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> list[Figure]:
+def _measure_block_end(topology: Topology, rounds: int, where: str) -> Figure:
+    """Compare the end of BMUF's block with the sum of all models by MPI."""
+    model = np.random.default_rng(0).standard_normal(SHAPE.parameters, np.float32)
+    change = np.random.default_rng(1 + topology.world.rank).standard_normal(model.size, np.float32)
+    block_filter, total = BMUF(topology, model, nesterov=True), np.empty_like(model)
+
+    def end_block() -> None:
+        block_filter(model)
+
+    def sum_models() -> None:
+        topology.world.Allreduce(model, total)
+
+    def train() -> None:
+        np.add(model, change, out=model)
+
+    candidates = {"train": train, "ours": end_block, "plain": sum_models}
+    times = _seconds(topology.world, candidates, rounds)
+    what = f"end of a block, groups of {topology.group.size}, {where}"
+    return summarise(what, times["ours"] / times["plain"], "x MPI_Allreduce of the models")
+
+
+def _measure_overlap(world: MPI.Comm, rounds: int, where: str) -> list[Figure]:
     """Measure a step with overlap, and the share of its communication that stays unhidden.
 
     Each exchange is also timed alone. In the ideal schedule, the exchanges take these times, run
@@ -130,7 +152,6 @@ def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> lis
         world: all ranks, one group.
         rounds: rounds of each measurement.
         where: ranks and hosts, for the figures' names.
-        kind: kind of exchange.
 
     Returns:
         The ratio of the step's time to that without overlap, and the unhidden share of the
@@ -140,12 +161,8 @@ def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> lis
     model = initial_parameters(SHAPE, np.random.default_rng(0))
     inputs = stream.standard_normal((FRAMES, SHAPE.widths[0]), np.float32)
     targets = stream.integers(0, SHAPE.widths[-1], FRAMES, np.uint16)
-    mlp.backward(model, inputs, targets)
-    tau = float(np.quantile(np.abs(mlp.gradient), 1 - DENSITY))
     slices = cut(SHAPE.shapes)
-    plain, sliced = (
-        EXCHANGES[kind]().with_keys(tau=tau, overlap=overlap) for overlap in (False, True)
-    )
+    plain, sliced = (DenseSpec(overlap=overlap) for overlap in (False, True))
     blocking = plain.build(world, SHAPE.shapes, None)
     patient = PatientComm(world)
     overlapped = Overlapped(slices, lambda part, meter: sliced.build(patient, part.shapes, meter))
@@ -187,8 +204,6 @@ def _measure_overlap(world: MPI.Comm, rounds: int, where: str, kind: str) -> lis
     unhidden = 1 - (times["plain"] - times["ours"]) / (sequential - ideal)
     ratio = times["ours"] / times["plain"]
     return [
-        summarise(f"step with overlap, {kind}, {where}", ratio, "x blocking"),
-        summarise(
-            f"not hidden of what could be, {kind}, {where}", unhidden, "of it", GOAL_UNHIDDEN
-        ),
+        summarise(f"step of sync-sgd with overlap, {where}", ratio, "x blocking"),
+        summarise(f"not hidden of what could be, {where}", unhidden, "of it", GOAL_UNHIDDEN),
     ]

@@ -1,4 +1,6 @@
-"""Benchmark of the kernels that select updates, against simpler work on the same vector."""
+"""Benchmark of GTC's kernels and of top-k's selection, against simpler work on the same vector."""
+
+from collections.abc import Callable
 
 import numpy as np
 from mpi4py import MPI
@@ -8,51 +10,80 @@ from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
 from gtcbmuf.core import kernels
 from gtcbmuf.methods.top_k import TopKExchange
 
-PARAMETERS = 8_000_000
-GOALS = {1e-4: None, 1e-3: 1.25, 1e-2: 2.5}
+PARAMETERS = (200_000, 5_600_000)
+DENSITIES = (1e-3, 1e-2, 5e-2)
+#: Workers of a host that exchange signs in its memory.
+WORKERS = 16
+GOAL_EXCHANGE = 4
+
+_TAU = np.float32(1)
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Time the threshold and the top-k selection for each density in GOALS.
+    """Time the threshold, the exchange on a host, and the top-k selection.
 
-    The indices of the updates are random.
+    The exchange is all work of one worker among those of a host: the threshold, the sum of a slice
+    of the rows of all of them, and the addition of the sums. It has no barriers.
 
     Args:
         rounds: rounds of each measurement.
 
     Returns:
-        Figures of the threshold, then figures of the selection.
+        Three figures for each number of parameters and each density.
     """
-    stream = np.random.default_rng(0)
-    updates = np.empty(PARAMETERS // 16 + kernels.MASK_BITS, np.uint32)
-    residual = np.empty(PARAMETERS, np.float32)
-    tau = np.float32(1)
-    thresholds, selections = [], []
-    for density, goal in GOALS.items():
-        gradient = stream.normal(0, 0.1, PARAMETERS).astype(np.float32)
-        crossing = stream.random(PARAMETERS) < density
-        gradient[crossing] = np.copysign(np.float32(1.5), gradient[crossing])
-        top_k = TopKExchange(MPI.COMM_SELF, PARAMETERS, density)
+    figures = []
+    for n in PARAMETERS:
+        for density in DENSITIES:
+            figures += _measure(n, density, rounds)
+    return figures
 
-        def add(gradient: Vector = gradient) -> None:
-            np.add(residual, gradient, out=residual)
 
-        def take(gradient: Vector = gradient) -> None:
-            kernels.take(residual, gradient, tau, updates)
+def _measure(n: int, density: float, rounds: int) -> list[Figure]:
+    stream, residual = np.random.default_rng(0), np.zeros(n, np.float32)
+    gradient = stream.normal(0, 0.1, n).astype(np.float32)
+    reaching = stream.random(n) < density
+    gradient[reaching] = np.copysign(np.float32(1.5), gradient[reaching])
+    worker = _Worker(n, density, stream)
+    top_k = TopKExchange(MPI.COMM_SELF, n, density)
 
-        def select(gradient: Vector = gradient, top_k: TopKExchange = top_k) -> None:
-            top_k(gradient)
+    def prepare() -> None:
+        residual.fill(0)
+        top_k.forget()
 
-        def prepare(top_k: TopKExchange = top_k) -> None:
-            residual.fill(0)
-            top_k.forget()
+    candidates: dict[str, Callable[[], object]] = {
+        "add": lambda: np.add(residual, gradient, out=residual),
+        "threshold": lambda: kernels.threshold(residual, gradient, _TAU, worker.signs),
+        "exchange": lambda: worker.exchange(residual, gradient),
+        "select": lambda: top_k(gradient),
+    }
+    times = time_in_turns(candidates, rounds=rounds, prepare=prepare)
+    size, one_pass = f"{n / 1e6:g} M parameters, density {density:g}", "x residual += gradient"
+    exchange, threshold = times["exchange"] / times["add"], times["threshold"] / times["add"]
+    what = f"exchange of a gtc worker among {WORKERS} on a host, {size}"
+    return [
+        summarise(f"threshold of {size}", threshold, one_pass),
+        summarise(what, exchange, one_pass, GOAL_EXCHANGE),
+        summarise(f"top-k of {size}", times["select"] / times["threshold"], "x threshold"),
+    ]
 
-        candidates = {"add": add, "take": take, "select": select}
-        times = time_in_turns(candidates, rounds=rounds, prepare=prepare)
-        size = f"{PARAMETERS / 1e6:g} M parameters, density {density:g}"
-        ratio = times["take"] / times["add"]
-        what = f"threshold and compact {size}"
-        thresholds.append(summarise(what, ratio, "x residual += gradient", goal))
-        ratio = times["select"] / times["take"]
-        selections.append(summarise(f"top-k of {size}", ratio, "x threshold"))
-    return thresholds + selections
+
+class _Worker:
+    """The first worker of a host, and the signs of all others."""
+
+    def __init__(self, n: int, density: float, stream: np.random.Generator) -> None:
+        padded = -(-n // 64) * 64
+        steps = np.array([0, 1, 2], np.uint8)
+        shares = (density / 2, 1 - density, density / 2)
+        rows = stream.choice(steps, (WORKERS, padded), p=shares)
+        self.signs, self._words = rows[0, :n], rows.view(np.uint64)
+        self._values = np.zeros(padded // WORKERS, np.int32)
+        self._scratch = np.zeros(-(-self._values.size // 8), np.uint64)
+        self._counts, self._model = np.zeros(n, np.int16), np.zeros(n, np.float32)
+
+    def exchange(self, residual: Vector, gradient: Vector) -> None:
+        """Do this worker's part of an exchange, and add the counts to its model."""
+        scratch, values = self._scratch, self._values
+        kernels.threshold(residual, gradient, _TAU, self.signs)
+        kernels.sum_signs(self._words, 0, scratch, scratch.view(np.uint8), values)
+        self._counts[: values.size] = values
+        kernels.add_counts(self._counts, np.float32(-0.5), self._model)

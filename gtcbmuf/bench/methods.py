@@ -20,8 +20,10 @@ from gtcbmuf.core.algorithm import Worker
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.methods import EXCHANGES, FILTERS
 from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec
+from gtcbmuf.methods.dense import DenseSpec
 from gtcbmuf.methods.gtc import GTCSpec
-from gtcbmuf.mpi.topology import Topology, host_of_rank
+from gtcbmuf.mpi.hosts import host_of_rank
+from gtcbmuf.mpi.topology import Topology
 
 SHAPES = (
     Architecture((440, 512, 512, 512, 147), "relu"),
@@ -51,13 +53,16 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
                 "workers": world.size,
                 "hosts": hosts,
                 "group_size": method.group_size,
+                "bits": getattr(method.exchange, "bits", None),
                 "density": density if method.exchange.compresses else None,
                 "period": method.block_filter.period if method.block_filter.connects else None,
                 "parameters": shape.parameters,
                 "minibatch": MINIBATCH,
             }
             where = f"{world.size} workers on {hosts} hosts"
-            what = f"step of {method.name}, {shape.parameters / 1e6:.2g} M parameters, {where}"
+            bits = " with 16 bits" if facts["bits"] == 16 else ""
+            size = f"{shape.parameters / 1e6:.2g} M parameters"
+            what = f"step of {method.name}{bits}, {size}, {where}"
             figures.append(summarise(what, times, "s", facts=facts))
     return figures
 
@@ -65,6 +70,7 @@ def measure(world: MPI.Comm, rounds: int) -> list[Figure]:
 def _methods(workers: int, hosts: int) -> Iterator[Method]:
     """List every exchange alone, every block filter alone, and the paper's hybrid."""
     exchanges = [spec().with_keys(density=DENSITY) for spec in EXCHANGES.values()]
+    exchanges.append(DenseSpec(bits=16))
     filters = [spec().with_keys(period=PERIOD) for spec in FILTERS.values()]
     if workers == 1:
         yield Method(1, 1)

@@ -33,7 +33,8 @@ from gtcbmuf.methods.bmuf import BMUFSpec
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.methods.none import NoFilterSpec
 from gtcbmuf.mpi import launcher
-from gtcbmuf.mpi.topology import Topology, host_of_rank
+from gtcbmuf.mpi.hosts import host_of_rank
+from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training.construction import build_worker
 
 SHAPE = Architecture((440, 512, 512, 144), "relu")

@@ -1,56 +1,65 @@
 """Benchmark of the wire format: size against entropy, and time to encode and to decode."""
 
-import math
-
 import numpy as np
 
-from gtcbmuf.base.arrays import Words
+from gtcbmuf.base.arrays import Integers
 from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
-from gtcbmuf.core import kernels, wire
+from gtcbmuf.core import wire
 
-PARAMETERS = 8_000_000
-DENSITIES = (1e-4, 1e-3, 1e-2, 3e-2)
-GOAL_SIZE, GOAL_ENCODE, GOAL_DECODE = 1.02, 3, 4
+PARAMETERS = 1_000_000
+DENSITIES, WORKERS, STEPS = (1e-3, 1e-2, 5e-2), 16, (2, 3)
+#: Standard deviation of the integers of sync-sgd with 16 bits.
+DENSE = 256
+GOAL_SIZE = 1.03
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Measure size, encoding and decoding of messages for each density.
-
-    The indices of the updates are random.
+    """Measure size, encoding and decoding of messages with random integers.
 
     Args:
         rounds: rounds of each measurement.
 
     Returns:
-        Three figures for each density.
+        Three figures for each kind of message.
     """
-    stream = np.random.default_rng(0)
-    figures = []
+    return [figure for what, values in _kinds() for figure in _measure(what, values, rounds)]
+
+
+def _kinds() -> list[tuple[str, Integers]]:
+    """List the integers of each kind of message, with their name."""
+    stream, n = np.random.default_rng(0), PARAMETERS
+    kinds = []
     for density in DENSITIES:
-        indices = np.flatnonzero(stream.random(PARAMETERS) < density).astype(np.uint32)
-        updates = indices << np.uint32(1) | stream.integers(0, 2, indices.size, np.uint32)
-        count = updates.size
-        k = kernels.rice_parameter(PARAMETERS, count)
-        words = np.empty(wire.max_words(PARAMETERS), np.uint32)
-        packed = words[: kernels.pack(updates, k, words)].copy()
-        unpacked = np.empty_like(updates)
+        for workers in (1, WORKERS):
+            signs = stream.binomial(workers, density, n)
+            what = f"signs of density {density:g}, {workers} workers"
+            kinds.append((what, 2 * stream.binomial(signs, 0.5) - signs))
+    for step in STEPS:
+        change = np.rint(stream.standard_normal(n) / step)
+        kinds.append((f"block change, step {step}", change))
+    kinds.append(("gradient of sync-sgd, 16 bits", np.rint(stream.normal(0, DENSE, n))))
+    return [(what, values.astype(np.int32)) for what, values in kinds]
 
-        def pack(updates: Words = updates, k: int = k, words: Words = words) -> None:
-            kernels.pack(updates, k, words)
 
-        def unpack(packed: Words = packed, k: int = k, unpacked: Words = unpacked) -> None:
-            assert kernels.unpack(packed, k, PARAMETERS, unpacked)
-
-        times = time_in_turns({"pack": pack, "unpack": unpack}, rounds=rounds)
-        share = count / PARAMETERS
-        entropy = -(share * math.log2(share) + (1 - share) * math.log2(1 - share)) * PARAMETERS
-        entropy += count  # bits of the signs
-        size = np.array([32 * packed.size / entropy])
-        message = f"{count:,} of {PARAMETERS / 1e6:g} M parameters"
-        encode, decode = (1e9 * times[name] / count for name in ("pack", "unpack"))
-        figures += [
-            summarise(f"size of {message}", size, "x entropy", GOAL_SIZE),
-            summarise(f"encode {message}", encode, "ns an update", GOAL_ENCODE),
-            summarise(f"decode {message}", decode, "ns an update", GOAL_DECODE),
-        ]
-    return figures
+def _measure(what: str, values: Integers, rounds: int) -> list[Figure]:
+    n, bound, tally = values.size, int(np.abs(values).max()), np.zeros(wire.TALLY, np.int64)
+    coder, total = wire.Coder(n), np.zeros_like(values)
+    words = np.zeros(wire.max_words(n, bound), np.uint32)
+    message = coder.encode(values, 1.0, tally, words).copy()
+    times = time_in_turns(
+        {
+            "encode": lambda: coder.encode(values, 1.0, tally, words),
+            "decode": lambda: coder.add(message, 1.0, bound, total),
+        },
+        rounds=rounds,
+    )
+    shares = np.unique(values, return_counts=True)[1] / n
+    entropy = -float(shares @ np.log2(shares))
+    bits = 32 * (message.size - wire.HEADER) / n
+    ratio = np.array([bits / entropy])
+    encode, decode = (1e9 * times[name] / n for name in ("encode", "decode"))
+    return [
+        summarise(f"size of {what}: {bits:.3g} bits", ratio, "x entropy", GOAL_SIZE),
+        summarise(f"encode {what}", encode, "ns a parameter"),
+        summarise(f"decode {what}", decode, "ns a parameter"),
+    ]

@@ -56,9 +56,22 @@ def add(commands: Commands) -> None:
         help="workers in a group of the hybrid (default: the fastest)",
     )
     parser.add_argument(
-        "--sharded", action="store_true", help="plan for block_filter.sharded = true"
+        "--step",
+        type=float,
+        default=2.0,
+        metavar="STEP",
+        help="quantisation step of a block's change, block_filter.step (default: 2)",
     )
-    parser.add_argument("--overlap", action="store_true", help="plan for exchange.overlap = true")
+    parser.add_argument(
+        "--bits",
+        type=int,
+        default=32,
+        choices=(32, 16, 8),
+        help="bits of a number in sync-sgd's sums, exchange.bits (default: 32)",
+    )
+    parser.add_argument(
+        "--overlap", action="store_true", help="plan for sync-sgd with exchange.overlap = true"
+    )
     parser.add_argument(
         "--hours",
         type=float,
@@ -106,7 +119,8 @@ def run(arguments: Any) -> None:
         density=arguments.density,
         period=arguments.period,
         group_size=arguments.group_size,
-        sharded=arguments.sharded,
+        bits=arguments.bits,
+        block_step=arguments.step,
         overlap=arguments.overlap,
     )
     workers, most = arguments.workers, arguments.most

@@ -21,7 +21,8 @@ def add(commands: Commands) -> None:
 def run(arguments: Any) -> None:
     """Print the map of the groups."""
     with job() as world:
-        from gtcbmuf.mpi.topology import describe_groups, host_of_rank
+        from gtcbmuf.mpi.hosts import host_of_rank
+        from gtcbmuf.mpi.topology import describe_groups
         from gtcbmuf.training.construction import plan_run
 
         run = plan_run(world, arguments.config, arguments.set)

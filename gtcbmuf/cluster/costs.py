@@ -1,6 +1,6 @@
 """A model of the time of a step, from the profile of a machine and its network. No MPI here.
 
-    step = compute * (1 + stragglers) + encode + exchange + decode + (filter + broadcast) / K
+    step = compute * (1 + stragglers) + encode + exchange + decode + filter / K
 
 `gtcbmuf.cluster.traffic` models the collectives. Workers fill the hosts in rank order.
 All times are seconds of one worker. Sizes are in bytes.
@@ -23,6 +23,9 @@ SLICES = 8
 #: Mean seconds that a message waits behind the backward pass until its receiver polls MPI: half of
 #: the pause between two polls (`gtcbmuf.mpi.collectives.PAUSE`).
 POLL_DELAY = 0.00015
+#: Seconds that a barrier of a crowded host takes for each rank on a core: the rank falls asleep and
+#: is woken up. Measured with 32 ranks on 2 cores (`gtcbmuf.mpi.host_barrier`).
+WAKING = 12e-6
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,11 @@ class Method:
 
 @dataclass(frozen=True)
 class StepTime:
-    """The parts of a step's time, in seconds. `exchange` includes the additions of its sums."""
+    """The parts of a step's time, in seconds.
+
+    `exchange` includes the additions and the coding of its sums, and `filter` everything at a
+    block's end, divided by the K steps of the block.
+    """
 
     compute: float
     stragglers: float
@@ -69,7 +76,6 @@ class StepTime:
     exchange: float
     decode: float
     filter: float
-    broadcast: float
 
     @property
     def sum(self) -> float:
@@ -92,9 +98,36 @@ def straggler_delay(ranks: int, deviation: float) -> float:
     return deviation * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
 
 
-def work_seconds(work: Work, compute: Compute) -> float:
-    """Compute the seconds of some work for a worker with a core of its own."""
-    return sum(amount * float(getattr(compute, name)) for name, amount in work.items())
+def work_seconds(work: Work, compute: Compute, n: int) -> float:
+    """Compute the seconds of some work on a model of n parameters, with a core of its own."""
+    return sum(amount * compute.cost(name, n) for name, amount in work.items())
+
+
+def core_sharers(network: Network, workers: int) -> int:
+    """Count the workers that take turns on a core, where the most do: a step waits for them.
+
+    Args:
+        network: network of the cluster.
+        workers: number of workers, N.
+    """
+    on_full_host = min(workers, network.workers_per_host)
+    return max(1, math.ceil(on_full_host / network.cores_per_host - 1e-9))
+
+
+def barrier_seconds(network: Network, ranks: float, crowding: int) -> float:
+    """Compute the seconds of a barrier.
+
+    Args:
+        network: network of the cluster.
+        ranks: its ranks, on one host.
+        crowding: ranks that take turns on a core of the host. If there are several, a waiting rank
+            sleeps.
+    """
+    if ranks <= 1:
+        return 0.0
+    if crowding > 1:
+        return crowding * WAKING
+    return math.ceil(math.log2(ranks)) * network.latency_within
 
 
 def step_time(
@@ -114,17 +147,17 @@ def step_time(
 
     Examples:
         >>> from gtcbmuf.methods.dense import DenseSpec
-        >>> costs = dict.fromkeys(Compute.__struct_fields__, 1e-9)
+        >>> compute = Compute(*12 * [1e-9], *11 * [(1e-10, 1e-9)])
         >>> network = Network(1e-6, 2e-5, 5e9, 1e9, workers_per_host=4, cores_per_host=4)
         >>> sizes = {"parameters": 1_000_000, "minibatch": 128}
-        >>> one = step_time(Compute(**costs), network, Method(1, 1), **sizes)
-        >>> eight = step_time(Compute(**costs), network, Method(8, 8, DenseSpec()), **sizes)
+        >>> one = step_time(compute, network, Method(1, 1), **sizes)
+        >>> eight = step_time(compute, network, Method(8, 8, DenseSpec()), **sizes)
         >>> one.exchange == 0 < eight.exchange
         True
     """
     n, group_size, per_host = parameters, method.group_size, network.workers_per_host
     exchange, block_filter = method.exchange, method.block_filter
-    crowding = max(1.0, min(method.workers, per_host) / network.cores_per_host)
+    crowding = core_sharers(network, method.workers)
 
     compute_time = compute.step + minibatch * (compute.frame + n * compute.frame_parameter)
     compute_time = crowding * (compute_time + n * compute.parameter)
@@ -134,30 +167,34 @@ def step_time(
         delay = compute_time * straggler_delay(method.groups, compute.deviation)
         straggler_time += delay / math.sqrt(block_filter.period)
 
-    encode_time = crowding * work_seconds(exchange.encoding(n), compute)
-    decode_time = crowding * work_seconds(exchange.adding(n, group_size), compute)
+    def seconds(traffic: Traffic, ranks: float) -> float:
+        barriers = traffic.barriers * barrier_seconds(network, ranks, crowding)
+        return traffic.seconds(network) + barriers + working(traffic.work)
 
-    def seconds(traffic: Traffic) -> float:
-        return traffic.seconds(network) + crowding * traffic.additions * compute.sum_parameter
+    def working(work: Work, size: int = n) -> float:
+        return crowding * work_seconds(work, compute, size)
 
+    group, _ = _group(method, per_host)
     group_traffic = exchange_traffic(method, n, per_host)
-    exchange_time = seconds(group_traffic)
+    exchange_time = seconds(group_traffic, group.per_host)
     if exchange.overlaps:
         exchange_time = not_hidden(exchange_time + group_traffic.rounds * POLL_DELAY, compute_time)
 
-    leader_traffic, broadcast_traffic = block_traffic(method, n, per_host)
-    leader_parameters = n / method.groups / block_filter.leaders(group_size)
-    update = crowding * leader_parameters * work_seconds(block_filter.filtering(1), compute)
-    filter_time = (seconds(leader_traffic) + update) / block_filter.period
-    broadcast_time = seconds(broadcast_traffic) / block_filter.period
+    world = _world(method, per_host)
+    slice_length = math.ceil(n / world.sharers)
+    filter_time = (
+        working(block_filter.encoding(n, group_size))
+        + seconds(block_traffic(method, n, per_host), world.per_host)
+        + working(block_filter.filtering(slice_length), slice_length)
+        + working(block_filter.adding(n))
+    )
     return StepTime(
-        compute_time,
-        straggler_time,
-        encode_time,
-        exchange_time,
-        decode_time,
-        filter_time,
-        broadcast_time,
+        compute=compute_time,
+        stragglers=straggler_time,
+        encode=working(exchange.encoding(n)),
+        exchange=exchange_time,
+        decode=working(exchange.adding(n, group_size)),
+        filter=filter_time / block_filter.period,
     )
 
 
@@ -189,30 +226,19 @@ def exchange_traffic(method: Method, n: int, per_host: int) -> Traffic:
     """
     group, link_sharers = _group(method, per_host)
     slices = SLICES if method.exchange.overlaps else 1
-    traffic = collective_traffic(method.exchange.sent(max(n // slices, 1)), group)
+    sent = method.exchange.sent(max(n // slices, 1))
+    traffic = collective_traffic(sent, group, method.group_size)
     return replace(traffic, link_bytes=link_sharers * traffic.link_bytes).times(slices)
 
 
-def block_traffic(method: Method, n: int, per_host: int) -> tuple[Traffic, Traffic]:
-    """Model the traffic at a block's end: first among the leaders, then within each group.
+def block_traffic(method: Method, n: int, per_host: int) -> Traffic:
+    """Model the traffic of all workers at a block's end.
 
     Args:
         method, n, per_host: as in `exchange_traffic`.
-
-    Returns:
-        The traffic among the leaders, and the traffic within a group.
     """
-    group, link_sharers = _group(method, per_host)
-    block_filter, groups = method.block_filter, method.groups
-    peers = Span(groups, min(groups, host_count(method.workers, per_host)))
-    among_leaders = collective_traffic(block_filter.summed(n, method.group_size), peers)
-    # A host's link carries the traffic of all leaders of a group on that host.
-    leaders = min(block_filter.leaders(method.group_size), per_host)
-    within_group = collective_traffic(block_filter.spread(n, method.group_size), group)
-    return (
-        replace(among_leaders, link_bytes=leaders * among_leaders.link_bytes),
-        replace(within_group, link_bytes=link_sharers * within_group.link_bytes),
-    )
+    sent = method.block_filter.sent(n)
+    return collective_traffic(sent, _world(method, per_host), method.groups)
 
 
 def link_bytes(method: Method, n: int, per_host: int) -> float:
@@ -221,7 +247,7 @@ def link_bytes(method: Method, n: int, per_host: int) -> float:
     Args:
         method, n, per_host: as in `exchange_traffic`.
     """
-    at_block_end = sum(part.link_bytes for part in block_traffic(method, n, per_host))
+    at_block_end = block_traffic(method, n, per_host).link_bytes
     in_step = exchange_traffic(method, n, per_host).link_bytes
     return in_step + at_block_end / method.block_filter.period
 
@@ -246,13 +272,16 @@ def group_sizes(workers: int) -> list[int]:
 
 def _group(method: Method, per_host: int) -> tuple[Span, int]:
     """Find the group on the most hosts, and the number of groups that share a host's link."""
-    m = method.group_size
-    hosts, link_sharers = group_placement(method.workers // m, m, per_host)
-    return Span(m, hosts), link_sharers
+    return group_placement(method.groups, method.group_size, per_host)
+
+
+def _world(method: Method, per_host: int) -> Span:
+    """Place all workers on the hosts."""
+    return group_placement(1, method.workers, per_host)[0]
 
 
 @cache
-def group_placement(groups: int, m: int, per_host: int) -> tuple[int, int]:
+def group_placement(groups: int, m: int, per_host: int) -> tuple[Span, int]:
     """Place groups of consecutive ranks on the hosts.
 
     If neither m divides per_host nor per_host divides m, some groups straddle hosts. A host may
@@ -264,14 +293,16 @@ def group_placement(groups: int, m: int, per_host: int) -> tuple[int, int]:
         per_host: workers on a full host.
 
     Returns:
-        Number of hosts of the widest group, and the largest number of groups that share a host's
-        link. The latter is at least 1.
+        The group on the most hosts, with the fewest lanes of any; and the largest number of groups
+        that share a host's link, at least 1.
     """
-    widest, links = 1, Counter[int]()
+    widest, lanes, links = 1, m, Counter[int]()
     # The placement repeats after lcm(m, per_host) ranks.
     for group in range(min(groups, per_host // math.gcd(m, per_host))):
-        first, last = group * m // per_host, (group * m + m - 1) // per_host
-        widest = max(widest, last - first + 1)
-        if last > first:
-            links.update((first, last))
-    return widest, max(links.values(), default=1)
+        first, last = group * m, group * m + m - 1
+        first_host, last_host = first // per_host, last // per_host
+        if last_host > first_host:
+            widest = max(widest, last_host - first_host + 1)
+            lanes = min(lanes, per_host - first % per_host, last % per_host + 1)
+            links.update((first_host, last_host))
+    return Span(m, widest, lanes), max(links.values(), default=1)

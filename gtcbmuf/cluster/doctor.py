@@ -10,11 +10,11 @@ from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.kernel_cache import cache_folder, take_fault
-from gtcbmuf.core.kernels import pack
+from gtcbmuf.core.kernels import threshold
 from gtcbmuf.data.corpus import open_corpus
 from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.hosts import cores_of_hosts, host_of_rank
 from gtcbmuf.mpi.probes import find_partners, time_one_way
-from gtcbmuf.mpi.topology import cores_of_hosts, host_of_rank
 
 #: Bytes of a message and number of round trips, for the latency and for the bandwidth.
 _SMALL, _LARGE = (8, 200), (4 << 20, 10)
@@ -112,7 +112,7 @@ def _check_cache(world: MPI.Comm, hosts: Sequence[str]) -> list[Finding]:
     faults = world.allgather(take_fault())
     fault_of_host = {host: fault for host, fault in zip(hosts, faults, strict=True) if fault}
     if not fault_of_host:
-        return [Finding("Numba cache", str(cache_folder(pack) or "none"))]
+        return [Finding("Numba cache", str(cache_folder(threshold) or "none"))]
     fault = next(iter(fault_of_host.values()))
     state = f"on {', '.join(fault_of_host)}: {fault.state}"
     return [Finding("Numba cache", state, f"{fault.remedy}, preferably on a disk of each node")]

@@ -38,6 +38,7 @@ LIMITS = {
     "minibatch": (1, 2**20),
     "period": (1, 2**31 - 1),
     "density": (1e-9, 1.0),
+    "step": (0.001, 100.0),
     "hours": (1e-9, 1e9),
     "epochs": (1, 1_000_000),
 }
@@ -103,8 +104,9 @@ class Plan:
         density: share of the parameters whose update is sent in a step.
         period: steps in a block, K.
         group_size: workers in a group of the hybrid, M; None for the fastest size.
-        sharded: value of `block_filter.sharded`.
-        overlap: value of `exchange.overlap`.
+        bits: bits of a number in a dense exchange: 32, 16 or 8.
+        block_step: quantisation step of a block's change, `block_filter.step`.
+        overlap: whether a dense exchange overlaps with the backward pass.
     """
 
     compute: Compute
@@ -114,7 +116,8 @@ class Plan:
     density: float
     period: int
     group_size: int | None = None
-    sharded: bool = False
+    bits: int = 32
+    block_step: float = 2.0
     overlap: bool = False
 
     def single_tier_methods(self, workers: int) -> dict[str, Method]:
@@ -146,13 +149,13 @@ class Plan:
 
     def _recipe_methods(self) -> list[Method]:
         """List the methods of all recipes, with the settings of this plan, for one worker."""
-        keys = {"density": self.density, "overlap": self.overlap}
+        keys = {"density": self.density, "bits": self.bits, "overlap": self.overlap}
         return [
             Method(
                 1,
                 1,
                 exchange().with_keys(**keys),
-                block_filter().with_keys(period=self.period, sharded=self.sharded),
+                block_filter().with_keys(period=self.period, step=self.block_step),
             )
             for kind, block_filter in FILTERS.items()
             for exchange_kind, exchange in EXCHANGES.items()
@@ -271,11 +274,14 @@ def check_plan(plan: Plan, workers: int, *, most: int, hours: float, epochs: int
         epochs: epochs of training.
 
     Raises:
-        UserError: a value is outside its limits, or the workers cannot form groups of the plan's
-            size.
+        UserError: a value is outside its limits, two options exclude each other, or the workers
+            cannot form groups of the plan's size.
     """
     check_limits({"workers": workers, "most": most, "hours": hours, "epochs": epochs})
     check_limits({name: getattr(plan, name) for name in ("minibatch", "density", "period")})
+    check_limits({"step": plan.block_step})
+    if plan.overlap and plan.bits != 32:
+        raise UserError(f"--bits {plan.bits}: expected 32 with --overlap")
     size, valid_sizes = plan.group_size, group_sizes(workers)
     if size is None or size in valid_sizes:
         return

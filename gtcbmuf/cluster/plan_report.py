@@ -7,18 +7,19 @@ from pathlib import Path
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.plotting import picture
 from gtcbmuf.base.tables import markdown
-from gtcbmuf.cluster.costs import Method, link_bytes
+from gtcbmuf.cluster.costs import Method, core_sharers, link_bytes
 from gtcbmuf.cluster.plan import Plan, pays_until, speed_up_curves
 
 #: Relative errors of predicted steps: the median, and the 90th percentile of the absolute error.
-#: scripts/hold-costs measured these steps, results/plan/held-out/steps.csv, for the present model.
+#: scripts/hold-costs measured these steps, results/plan/steps.csv.
 PREDICTION_ERRORS = {
-    "sync-sgd": (-0.09, 0.18),
-    "gtc": (-0.22, 0.42),
-    "bmuf": (-0.1, 0.18),
-    "gtc-bmuf": (-0.15, 0.23),
+    "sync-sgd": (-0.08, 0.15),
+    "gtc": (-0.17, 0.33),
+    "top-k": (-0.07, 0.15),
+    "bmuf": (-0.08, 0.18),
+    "gtc-bmuf": (-0.13, 0.27),
 }
-_HELD_OUT_STEPS = "2 to 4 emulated hosts with 2 to 8 workers"
+_MEASURED_STEPS = "2 to 4 emulated hosts with 2 to 8 workers"
 _FRAMES_PER_HOUR = 360_000
 
 
@@ -102,7 +103,7 @@ def format_caveats(plan: Plan, workers: int) -> str:
     beyond = "" if workers <= 8 else f"; {workers} workers are far beyond that"
     lines = [
         "modelled, not measured; median error of predicted steps (90th percentile of the absolute "
-        f"error): {', '.join(errors)}; on {_HELD_OUT_STEPS}{beyond}",
+        f"error): {', '.join(errors)}; on {_MEASURED_STEPS}{beyond}",
         "where workers shared cores, most predicted steps were too short, so their speed-ups were "
         "too high (docs/explanation/cost-model.md)",
     ]
@@ -110,16 +111,16 @@ def format_caveats(plan: Plan, workers: int) -> str:
         lines.append(f"no prediction for {', '.join(untested)} was compared with a measurement")
     per_host, cores = plan.network.workers_per_host, plan.network.cores_per_host
     if (on_full_host := min(workers, per_host)) > cores:
+        sharers = core_sharers(plan.network, workers)
         lines.append(
             f"{on_full_host} workers share the {cores:g} cores of a host "
-            f"(network.cores_per_host), so each computes {on_full_host / cores:.3g} times as long; "
+            f"(network.cores_per_host), so each computes up to {sharers} times as long; "
             "if the hosts have more cores, set network.cores_per_host in the cluster file"
         )
     if plan.overlap:
-        lines.append(
-            "speed-ups in brackets are without overlap; in measurements on two hosts, overlap did "
-            "not make gtc faster (gtcbmuf bench collectives)"
-        )
+        lines.append("speed-ups in brackets are without overlap")
+    elif plan.bits == 32:
+        lines.append("sync-sgd sums floats of 32 bits; --bits 16 plans its faster form")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 All times are in seconds, bandwidths in bytes per second.
 """
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,11 @@ from gtcbmuf.base.text import read_text
 from gtcbmuf.base.toml import explain
 
 #: Version of the file's format.
-VERSION = 1
+VERSION = 2
+
+#: Numbers of parameters, n, at which the cost of a pass is given. The vectors of the smaller model
+#: fit into a processor's cache.
+SIZES = (250_000, 4_000_000)
 
 #: Largest valid number of workers per host.
 MOST_PER_HOST = 10_000
@@ -26,24 +31,38 @@ MOST_PER_HOST = 10_000
 Seconds = Annotated[float, Meta(ge=0, le=1e3)]
 PositiveSeconds = Annotated[float, Meta(ge=1e-18, le=1e3)]
 Bandwidth = Annotated[float, Meta(ge=1, le=1e18)]
+#: Seconds of a pass over a vector per number, for models of the two SIZES.
+Pass = tuple[Seconds, Seconds]
 
 
 class Compute(Struct, frozen=True, forbid_unknown_fields=True):
     """Compute costs in seconds, for a worker with a core of its own.
+
+    Passes over vectors have two costs each, for models of the two SIZES. `cost` interpolates.
 
     Attributes:
         step: per step, independent of its size.
         frame: per frame, independent of the model's size.
         frame_parameter: per frame and parameter.
         parameter: per step and parameter, to read the weight and to write the gradient.
-        dense_parameter: per parameter, to add a dense gradient to the model.
-        encode_parameter: per parameter, to compare it with the threshold.
-        encode_update: per update, to write it into a message.
-        decode_message: per message, independent of its length.
-        decode_update: per update in a message.
-        decode_bits: per parameter of a dense message, which has two bits per parameter.
-        filter_parameter: per parameter that a leader filters at a block's end.
-        sum_parameter: per float that is added to a sum.
+        exchange: per exchange of integers, independent of the model's size.
+        filter: per block's end, independent of the model's size.
+        message: per message of a sum between hosts, independent of its length, at either end.
+        encode_integer: per integer of a message, to find those other than 0.
+        encode_code: per code in a message: one for an integer other than 0, two for a larger one.
+        decode_code: per code in a message.
+        encode_field, decode_field: per integer of a message in fields.
+        dense_parameter: pass that adds a gradient to the model.
+        threshold_parameter: pass of GTC over gradient and residual.
+        add_parameter: pass that adds a sum of integers to the model.
+        check_parameter: pass that looks for numbers that are not finite.
+        quantise_parameter: passes that quantise a change and sum its squares.
+        restart_parameter: pass that replaces the start in a model.
+        sum_sign: per sign of a row that is added to a sum.
+        sum_integer: per integer of a row that is added to a sum.
+        sum_parameter: per parameter of a sum that a worker computes, for any number of rows.
+        sum_float: per float that is added to a sum.
+        filter_parameter: per parameter that a worker filters at a block's end.
         deviation: standard deviation of a step's time, as a share of the mean. Steps and workers
             vary independently.
     """
@@ -52,15 +71,42 @@ class Compute(Struct, frozen=True, forbid_unknown_fields=True):
     frame: Seconds
     frame_parameter: PositiveSeconds
     parameter: Seconds
-    dense_parameter: Seconds
-    encode_parameter: Seconds
-    encode_update: Seconds
-    decode_message: Seconds
-    decode_update: Seconds
-    decode_bits: Seconds
-    filter_parameter: Seconds
-    sum_parameter: Seconds
+    exchange: Seconds
+    filter: Seconds
+    message: Seconds
+    encode_integer: Seconds
+    encode_code: Seconds
+    decode_code: Seconds
+    encode_field: Seconds
+    decode_field: Seconds
+    dense_parameter: Pass
+    threshold_parameter: Pass
+    add_parameter: Pass
+    check_parameter: Pass
+    quantise_parameter: Pass
+    restart_parameter: Pass
+    sum_sign: Pass
+    sum_integer: Pass
+    sum_parameter: Pass
+    sum_float: Pass
+    filter_parameter: Pass
     deviation: Annotated[float, Meta(ge=0, le=100)] = 0.0
+
+    def cost(self, name: str, n: int) -> float:
+        """Look up a cost for a model of n parameters.
+
+        The costs of a pass are interpolated between the SIZES, over the logarithm of n.
+
+        Args:
+            name: one of the costs.
+            n: parameters of the model.
+        """
+        value: float | Pass = getattr(self, name)
+        if isinstance(value, float | int):
+            return value
+        (small, large), (low, high) = SIZES, value
+        share = math.log(n / small) / math.log(large / small)
+        return low + min(max(share, 0.0), 1.0) * (high - low)
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,8 +1,9 @@
-"""A model of the traffic of MPI's collectives, and of its time. No MPI here.
+"""A model of the traffic of collectives, and of its time. No MPI here.
 
 A message takes a latency plus its bytes over the bandwidth, as in Hockney (1994). The numbers of
 messages and bytes are those of MPICH's algorithms. Their source is Thakur, Rabenseifner and Gropp,
-"Optimization of collective communication operations in MPICH" (2005), cited as TRG below.
+"Optimization of collective communication operations in MPICH" (2005), cited as TRG below. Sums of
+integers are those of `gtcbmuf.core.sums`.
 
 The ranks of a host share its link. The link has its full bandwidth in both directions at once.
 Sizes are in bytes, times in seconds, bandwidths in bytes per second.
@@ -10,10 +11,11 @@ Sizes are in bytes, times in seconds, bandwidths in bytes per second.
 
 import math
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field, replace
 
+from gtcbmuf.cluster.coded_sums import Size, message_size
 from gtcbmuf.cluster.profile import Network
-from gtcbmuf.methods.declaration import FLOAT, Sent
+from gtcbmuf.methods.declaration import FLOAT, Sent, Signs, Summed, Work
 
 #: Total bytes from which MPICH's allgather uses a ring: for any number of ranks, and for numbers
 #: other than powers of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
@@ -26,16 +28,23 @@ class Span:
 
     Attributes:
         ranks: number of ranks.
-        hosts: number of hosts, each with the same number of these ranks.
+        hosts: number of hosts, each with about the same number of these ranks.
+        lanes: of these ranks, those on the host with the fewest; by default, as many as on each.
     """
 
     ranks: int
     hosts: int
+    lanes: int = 0
 
     @property
     def per_host(self) -> float:
         """Ranks per host."""
         return self.ranks / self.hosts
+
+    @property
+    def sharers(self) -> float:
+        """Ranks of a host that share the work of a sum."""
+        return self.lanes or self.per_host
 
 
 @dataclass(frozen=True)
@@ -47,23 +56,26 @@ class Traffic:
         copy_bytes: bytes that a rank receives from other ranks of its host.
         messages_across: consecutive messages between two hosts.
         link_bytes: bytes that leave a host by its link.
-        additions: floats that a rank adds up.
         rounds: rounds of messages. Each round waits for the messages of the round before.
+        barriers: barriers among the ranks of a host.
+        work: operations of a rank.
     """
 
     messages_within: float
     copy_bytes: float
     messages_across: float
     link_bytes: float
-    additions: float = 0.0
     rounds: float = 0.0
+    barriers: float = 0.0
+    work: Work = field(default_factory=dict)
 
     def times(self, number: float) -> "Traffic":
         """Multiply the traffic, for `number` such collectives one after the other."""
-        return Traffic(*(number * part for part in astuple(self)))
+        parts = {name: number * value for name, value in vars(self).items() if name != "work"}
+        return Traffic(**parts, work={name: number * value for name, value in self.work.items()})
 
     def seconds(self, network: Network) -> float:
-        """Compute the seconds of the traffic on a network, without the additions."""
+        """Compute the seconds of messages and bytes on a network, without barriers and work."""
         within = self.messages_within * network.latency_within
         across = self.messages_across * network.latency_across
         copies = self.copy_bytes / network.bandwidth_within
@@ -132,24 +144,8 @@ def allreduce(span: Span, size: float) -> Traffic:
         4 * (per_host - 1) / per_host * size,
         2 * (math.log2(power_of_two) + beyond),
         2 * ((power_of_two - 1) / power_of_two + beyond) * size,
-        additions * size / FLOAT,
+        work={"sum_float": additions * size / FLOAT},
     )
-
-
-def broadcast(span: Span, size: float) -> Traffic:
-    """Model a broadcast: one rank sends `size` bytes to all ranks.
-
-    The h hosts scatter, then gather on a ring (TRG). The scatter takes log2 h messages, rounded up,
-    and the ring takes h - 1. Together they move 2 (h - 1)/h size bytes. Then each host copies once.
-
-    Args:
-        span: the ranks.
-        size: bytes of the message.
-    """
-    hosts, per_host = span.hosts, span.per_host
-    copy_bytes = size if per_host > 1 else 0.0
-    messages = _rounds(hosts) + hosts - 1
-    return Traffic(_rounds(per_host), copy_bytes, messages, 2 * (hosts - 1) / hosts * size)
 
 
 def rank_order_sum(span: Span, size: float) -> Traffic:
@@ -167,7 +163,53 @@ def rank_order_sum(span: Span, size: float) -> Traffic:
     link_bytes = (per_host * (p - per_host) + p - 1) / p * size if hosts > 1 else 0.0
     copy_bytes = 2 * (p - 1) / p * size
     across = 2 * (p - per_host)
-    return Traffic(2 * (per_host - 1), copy_bytes, across, link_bytes, size / FLOAT, rounds=p)
+    additions = {"sum_float": size / FLOAT}
+    return Traffic(2 * (per_host - 1), copy_bytes, across, link_bytes, rounds=p, work=additions)
+
+
+def integer_sum(span: Span, summed: Summed, rows: int) -> Traffic:
+    """Model a sum of integers (`gtcbmuf.core.sums.IntegerSum`).
+
+    A barrier of each host stands before the sums over its rows, and one behind them. In between,
+    every lane sums its slice over the h hosts. A rank sends h - 1 messages with the sums of its
+    host, each a share of the slice. Then it sends the total of its own share to the h - 1 others.
+    The messages of a round are under way at the same time.
+
+    Args:
+        span: the ranks.
+        summed: length and distribution of a row.
+        rows: number of rows. Consecutive ranks fill a row together.
+    """
+    hosts, lanes = span.hosts, span.sharers
+    rows_here = min(rows, math.ceil(rows / hosts))
+    slice_length = summed.length / lanes
+    kind = "sum_sign" if isinstance(summed.integers, Signs) else "sum_integer"
+    traffic = Traffic(
+        0,
+        0,
+        0,
+        0,
+        barriers=2,
+        work={kind: rows_here * slice_length, "sum_parameter": slice_length},
+    )
+    if hosts == 1:
+        return traffic
+    others, share = hosts - 1, slice_length / hosts
+    of_host = message_size(summed.integers, rows / hosts, share)
+    total = message_size(summed.integers, rows, share)
+    work = {**traffic.work, "message": 4 * others, "encode_integer": (others + 1) * share}
+    for size, encoded, decoded in ((of_host, others, others), (total, 1, others)):
+        for name, amount in _coding(size, share, encoded, decoded).items():
+            work[name] = work.get(name, 0.0) + amount
+    link_bytes = lanes * others * (of_host.bytes + total.bytes)
+    return replace(traffic, messages_across=2, link_bytes=link_bytes, rounds=2, work=work)
+
+
+def _coding(size: Size, length: float, encoded: int, decoded: int) -> Work:
+    """Operations to encode and to decode some messages of a size."""
+    if size.codes:
+        return {"encode_code": encoded * size.codes, "decode_code": decoded * size.codes}
+    return {"encode_field": encoded * length, "decode_field": decoded * length}
 
 
 def _rounds(ranks: float) -> int:
@@ -180,16 +222,18 @@ COLLECTIVES: dict[str, Callable[[Span, float], Traffic]] = {
     "allgather": allgather,
     "allreduce": allreduce,
     "rank order sum": rank_order_sum,
-    "broadcast": broadcast,
     "nothing": lambda span, size: _NO_TRAFFIC,
 }
 
 
-def collective_traffic(sent: Sent, span: Span) -> Traffic:
+def collective_traffic(sent: Sent | Summed, span: Span, rows: int) -> Traffic:
     """Model a method's collective among some ranks. A single rank has no traffic.
 
     Args:
-        sent: the collective, and the bytes that each rank sends.
+        sent: what each rank, or each row of ranks, sends.
         span: the ranks.
+        rows: rows of an integer sum.
     """
+    if isinstance(sent, Summed):
+        return integer_sum(span, sent, rows)
     return COLLECTIVES[sent.collective](span, sent.bytes) if span.ranks > 1 else _NO_TRAFFIC

@@ -19,6 +19,8 @@ from gtcbmuf.config.schema import KINDS, Config, CorpusConfig
 
 #: Maximum number of characters in a configuration: tomllib's time can grow with its square.
 _LONGEST = 1 << 14
+#: Keys of earlier versions that changed no bit of a result. They are read, and have no effect.
+_RETIRED = {"block_filter": ("sharded",)}
 
 
 def recipe_names() -> list[str]:
@@ -49,6 +51,9 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
         tree = _parse(_read(source))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{source}: not a TOML file: {error}") from None
+    for section, keys in _RETIRED.items():
+        if isinstance(table := tree.get(section), dict):
+            tree[section] = {key: value for key, value in table.items() if key not in keys}
     _check_keys(tree, source)
     for assignment in assignments:
         _assign(tree, assignment)
@@ -59,11 +64,19 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
             f"{source}: train.checkpoint_every = {every!r}: expected 'never', or a number of steps "
             "or minutes such as '500 steps'"
         )
-    density = getattr(config.exchange, "density", "any")
-    if config.exchange.overlaps and density != "any":
+    bits = getattr(config.exchange, "bits", 32)
+    if config.exchange.overlaps and bits != 32:
+        raise UserError(f"{source}: exchange.bits = {bits}: expected 32 with exchange.overlap")
+    delay = getattr(config.block_filter, "delay", 0)
+    if delay and not getattr(config.block_filter, "nesterov", True):
         raise UserError(
-            f"{source}: exchange.density = {density}: expected 'any' with exchange.overlap, which "
-            "exchanges each part of the model by itself"
+            f"{source}: block_filter.nesterov = false: expected true with block_filter.delay; "
+            "classical block momentum would diverge"
+        )
+    if delay and delay >= config.block_filter.period:
+        raise UserError(
+            f"{source}: block_filter.delay = {delay}: expected less than block_filter.period = "
+            f"{config.block_filter.period}"
         )
     corpus = CorpusConfig(os.path.expanduser(config.corpus.path))
     return replace(config, corpus=corpus)
@@ -146,9 +159,17 @@ def _check_keys(tree: Mapping[str, Any], origin: str) -> None:
 
 
 def _nearest(path: str, valid: list[str]) -> str:
-    same_name = [key for key in valid if key.partition(".")[2] == path.rpartition(".")[2]]
-    cutoff = 0.0 if same_name else 0.7
-    close = difflib.get_close_matches(path, same_name or valid, n=1, cutoff=cutoff)
+    name = path.rpartition(".")[2]
+    same_name = [key for key in valid if key.partition(".")[2] == name]
+    if same_name:
+        close = difflib.get_close_matches(path, same_name, n=1, cutoff=0.0)
+    else:
+        # A common section alone makes two keys alike: their names must be, too.
+        close = [
+            key
+            for key in difflib.get_close_matches(path, valid, n=3, cutoff=0.7)
+            if difflib.SequenceMatcher(None, name, key.rpartition(".")[2]).ratio() > 0.5
+        ]
     return f"did you mean {close[0]}?" if close else f"the valid keys are {', '.join(valid)}"
 
 

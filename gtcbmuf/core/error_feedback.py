@@ -11,7 +11,7 @@ from gtcbmuf.core.meter import Meter
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from gtcbmuf.core.algorithm import State, Update
+    from gtcbmuf.core.algorithm import State
 
 
 class ErrorFeedback:
@@ -32,17 +32,6 @@ class ErrorFeedback:
         self._check = VectorCheck("gradient", "step", parameters)
         self._group, self._meter = group, meter or Meter()
         self._residual = np.zeros(parameters, np.float32)
-
-    def flush(self) -> "Update":
-        """Exchange the whole residuals, uncompressed. Collective in the group."""
-        from gtcbmuf.core.algorithm import DenseUpdate
-
-        everything = self._residual.copy()
-        with self._meter.time("communicate"):
-            self._group.Allreduce(self._residual, everything)
-        self._meter.bytes_sent += everything.nbytes if self._group.size > 1 else 0
-        self.forget()
-        return DenseUpdate(everything)
 
     def forget(self) -> None:
         """residual = 0."""

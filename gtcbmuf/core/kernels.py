@@ -1,236 +1,72 @@
-"""Numba kernels of gradient threshold compression: arrays in, arrays out.
+"""Numba kernels of both tiers: arrays in, arrays out.
 
-Every kernel has a scalar oracle in tests/core/test_kernels.py. An update is a uint32
-`index << 1 | negative`. `gtcbmuf.core.wire` describes the messages. Kernels trust their callers for
-lengths and dtypes. Only `unpack`, `are_bits` and `add_message` check words from outside.
+Every kernel has a scalar oracle in tests/core/test_kernels.py. Kernels trust their callers for
+lengths and dtypes.
 """
 
-# mypy: disable-error-code="assignment,arg-type"
+# mypy: disable-error-code="assignment,arg-type,return-value"
 # (Numba unifies the types of a variable's assignments by itself.)
-from typing import Any
-
 import numpy as np
-from numba.core import cgutils, types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from gtcbmuf.base.arrays import Vector, Words
+from gtcbmuf.base.arrays import Integers, Vector
 from gtcbmuf.base.jit import kernel
 
-#: Number of parameters that are compared with tau together: the bits of a mask.
-MASK_BITS = 32
-
-# Constants of a message, as `gtcbmuf.core.wire` describes it.
-HEADER = 4
-MAGIC = 0x47544300
-DENSE, BACKLOG = 31, 1 << 7
-#: Faults of a message.
-SHORT, FOREIGN, OTHER_MODEL, BAD_TAU, BAD_FORM, BAD_BODY = range(1, 7)
-#: Count of updates that a kernel returns if a gradient is not finite.
+#: Count that `threshold` returns if a sum is not finite.
 NOT_FINITE = -1
+#: Most rows of signs whose sums fit into a byte: each sign is a number from 0 to 2.
+MOST_ROWS = 127
+#: Largest size of a quantised number, and of a number whose square `energy` adds up.
+LARGEST, RANGE = 32_767, 2**13
 
-_LARGEST = np.finfo(np.float32).max
+#: Parameters that a kernel takes through the cache at a time.
+_CHUNK = 1024
 #: All bits of a float32 except the sign; its exponent, whose bits are all set if it is not finite.
 _SIZE, _EXPONENT = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000)
+#: Adding this number to a float32 below 2^22, and subtracting it, rounds to the nearest integer.
+_ROUNDER = np.float32(1.5 * 2**23)
 
 
-def _lowest(mask: Any) -> int:
-    """Position of the lowest bit that is set, of a mask that is not 0."""
-    return (int(mask) & -int(mask)).bit_length() - 1
+@kernel("(f4[::1], f4[::1], f4, u1[::1])")
+def threshold(residual: Vector, gradient: Vector, tau: np.float32, signs: NDArray[np.uint8]) -> int:
+    """residual += gradient; move one tau from each |residual| >= tau to its sign.
 
-
-@intrinsic
-def _trailing_zeros(typing_context: Any, mask: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], cgutils.true_bit)
-
-    return types.uint64(types.uint64), generate
-
-
-@overload(_lowest)
-def _compiled_lowest(mask: Any) -> Any:
-    def lowest(mask: Any) -> Any:
-        return np.int64(_trailing_zeros(np.uint64(mask)))  # type: ignore[call-arg]
-
-    return lowest
-
-
-@kernel("(f4[::1], f4[::1], f4, u4[::1])")
-def take(residual: Vector, gradient: Vector, tau: np.float32, updates: Words) -> tuple[int, int]:
-    """residual += gradient; move one tau from each |residual| >= tau to an update, ascending.
-
-    One pass (Strom 2015, section 2). It ends early if `updates` cannot hold MASK_BITS more.
+    One pass (Strom 2015, section 2).
 
     Args:
         residual: (n,) float32, changed in place.
         gradient: (n,) float32.
         tau: the threshold, above 0.
-        updates: uint32, output; holds at least MASK_BITS.
+        signs: (n,) uint8, output: 2 for +tau, 0 for -tau, 1 for nothing.
 
     Returns:
-        The number of updates, and the parameter at which the pass ended: n, or a multiple of
-        MASK_BITS. Or NOT_FINITE, and the first parameter whose sum is not finite.
+        The number of signs that are not 1; or NOT_FINITE.
     """
-    n = residual.size
-    count = 0
-    for begin in range(0, n, MASK_BITS):
-        if count + MASK_BITS > updates.size:
-            return count, begin
-        mask = np.uint32(0)
-        if begin + MASK_BITS <= n:
-            # Slices with a length known at compile time: LLVM vectorises to 8 or 16 lanes.
-            left, more = residual[begin : begin + MASK_BITS], gradient[begin : begin + MASK_BITS]
-            for i in range(MASK_BITS):
-                value = left[i] + more[i]
-                left[i] = value
-                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # also NaN
-        else:
-            for i in range(n - begin):
-                value = residual[begin + i] + gradient[begin + i]
-                residual[begin + i] = value
-                mask |= np.uint32(not abs(value) < tau) << np.uint32(i)  # also NaN
-        while mask:
-            i = begin + _lowest(mask)
-            mask &= mask - np.uint32(1)
-            value = residual[i]
-            if not abs(value) <= _LARGEST:
-                return NOT_FINITE, i
-            residual[i] = value - np.copysign(tau, value)
-            updates[count] = i << 1 | (value < 0)
-            count += 1
-    return count, n
-
-
-@kernel("(u4[::1], i8, u4[::1])")
-def pack(updates: Words, k: int, words: Words) -> int:
-    """Write the gaps between updates as Golomb-Rice codes, as `gtcbmuf.core.wire` describes them.
-
-    Args:
-        updates: (count,) uint32, ascending.
-        k: bits of a remainder, 0 to 30.
-        words: uint32, output; long enough.
-
-    Returns:
-        The number of words.
-    """
-    width = np.uint64(k + 1)
-    remainder = (np.uint32(1) << np.uint32(k)) - np.uint32(1)
-    at, fields, used = 0, np.uint64(0), np.uint64(0)
-    end, ones, bit = (updates.size * (k + 1) + 31) // 32, np.uint32(0), 0
-    least = np.uint32(0)  # the smallest index that can come next
-    for update in updates:
-        gap = (update >> np.uint32(1)) - least
-        least += gap + np.uint32(1)
-        field = (gap & remainder) << np.uint32(1) | (update & np.uint32(1))
-        fields |= np.uint64(field) << used
-        used += width
-        if used >= np.uint64(32):
-            words[at] = np.uint32(fields & np.uint64(0xFFFFFFFF))
-            at += 1
-            fields >>= np.uint64(32)
-            used -= np.uint64(32)
-        bit += np.int64(gap >> np.uint32(k))
-        while bit >= 32:
-            words[end] = ones
-            end += 1
-            ones = np.uint32(0)
-            bit -= 32
-        ones |= np.uint32(1) << np.uint32(bit)
-        bit += 1
-    if used:
-        words[at] = np.uint32(fields)
-    if updates.size:
-        words[end] = ones
-        end += 1
-    return end
-
-
-@kernel("(u4[::1], i8, i8, u4[::1])")
-def unpack(words: Words, k: int, n: int, updates: Words) -> bool:
-    """Undo `pack`, for words from outside.
-
-    Args:
-        words: uint32.
-        k: bits of a remainder, 0 to 30.
-        n: the number of parameters.
-        updates: (count,) uint32, output; ascending and below n if the words are valid.
-
-    Returns:
-        Whether the words are the output of `pack` for `count` updates of n parameters.
-    """
-    count = updates.size
-    width = k + 1
-    begin = (count * width + 31) // 32
-    if count == 0 or begin >= words.size:
-        return count == words.size == 0
-    field_mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    used = count * width % 32
-    if used and words[begin - 1] >> np.uint32(used):
-        return False
-    i, bit, remainders = 0, 0, 0
-    for w in range(begin, words.size):
-        ones = words[w]
-        while ones:
-            if i == count:
-                return False
-            one = (w - begin) * 32 + _lowest(ones)
-            ones &= ones - np.uint32(1)
-            at, shift = bit >> 5, np.uint64(bit & 31)
-            both = np.uint64(words[at]) | np.uint64(words[at + 1]) << np.uint64(32)
-            field = np.int64(both >> shift & field_mask)
-            bit += width
-            # The quotients of the gaps so far are the zeros before this one bit.
-            remainders += field >> 1
-            index = ((one - i) << k) + remainders + i
-            if index >= n:
-                return False
-            updates[i] = index << 1 | (field & 1)
-            i += 1
-    return i == count and words[words.size - 1] != 0
-
-
-@kernel("(f4[::1], f4[::1], f4, i8, u4[::1])")
-def take_bits(residual: Vector, gradient: Vector, tau: np.float32, first: int, words: Words) -> int:
-    """Do the same as `take`, but write 2 bits per parameter: 1 is +tau, 3 is -tau.
-
-    Args:
-        residual: (n,) float32, changed in place.
-        gradient: (n,) float32.
-        tau: the threshold.
-        first: the parameter to begin with: n, or a multiple of 16.
-        words: (ceil(n / 16),) uint32, output; the code of parameter i starts at bit 2 (i % 16) of
-            word i // 16.
-
-    Returns:
-        The number of updates; or NOT_FINITE.
-    """
-    n = residual.size
-    raw = residual.view(np.uint32)
-    count, largest = 0, np.uint32(0)
-    for begin in range(first, n, 16):
-        bits = np.uint32(0)
-        if begin + 16 <= n:
-            # As in `take`: slices with a length known at compile time.
-            left, more = residual[begin : begin + 16], gradient[begin : begin + 16]
-            kept, most = raw[begin : begin + 16], np.uint32(0)
-            for i in range(16):
-                value = left[i] + more[i]
-                sent, negative = np.uint32(abs(value) >= tau), np.uint32(value < 0)
-                left[i] = value - np.float32(sent) * np.copysign(tau, value)
-                bits |= np.uint32(sent * (1 + 2 * negative) << 2 * i)
-                count += sent
-            for i in range(16):  # infinity and NaN stay in the residual
-                most = max(most, kept[i] & _SIZE)
-            largest = max(largest, most)
-        else:
-            for i in range(n - begin):
-                value = residual[begin + i] + gradient[begin + i]
-                sent, negative = np.uint32(abs(value) >= tau), np.uint32(value < 0)
-                residual[begin + i] = value - np.float32(sent) * np.copysign(tau, value)
-                bits |= np.uint32(sent * (1 + 2 * negative) << 2 * i)
-                count += sent
-                largest = max(largest, raw[begin + i] & _SIZE)
-        words[begin // 16] = bits
+    n, raw = residual.size, residual.view(np.uint32)
+    count, largest, whole = 0, np.uint32(0), residual.size // _CHUNK * _CHUNK
+    for begin in range(0, whole, _CHUNK):
+        # Slices with a length known at compile time: LLVM vectorises to 8 or 16 lanes.
+        left, more = residual[begin : begin + _CHUNK], gradient[begin : begin + _CHUNK]
+        kept, sent = raw[begin : begin + _CHUNK], signs[begin : begin + _CHUNK]
+        for i in range(_CHUNK):
+            value = left[i] + more[i]
+            sign = np.int32(value >= tau) - np.int32(value <= -tau)
+            left[i] = value - np.float32(sign) * tau
+            sent[i] = np.uint8(1 + sign)
+        unsent, most = np.int32(0), np.uint32(0)
+        for i in range(_CHUNK):
+            unsent = np.int32(unsent + np.int32(sent[i] & np.uint8(1)))
+        for i in range(_CHUNK):  # infinity and NaN stay in the residual
+            most = max(most, kept[i] & _SIZE)
+        count += _CHUNK - unsent
+        largest = max(largest, most)
+    for i in range(whole, n):
+        value = residual[i] + gradient[i]
+        sign = np.int32(value >= tau) - np.int32(value <= -tau)
+        residual[i] = value - np.float32(sign) * tau
+        signs[i] = np.uint8(1 + sign)
+        count += sign != 0
+        largest = max(largest, raw[i] & _SIZE)
     return count if largest < _EXPONENT else NOT_FINITE
 
 
@@ -243,139 +79,134 @@ def count_reaching(vector: Vector, threshold: np.float32) -> int:
     return count
 
 
-@kernel("(u4[::1], u4[::1])")
-def set_bits(updates: Words, words: Words) -> None:
-    """Write updates into words that are zero, in the form of `take_bits`."""
-    for update in updates:
-        index = update >> np.uint32(1)
-        code = np.uint32(1) | (update & np.uint32(1)) << np.uint32(1)
-        words[index >> np.uint32(4)] |= code << np.uint32(2) * (index & np.uint32(15))
-
-
-@kernel("(u4[::1], i8, i8)")
-def are_bits(words: Words, n: int, count: int) -> bool:
-    """Whether the bits name `count` parameters below n, each with a valid code."""
-    sent_bits = np.uint32(0x55555555)
-    total = 0
-    for w in range(words.size):
-        sent = words[w] & sent_bits
-        negative = (words[w] >> np.uint32(1)) & sent_bits
-        if negative & ~sent:
-            return False
-        # The number of ones, by pairs, then in a product's top byte.
-        nibbles = (sent & np.uint32(0x33333333)) + ((sent >> np.uint32(2)) & np.uint32(0x33333333))
-        octets = (nibbles + (nibbles >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
-        total += np.uint32(octets * np.uint32(0x01010101)) >> np.uint32(24)
-    tail = n % 16
-    beyond = tail != 0 and words[words.size - 1] >> np.uint32(2 * tail) != 0
-    return total == count and not beyond
-
-
-@kernel("(u4[::1], f4, f4[::1])")
-def add_updates(updates: Words, step: np.float32, vector: Vector) -> None:
-    """vector[index] += step, or -= step where negative."""
-    for update in updates:
-        if update & np.uint32(1):
-            vector[update >> np.uint32(1)] -= step
-        else:
-            vector[update >> np.uint32(1)] += step
-
-
-@kernel("(u4[::1], f4, f4[::1])")
-def add_bits(words: Words, step: np.float32, vector: Vector) -> None:
-    """Do the same as `add_updates`, for the 2-bit form. `are_bits` must hold."""
-    for w in range(words.size):
-        bits = words[w]
-        begin = w * 16
-        for k in range(min(16, vector.size - begin)):
-            sent = np.int32(bits >> np.uint32(2 * k)) & np.int32(1)
-            negative = np.int32(bits >> np.uint32(2 * k + 1)) & np.int32(1)
-            vector[begin + k] += step * np.float32(sent - 2 * negative)
-
-
-def rice_parameter(n: int, count: int) -> int:
-    """Choose k for `count` updates of n parameters.
-
-    For random gaps the best k is log2(0.962 n / count), rounded down. The constant 0.962 is twice
-    the natural logarithm of the golden ratio (Kiely, IPN Progress Report 42-159, 2004). The
-    computation uses integers, so that all hosts agree.
-    """
-    k, quotient = 0, 246 * n // (256 * max(count, 1)) >> 1
-    while quotient:
-        quotient >>= 1
-        k += 1
-    return min(k, 30)
-
-
-_rice_parameter = kernel("(i8, i8)")(
-    rice_parameter
-)  # a plan calls the Python function, which loads no kernel
-
-
-@kernel("(i8, i8)")
-def form_of(n: int, count: int) -> int:
-    """Choose the form of a message: k, or DENSE if that is smaller or the density is above 1/16."""
-    if 16 * count > n:
-        return DENSE
-    k = _rice_parameter(n, count)
-    longest = (count * (k + 1) + 31) // 32 + (count + (n >> k) + 31) // 32 if count else 0
-    return k if longest <= (n + 15) // 16 else DENSE
-
-
-@kernel("(u4[::1], f4, u4[::1], f4[::1])")
-def add_message(words: Words, scale: np.float32, scratch: Words, vector: Vector) -> int:
-    """Check a message, and vector += scale * its updates. A fault leaves the vector unchanged.
+@kernel("(u8[:, ::1], i8, u8[::1], u1[::1], i4[::1])")
+def sum_signs(
+    rows: NDArray[np.uint64],
+    first: int,
+    sums: NDArray[np.uint64],
+    bytes_of_sums: NDArray[np.uint8],
+    values: Integers,
+) -> None:
+    """Add up rows of signs, eight at a time: no byte of a sum overflows.
 
     Args:
-        words: uint32, from outside.
-        scale: factor of the updates.
-        scratch: uint32, holds n / 16 updates.
-        vector: (n,) float32, changed in place.
-
-    Returns:
-        0, or the fault.
+        rows: (r, w) uint64, each with the signs of `threshold` of 8 parameters.
+        first: the word to begin with.
+        sums: (w',) uint64, scratch.
+        bytes_of_sums: the same memory as bytes, (8 w',) uint8.
+        values: (m,) int32, output, m <= 8 w': the sums, with -1 and 1 as signs.
     """
-    n = vector.size
-    if words.size < HEADER:
-        return SHORT
-    form, count = (np.int64(words[0]) ^ MAGIC) & ~BACKLOG, np.int64(words[2])
-    if form > DENSE:
-        return FOREIGN
-    if np.int64(words[1]) != n:
-        return OTHER_MODEL
-    tau = words[3:4].view(np.float32)[0]
-    if not (tau > 0 and np.isfinite(tau)):
-        return BAD_TAU
-    if count > n or form != form_of(n, count):
-        return BAD_FORM
-    step, body = np.float32(scale * tau), words[HEADER:]
-    if form == DENSE:
-        if body.size != (n + 15) // 16 or not are_bits(body, n, count):
-            return BAD_BODY
-        add_bits(body, step, vector)
-        return 0
-    updates = scratch[:count]
-    if not unpack(body, form, n, updates):
-        return BAD_BODY
-    add_updates(updates, step, vector)
-    return 0
+    values[:] = 0
+    words = (values.size + 7) // 8
+    for begin in range(0, rows.shape[0], MOST_ROWS):
+        end = min(begin + MOST_ROWS, rows.shape[0])
+        sums[:words] = rows[begin, first : first + words]
+        for r in range(begin + 1, end):
+            row = rows[r, first : first + words]
+            for w in range(words):
+                sums[w] += row[w]
+        added = np.int32(end - begin)
+        for i in range(values.size):
+            values[i] += np.int32(bytes_of_sums[i]) - added
 
 
-@kernel("(u4[:, ::1], f4, u4[::1], f4[::1])")
-def add_messages(
-    rows: NDArray[np.uint32], scale: np.float32, scratch: Words, vector: Vector
-) -> tuple[int, int]:
-    """Call `add_message` for every row: the number of a message's words, and the words.
+@kernel("(i2[:, ::1], i8, i4[::1])")
+def sum_rows(rows: NDArray[np.int16], first: int, values: Integers) -> None:
+    """values = the sums of rows[:, first : first + m]; values (m,) int32, output."""
+    values[:] = 0
+    for r in range(rows.shape[0]):
+        row = rows[r, first : first + values.size]
+        for i in range(values.size):
+            values[i] += np.int32(row[i])
 
-    Returns:
-        (0, 0), or the first row with a fault, and the fault.
+
+@kernel("(i4[::1], f4, f4[::1])")
+def add_integers(sums: Integers, step: np.float32, vector: Vector) -> None:
+    """vector += step * sums; sums (n,) int32, vector (n,) float32."""
+    for i in range(vector.size):
+        vector[i] += step * np.float32(sums[i])
+
+
+@kernel("(i2[::1], f4, f4[::1])")
+def add_counts(counts: NDArray[np.int16], step: np.float32, vector: Vector) -> None:
+    """vector += step * counts; counts (n,) int16, vector (n,) float32."""
+    for i in range(vector.size):
+        vector[i] += step * np.float32(counts[i])
+
+
+@kernel("(f4[::1], f4[::1], f4, i2[::1])")
+def quantise(
+    vector: Vector, origin: Vector, steps: np.float32, integers: NDArray[np.int16]
+) -> None:
+    """integers = (vector - origin) * steps, rounded to the nearest and bounded by LARGEST.
+
+    Args:
+        vector, origin: (n,) float32.
+        steps: quantisation steps in 1.
+        integers: (n,) int16, output.
     """
-    for rank in range(rows.shape[0]):
-        row = rows[rank]
-        fault = add_message(row[1 : 1 + row[0]], scale, scratch, vector)
-        if fault:
-            return rank, fault
-    return 0, 0
+    most = np.float32(LARGEST)
+    for i in range(vector.size):
+        scaled = min(max((vector[i] - origin[i]) * steps, -most), most)
+        integers[i] = np.int16(np.int32((scaled + _ROUNDER) - _ROUNDER))
+
+
+@kernel("(f4[::1], f4, f4, f4, i2[::1])")
+def take_steps(
+    residual: Vector,
+    steps: np.float32,
+    step: np.float32,
+    most: np.float32,
+    integers: NDArray[np.int16],
+) -> None:
+    """integers = residual * steps, rounded to the nearest; residual -= step * integers.
+
+    Args:
+        residual: (n,) float32, changed in place.
+        steps, step: quantisation steps in 1, and the size of one.
+        most: largest size of an integer.
+        integers: (n,) int16, output.
+    """
+    for i in range(residual.size):
+        scaled = min(max(residual[i] * steps, -most), most)
+        rounded = (scaled + _ROUNDER) - _ROUNDER
+        integers[i] = np.int16(np.int32(rounded))
+        residual[i] -= step * rounded
+
+
+@kernel("(f4[::1], f4[::1], f4)")
+def energy(vector: Vector, origin: Vector, steps: np.float32) -> int:
+    """Sum the squares of the integers in |vector - origin| * steps, each at most RANGE.
+
+    Integers have a sum that depends on no order, so the machine may add in any.
+
+    Args:
+        vector, origin: (n,) float32.
+        steps: quantisation steps in 1.
+    """
+    most, total = np.float32(RANGE), np.int64(0)
+    for i in range(vector.size):
+        size = np.int32(min(abs(vector[i] - origin[i]) * steps, most))
+        total += np.int64(size * size)
+    return total
+
+
+@kernel("(f4[::1], f4[::1], f4[::1], f4, f4)")
+def restart(
+    model: Vector, start: Vector, following: Vector, steps: np.float32, step: np.float32
+) -> None:
+    """model = following + what `quantise` left of model - start.
+
+    Args:
+        model: (n,) float32, changed in place.
+        start, following: (n,) float32, starts of the last block and of the next one.
+        steps, step: quantisation steps in 1, and the size of one.
+    """
+    most = np.float32(LARGEST)
+    for i in range(model.size):
+        change = model[i] - start[i]
+        scaled = min(max(change * steps, -most), most)
+        model[i] = following[i] + (change - step * ((scaled + _ROUNDER) - _ROUNDER))
 
 
 @kernel("(f4[::1], f4, f4[::1])")

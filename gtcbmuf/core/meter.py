@@ -12,8 +12,8 @@ class Meter:
 
     Attributes:
         seconds: seconds of each part of PARTS.
-        bytes_sent: payload that this worker handed to MPI for others, in both tiers. Forwarding
-            inside a collective does not count.
+        bytes_sent: payload that this worker handed to MPI for workers of other hosts, in both
+            tiers. Forwarding inside a collective does not count.
         part: the part that is being timed; empty between parts.
         updates_sent: parameters whose update was sent to the group, summed over the steps.
 

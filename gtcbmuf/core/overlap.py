@@ -2,14 +2,13 @@
 
 Back-propagation finishes the gradient from its end to its beginning. A separate thread exchanges
 each finished slice with an exchange of `gtcbmuf.core.algorithm`. So the result has the same bits as
-without overlap. A dense exchange has to add in rank order for that.
+without overlap. The exchange has to add in rank order for that.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.core.algorithm import Exchange, State, Update
@@ -21,14 +20,6 @@ SMALLEST = 1 << 16
 
 #: Shapes of a model's arrays, in the order of the flat vector.
 Shapes = Sequence[tuple[int, ...]]
-
-
-class Flushing(Exchange, Protocol):
-    """An exchange that can send its whole residual."""
-
-    def flush(self) -> Update:
-        """Exchange the whole residuals, uncompressed. Collective in the group."""
-        ...
 
 
 def count_parameters(shapes: Shapes) -> int:
@@ -136,21 +127,6 @@ class Overlapped:
         self._pending.clear()
         self._count()
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
-
-    @property
-    def tau(self) -> float | None:
-        """The threshold of the slices' exchanges, which have the same one; None without."""
-        return getattr(self._exchanges[0], "tau", None)
-
-    def flush(self) -> Update:
-        """Exchange the whole residuals of all slices. Collective in the group.
-
-        All exchanges must be `Flushing`.
-        """
-        with self._meter.time("communicate"):
-            flushed = [exchange.flush() for exchange in self._exchanges]  # type: ignore[attr-defined]
-        self._count()
-        return SlicedUpdate(list(zip(self._slices, flushed, strict=True)))
 
     def _count(self) -> None:
         self._meter.updates_sent += self._beside.updates_sent

@@ -7,7 +7,7 @@ from gtcbmuf.mpi.topology import Topology
 
 
 class Verified:
-    """A block filter that compares the replicas of the group before, and of all workers after.
+    """A block filter that compares the replicas of each group, and the anchors of an epoch's end.
 
     Raises, when called:
         ReplicaError: on all workers, naming the ranks that differ.
@@ -17,11 +17,15 @@ class Verified:
         self._block_filter = block_filter
         self._topology = topology
         self.anchor = block_filter.anchor
+        self.advance = block_filter.advance
         self.state = block_filter.state
         self.restore = block_filter.restore
 
-    def __call__(self, model: Vector) -> None:
+    def __call__(self, model: Vector, *, wait: bool = True) -> None:
         topology = self._topology
-        check_replicas(topology.world, model, "end of a block", topology.group.size)
-        self._block_filter(model)
-        check_replicas(topology.world, model, "start of a block")
+        world, group_size = topology.world, topology.group.size
+        check_replicas(world, model, "end of a block", group_size)
+        self._block_filter(model, wait=wait)
+        check_replicas(world, model, "start of a block", group_size)
+        if wait:
+            check_replicas(world, self.anchor(model), "anchor")

@@ -1,27 +1,28 @@
-"""The message format of gradient threshold compression.
+"""The message format for a part of a sum of integers.
 
-Little-endian uint32 words. A header of four:
+Little-endian uint32 words. A header of eight:
 
-    0   0x47544300 | backlog | form    "GTC", 0x80 for a backlog, and the form of the body
-    1   n                              parameters of the model, 1 <= n < 2^31
-    2   count                          updates: parameters sent
-    3   tau                            bits of a float32, finite and above 0
+    0      0x47540000 | form           "GT", and the form of the body
+    1      n                           integers, below 2^31
+    2      count                       integers other than 0
+    3      unit                        bits of a float32, finite and above 0
+    4-7    two int64                   a tally: two sums that travel along
 
-and a body in one of two forms. A worker has a backlog if most of the parameters that it sent could
-be sent again: their residuals still reach tau.
+and a body in one of two forms. The unit is tau or the step of a block's change. It is the same on
+all workers, and the receiver compares it.
 
-Sparse, up to a density of 1/16: Golomb-Rice codes (Golomb 1966; Rice 1979) of the gaps. A gap is
-the number of unsent parameters between two sent ones. It is divided by 2^k. First come all
-remainders, each in a field of k + 1 bits with the sign (1: -tau) as the lowest bit. The fields fill
-words from the lowest bit up; zeros fill the last word. Then, from a new word, come all quotients in
-unary: a quotient of q is q zeros and a one. The form is k. A body of updates at random places is
-within 2 % of their entropy.
+Codes: Golomb-Rice codes (Golomb 1966; Rice 1979) of the gaps between the integers other than 0. A
+gap is the number of zeros before such an integer. It is divided by 2^k. First come all remainders,
+each in a field of k + 1 bits with the sign (1: negative) as the lowest bit. The fields fill words
+from the lowest bit up; zeros fill the last word. Then, from a new word, come all quotients in
+unary: a quotient of q is q zeros and a one. If there are sizes above 1, a word follows with their
+number and, in the same code, their places among the integers other than 0: in a field with the
+gap's remainder by 2^k' are the lowest m bits of the size less 2, and after the quotients of the
+gaps come those of the sizes. The form is k + 32 k' + 1024 m; k' is 31 if no size is above 1. A
+body of random signs or of random integers is within 3 % of its entropy.
 
-Dense: 2 bits per parameter (0 not sent, 1 +tau, 3 -tau), 16 parameters per word. The form is 31.
-The body is larger, but takes the same short time for any number of updates.
-
-n and count decide the form and k, so that a message never exceeds n / 4 bytes (rounded up to a
-word) and the header.
+Fields: every integer in a field of w bits; 0, -1, 1, -2, 2 ... are 0, 1, 2, 3, 4 ... The form is
+0x8000 + w. This form bounds the size of a message.
 """
 
 import math
@@ -29,25 +30,170 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.base.arrays import Vector, Words
-from gtcbmuf.core import kernels
-from gtcbmuf.core.kernels import BACKLOG, DENSE, MAGIC
+from gtcbmuf.base.arrays import Integers, Words
+from gtcbmuf.core import coding
 
 #: Words of a header.
-HEADER = kernels.HEADER
+HEADER = 8
+#: Integers in a tally.
+TALLY = 2
+_MAGIC, _FIELDS = 0x47540000, 0x8000
+#: The k' of a message without sizes above 1, which no other message has.
+_NO_SIZES = 31
+#: Twice the natural logarithm of the golden ratio, in 1/256 (Kiely, IPN Progress Report 42-159,
+#: 2004): the best k for random gaps is log2(0.962 * the mean gap), rounded down.
+_GOLDEN = 246
 
 
 class WireError(ValueError):
-    """The words are no message for this model."""
+    """The words are no message for this sum."""
 
 
-def max_words(n: int) -> int:
-    """Number of words of the longest message for n parameters, with the header."""
-    return HEADER + -(-n // 16)
+def max_words(n: int, bound: int) -> int:
+    """Number of words of the longest message, with the header.
+
+    Args:
+        n: number of integers.
+        bound: largest size of an integer.
+    """
+    return HEADER + -(-n * _width(bound) // 32)
+
+
+class Coder:
+    """Writes and reads messages. It allocates its buffers once.
+
+    Args:
+        n: largest number of integers in a message.
+
+    Examples:
+        >>> values, words = np.array([0, -1, 0, 3], np.int32), np.zeros(max_words(4, 3), np.uint32)
+        >>> coder = Coder(4)
+        >>> message = coder.encode(values, 0.5, np.array([7, 0]), words)
+        >>> coder.add(message, 0.5, 3, values).tolist(), values.tolist()
+        ([7, 0], [0, -2, 0, 6])
+    """
+
+    def __init__(self, n: int) -> None:
+        self._places, self._signs, self._ordinals, self._excesses = np.zeros((4, n), np.uint32)
+
+    def encode(
+        self, values: Integers, unit: float, tally: NDArray[np.int64], words: Words
+    ) -> Words:
+        """Write integers as a message.
+
+        Args:
+            values: (n,) int32.
+            unit: the value of 1, finite and above 0.
+            tally: (2,) int64.
+            words: uint32, output; `max_words` of the largest size.
+
+        Returns:
+            The message, a view of `words`.
+        """
+        n, body, width = values.size, words[HEADER:], _width(coding.largest_size(values))
+        count = coding.find_nonzero(values, self._places, self._signs)
+        places, signs = self._places[:count], self._signs[:count]
+        large = (
+            coding.find_large(values, places, self._ordinals, self._excesses) if width > 2 else 0
+        )
+        ordinals, excesses = self._ordinals[:large], self._excesses[:large]
+        k, inner_k = (_parameter(*places) for places in ((n, count), (count, large)))
+        excess = int(excesses.sum(dtype=np.int64))
+        m = min(rice_parameter(excess, large), 31 - inner_k) if excess else 0
+        longest = _longest(n, count, k, 1)
+        if large:
+            longest += 1 + _longest(count, large, inner_k, m) + -(-(large + (excess >> m)) // 32)
+        if longest <= -(-n * width // 32):
+            form = k | (inner_k if large else _NO_SIZES) << 5 | m << 10
+            size = coding.write_gaps(places, signs, 1, k, body)
+            if large:
+                body[size] = large
+                size += 1
+                size += coding.write_gaps(ordinals, excesses, m, inner_k, body[size:])
+                size += coding.write_quotients(excesses, m, body[size:])
+        else:
+            form = _FIELDS | width
+            size = coding.write_fields(values, width, body)
+        words[:4] = _MAGIC | form, n, count, np.float32(unit).view(np.uint32)
+        words[4:HEADER] = np.asarray(tally, np.int64).view(np.uint32)
+        return words[: HEADER + size]
+
+    def add(self, words: Words, unit: float, bound: int, values: Integers) -> NDArray[np.int64]:
+        """Check a message from outside and add its integers.
+
+        Args:
+            words: uint32, the whole message.
+            unit: the value of 1 here.
+            bound: largest possible size of an integer.
+            values: (n,) int32, changed in place.
+
+        Returns:
+            The message's tally, (2,) int64.
+
+        Raises:
+            WireError: the words are no message, or a message of another version, sum or unit, or an
+                index, a count or a size is out of its bounds.
+        """
+        if words.size < HEADER:
+            raise WireError(f"a message of {words.size} words is shorter than its header")
+        form, n, count = int(words[0]) ^ _MAGIC, int(words[1]), int(words[2])
+        if form > 0xFFFF:
+            first = int(words[0])
+            raise WireError(f"a message starts with {first:#010x}: another format or version")
+        if n != values.size:
+            raise WireError(f"a message of {n} integers reached a sum of {values.size}")
+        if words[3] != np.float32(unit).view(np.uint32):
+            sent = words[3:4].view(np.float32)[0]
+            raise WireError(f"a message's unit is {sent}; expected {np.float32(unit)}")
+        body = words[HEADER:]
+        if form & _FIELDS:
+            width = form ^ _FIELDS
+            is_valid = 0 < width <= _width(bound) and coding.add_fields(
+                body, count, width, bound, values
+            )
+        else:
+            is_valid = count <= n and self._add_codes(body, form, count, bound, values)
+        if not is_valid:
+            raise WireError(
+                f"a message of {words.size} words in form {form:#x} is none of {count} integers "
+                f"other than 0 among {n}, of size {bound} at most"
+            )
+        return words[4:HEADER].copy().view(np.int64)
+
+    def _add_codes(self, body: Words, form: int, count: int, bound: int, values: Integers) -> bool:
+        """Add the integers of a body in codes. Return whether the body is valid."""
+        k, inner_k, m = form & 31, form >> 5 & 31, form >> 10
+        places, signs = self._places[:count], self._signs[:count]
+        size = coding.read_gaps(body, 1, k, values.size, places, signs)
+        has_sizes = inner_k != _NO_SIZES
+        if size < 0 or (size < body.size) != has_sizes:
+            return False
+        large = int(body[size]) if has_sizes else 0
+        if (has_sizes and not 0 < large <= count) or inner_k + m > 32:
+            return False
+        ordinals, excesses = self._ordinals[:large], self._excesses[:large]
+        if large:
+            begin = size + 1
+            size = coding.read_gaps(body[begin:], m, inner_k, count, ordinals, excesses)
+            if size < 0 or bound < 2:
+                return False
+            if not coding.read_quotients(body[begin + size :], m, bound - 2, excesses):
+                return False
+        coding.add_codes(places, signs, ordinals, excesses, values)
+        return True
+
+
+def rice_parameter(total: int, count: int) -> int:
+    """Choose k for `count` random numbers with this sum.
+
+    The best k for geometrically distributed numbers is about log2(0.962 (mean + 1/2)), rounded
+    down. All is in integers, so that all hosts agree.
+    """
+    return max((_GOLDEN * (2 * total + count) // (512 * max(count, 1))).bit_length() - 1, 0)
 
 
 def expected_bytes(n: int, density: float) -> float:
-    """Expected bytes of a message for n parameters, with updates at random places.
+    """Expected bytes of a message for n integers, with signs at random places.
 
     A gap's quotient by 2^k has the mean q / (1 - q) with q = (1 - density)^(2^k). It takes one bit
     more than its value, and the field of the remainder takes k + 1 bits (Golomb 1966).
@@ -55,132 +201,21 @@ def expected_bytes(n: int, density: float) -> float:
     header = 4.0 * HEADER
     if density == 0:
         return header
-    if density > 1 / 16:
-        return header + n / 4
-    k = kernels.rice_parameter(n, round(n * density))
-    quotient = 1 / math.expm1(-(2**k) * math.log1p(-density))
-    return header + n * density * (k + 2 + quotient) / 8
+    count = n * density
+    k = rice_parameter(n - round(count), round(count))
+    quotient = 1 / math.expm1(-(2**k) * math.log1p(-density)) if density < 1 else 0.0
+    return header + min(count * (k + 2 + quotient), 2 * n) / 8
 
 
-class Encoder:
-    """Thresholds a residual into messages. It allocates its buffers once.
-
-    Args:
-        n: number of parameters, 1 <= n < 2^31.
-        tells_backlog: whether messages tell of a backlog.
-    """
-
-    def __init__(self, n: int, *, tells_backlog: bool = False) -> None:
-        if not 1 <= n < 2**31:
-            raise ValueError(f"{n} parameters: a message is for 1 to 2^31 - 1")
-        self._n, self._tells_backlog = n, tells_backlog
-        self._updates = np.zeros(n // 16 + kernels.MASK_BITS, np.uint32)
-        self._words = np.zeros(max_words(n), "<u4")
-
-    def encode(self, residual: Vector, gradient: Vector, tau: float) -> Words:
-        """residual += gradient; move sign(residual) * tau to a message where |residual| >= tau.
-
-        Args:
-            residual: (n,) float32, changed in place.
-            gradient: (n,) float32.
-            tau: the threshold, finite and above 0.
-
-        Returns:
-            The message; its words are valid until the next call.
-
-        Raises:
-            FloatingPointError: residual + gradient is not finite; a part of it was added.
-        """
-        n, threshold = self._n, np.float32(tau)
-        words, body = self._words, self._words[HEADER:]
-        taken, end = kernels.take(residual, gradient, threshold, self._updates)
-        if taken == kernels.NOT_FINITE:
-            raise FloatingPointError
-        updates = self._updates[:taken]
-        form = kernels.form_of(n, taken)
-        if form == DENSE:
-            body[: -(-end // 16)] = 0
-            kernels.set_bits(updates, body)
-            rest = kernels.take_bits(residual, gradient, threshold, end, body)
-            if rest == kernels.NOT_FINITE:
-                raise FloatingPointError
-            count = taken + rest
-            size = body.size
-        else:
-            count, size = taken, kernels.pack(updates, form, body)
-        backlog = self._tells_backlog and 2 * kernels.count_reaching(residual, threshold) > count
-        words[:HEADER] = MAGIC | BACKLOG * backlog | form, n, count, threshold.view(np.uint32)
-        return words[: HEADER + size]
+def _width(largest: int) -> int:
+    """Bits of a field for sizes up to `largest`."""
+    return int(2 * largest).bit_length()
 
 
-class Decoder:
-    """Checks messages from outside, and adds their updates.
-
-    Args:
-        n: number of parameters.
-
-    Attributes:
-        parameters: n.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.parameters = n
-        self._scratch = np.zeros(n // 16 + 1, np.uint32)
-
-    def add(self, words: Words, scale: float, vector: Vector) -> None:
-        """vector += scale * (the updates of a message), in place.
-
-        Args:
-            words: uint32, the whole message.
-            scale: factor of the updates.
-            vector: (n,) float32; unchanged after an error.
-
-        Raises:
-            WireError: the words are no message, or a message of another version or model, or an
-                index, a count or a code is out of its bounds.
-        """
-        fault = kernels.add_message(words, np.float32(scale), self._scratch, vector)
-        if fault:
-            raise WireError(self._told(fault, words))
-
-    def add_all(self, rows: NDArray[np.uint32], scale: float, vector: Vector) -> None:
-        """Add the messages of all ranks in rank order, as `add` does.
-
-        Args:
-            rows: (ranks, w) uint32: for each rank the number of its words, and the words.
-            scale: factor of the updates.
-            vector: (n,) float32; has the updates of lower ranks after an error.
-
-        Raises:
-            WireError: names the first rank with an invalid message.
-        """
-        rank, fault = kernels.add_messages(rows, np.float32(scale), self._scratch, vector)
-        if fault:
-            words = rows[rank, 1 : 1 + rows[rank, 0]]
-            raise WireError(f"from rank {rank}: {self._told(fault, words)}")
-
-    def _told(self, fault: int, words: Words) -> str:
-        if fault == kernels.SHORT:
-            return f"a message of {words.size} words is shorter than its header"
-        magic, n, count = (int(word) for word in words[:3])
-        form = (magic ^ MAGIC) & ~BACKLOG
-        match fault:
-            case kernels.FOREIGN:
-                return f"a message starts with {magic:#010x}: another format or version"
-            case kernels.OTHER_MODEL:
-                return f"a message for {n} parameters reached a model of {self.parameters}"
-            case kernels.BAD_TAU:
-                return f"a message's tau is {words[3:4].view('<f4')[0]}"
-            case kernels.BAD_FORM:
-                return f"a message has {count} updates of {n} parameters in form {form}"
-        return f"a message of {words.size} words is none of {count} updates below {n}"
+def _parameter(n: int, count: int) -> int:
+    return min(rice_parameter(n - count, count), 31) if count else 0
 
 
-def counts(rows: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Number of updates in each message's header: (ranks,), of rows as in `Decoder.add_all`."""
-    return rows[:, 3]
-
-
-def backlogs(rows: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether each message tells of a backlog: (ranks,), of rows as in `Decoder.add_all`."""
-    return (rows[:, 1] & BACKLOG).astype(np.bool_)
+def _longest(n: int, count: int, k: int, bits: int) -> int:
+    """Words of the longest output of `coding.write_gaps` for `count` places below n."""
+    return -(-count * (k + bits) // 32) + -(-(count + (n - count >> k)) // 32) if count else 0

@@ -32,15 +32,50 @@ Work = dict[str, float]
 
 @dataclass(frozen=True)
 class Sent:
-    """The contribution of one worker to a collective.
+    """The contribution of one worker to a collective of the MPI library.
 
     Attributes:
-        collective: name of its price in `gtcbmuf.cluster.costs`.
-        bytes: bytes of each worker; of the root in a broadcast.
+        collective: name of its price in `gtcbmuf.cluster.traffic`.
+        bytes: bytes of each worker.
     """
 
-    collective: Literal["allgather", "allreduce", "rank order sum", "broadcast", "nothing"]
+    collective: Literal["allgather", "allreduce", "rank order sum", "nothing"]
     bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Random integers of which a share is 1 or -1, both equally likely, and the rest is 0.
+
+    Attributes:
+        density: that share.
+    """
+
+    density: float
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Normally distributed numbers around 0, rounded to integers.
+
+    Attributes:
+        deviation: their standard deviation.
+    """
+
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Summed:
+    """The contribution of one row to an integer sum (`gtcbmuf.core.sums`).
+
+    Attributes:
+        length: number of integers.
+        integers: their distribution.
+    """
+
+    length: int
+    integers: Signs | Rounded
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -85,7 +120,7 @@ class ExchangeSpec(Spec, frozen=True):
     needed: ClassVar[tuple[str, ...]] = ("label", "build", "sent", "encoding", "adding")
     declared: ClassVar[list[type[Any]]] = []
 
-    #: Whether it keeps a residual that `block_filter.residual` can clear or flush.
+    #: Whether it keeps a residual that `block_filter.residual` can clear.
     keeps_residual: ClassVar[bool] = False
 
     @property
@@ -108,7 +143,7 @@ class ExchangeSpec(Spec, frozen=True):
         """
         raise NotImplementedError
 
-    def sent(self, n: int) -> Sent:
+    def sent(self, n: int) -> Sent | Summed:
         """What a worker sends to its group in a step, for a model of n parameters."""
         raise NotImplementedError
 
@@ -125,8 +160,8 @@ class FilterSpec(Spec, frozen=True):
     """Declaration of a block filter, for configurations and plans."""
 
     needed: ClassVar[tuple[str, ...]] = (
-        *("label", "build", "leaders"),
-        *("summed", "spread", "filtering"),
+        *("label", "build", "sent"),
+        *("encoding", "filtering", "adding"),
     )
     declared: ClassVar[list[type[Any]]] = []
 
@@ -143,11 +178,6 @@ class FilterSpec(Spec, frozen=True):
         return False
 
     @property
-    def flushes_residuals(self) -> bool:
-        """Whether the workers send their whole residuals at a block's end."""
-        return False
-
-    @property
     def resets_momentum(self) -> bool:
         """Whether the workers' local momentum starts again from 0 after a block."""
         return False
@@ -160,24 +190,24 @@ class FilterSpec(Spec, frozen=True):
         """Build the block filter. Collective in the world.
 
         Args:
-            topology: groups and leaders.
+            topology: groups and hosts.
             model: (n,) start of the first block.
             meter: counter of bytes, updates and seconds.
         """
         raise NotImplementedError
 
-    def leaders(self, group_size: int) -> int:
-        """Number of leaders in a group. Each leads for an equal part of the model."""
+    def sent(self, n: int) -> Sent | Summed:
+        """What a group sends to the other groups at a block's end, for n parameters."""
         raise NotImplementedError
 
-    def summed(self, n: int, group_size: int) -> Sent:
-        """What a leader sends to the leaders of the other groups at a block's end."""
-        raise NotImplementedError
-
-    def spread(self, n: int, group_size: int) -> Sent:
-        """What a leader then sends to its group."""
+    def encoding(self, n: int, group_size: int) -> Work:
+        """Operations of each of M workers at a block's end before its group sends."""
         raise NotImplementedError
 
     def filtering(self, n: int) -> Work:
-        """Operations of the filter on n parameters."""
+        """Operations of the filter on n parameters. The workers of a host share them."""
+        raise NotImplementedError
+
+    def adding(self, n: int) -> Work:
+        """Operations of a worker to start its model of n parameters into the next block."""
         raise NotImplementedError

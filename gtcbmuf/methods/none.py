@@ -52,18 +52,18 @@ class NoFilterSpec(FilterSpec, frozen=True, tag="none"):
 
         return NoFilter(model.size)
 
-    def leaders(self, group_size: int) -> int:
-        """One, by convention: no worker leads."""
-        return 1
-
-    def summed(self, n: int, group_size: int) -> Sent:
+    def sent(self, n: int) -> Sent:
         """Nothing."""
         return Sent("nothing")
 
-    def spread(self, n: int, group_size: int) -> Sent:
+    def encoding(self, n: int, group_size: int) -> Work:
         """Nothing."""
-        return Sent("nothing")
+        return {}
 
     def filtering(self, n: int) -> Work:
+        """Nothing."""
+        return {}
+
+    def adding(self, n: int) -> Work:
         """Nothing."""
         return {}

@@ -1,4 +1,4 @@
-"""Collectives that MPI lacks: gathers of messages of any size, and sums with reproducible bits.
+"""Collectives that MPI lacks: some that sleep while they wait, and sums with reproducible bits.
 
 "Collective" means that all ranks of the communicator call the function, in the same order.
 """
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
-from gtcbmuf.base.arrays import Vector, Words
+from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.partition import share
 
 #: Seconds between two polls of pending requests. MPI makes no progress between its calls.
@@ -31,10 +30,6 @@ class PatientComm(MPI.Intracomm):
     def __new__(cls, comm: MPI.Comm) -> "PatientComm":
         return super().__new__(cls, comm)
 
-    def Allgather(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
-        """Call MPI_Allgather without a busy loop."""
-        complete(self, [self.Iallgather(sendbuf, recvbuf)])
-
     def Allgatherv(self, sendbuf: Any, recvbuf: Any) -> None:  # noqa: N802
         """Call MPI_Allgatherv without a busy loop."""
         complete(self, [self.Iallgatherv(sendbuf, recvbuf)])
@@ -48,72 +43,15 @@ def complete(comm: MPI.Comm, requests: list[MPI.Request]) -> None:
         time.sleep(PAUSE)
 
 
-class MessageGather:
-    """Gathers messages of different sizes in rank order, usually with one collective.
-
-    Every rank sends a slot of the same size. The slot holds the size of the rank's message, then
-    the message. A slot is an eighth larger than the largest message of the previous call. If a
-    message exceeds its slot, a second collective sends the rest.
-
-    Args:
-        comm: the ranks.
-        longest: maximum number of words in a message.
-
-    Attributes:
-        slot: number of words of a slot in the next call, (1,).
-
-    Examples:
-        >>> gather = MessageGather(MPI.COMM_SELF, longest=100)
-        >>> rows, sent = gather(np.array([7, 8], np.uint32))
-        >>> rows[0, :3].tolist()
-        [2, 7, 8]
-    """
-
-    def __init__(self, comm: MPI.Comm, longest: int) -> None:
-        self._comm, self._longest = comm, longest
-        self.slot = np.array([16])
-        self._outgoing = np.zeros(max(longest + 1, 16), np.uint32)
-        self._incoming = np.zeros(0, np.uint32)
-
-    def __call__(self, message: Words) -> tuple[NDArray[np.uint32], int]:
-        """Gather the messages of all ranks; collective.
-
-        Args:
-            message: message of this rank, (w,) uint32.
-
-        Returns:
-            A pair. The first item holds the messages, (ranks, 1 + w) uint32, and is valid until the
-            next call. A row has the number of words of a rank's message, then the words. The second
-            item is the number of words that this rank sent.
-
-        Raises:
-            ValueError: a rank announces a message of more than `longest` words.
-        """
-        comm, slot = self._comm, int(self.slot[0])
-        if self._incoming.size < slot * comm.size:
-            self._incoming = np.empty(2 * slot * comm.size, np.uint32)
-        self._outgoing[0] = message.size
-        head, rest = message[: slot - 1], message[slot - 1 :]
-        self._outgoing[1 : 1 + head.size] = head
-        rows = self._incoming[: slot * comm.size].reshape(comm.size, slot)
-        comm.Allgather(self._outgoing[:slot], rows)
-        sizes = rows[:, 0].tolist()
-        largest = max(sizes)
-        if largest > self._longest:
-            raise ValueError(
-                f"rank {sizes.index(largest)} sent a message of {largest} words; expected "
-                f"{self._longest} at most"
-            )
-        if largest >= slot:
-            rest_sizes = np.maximum(np.array(sizes) - (slot - 1), 0)
-            rests = np.empty(rest_sizes.sum(), np.uint32)
-            comm.Allgatherv(rest, [rests, rest_sizes])
-            slots, rows = rows, np.zeros((comm.size, 1 + largest), np.uint32)
-            rows[:, :slot] = slots
-            for row, part in zip(rows, np.split(rests, np.cumsum(rest_sizes)[:-1]), strict=True):
-                row[slot : slot + part.size] = part
-        self.slot[0] = min(1 + largest + largest // 8, self._longest + 1)
-        return rows, slot + rest.size
+def wait_for_any(comm: MPI.Comm, requests: list[MPI.Request], status: MPI.Status) -> int:
+    """Wait until one request of a communicator has completed, and return its number."""
+    if not isinstance(comm, PatientComm):
+        return MPI.Request.Waitany(requests, status)
+    while True:
+        number, flag = MPI.Request.Testany(requests, status)
+        if flag:
+            return number
+        time.sleep(PAUSE)
 
 
 class RankOrderSum:

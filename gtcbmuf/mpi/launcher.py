@@ -204,6 +204,15 @@ def check_size(world_size: int) -> None:
         )
 
 
+def is_crowded() -> bool:
+    """Return whether this host has more ranks than cores, or MPICH was told to yield anyway.
+
+    Emulated hosts share the cores of their machine, so `scripts/hosts` tells MPICH to yield.
+    """
+    yields = os.environ.get("MPIR_CVAR_ENABLE_HEAVY_YIELD") == "1"
+    return yields or (_processes_on_host() or 1) > (os.cpu_count() or 1)
+
+
 def _ease_oversubscription() -> None:
     """Make waiting ranks leave their core to others if a host has more ranks than cores.
 

@@ -1,10 +1,5 @@
-"""The topology of the workers: groups, peers, leaders and hosts.
+"""The topology of the workers: groups and hosts."""
 
-This is the only module that splits communicators.
-"""
-
-import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mpi4py import MPI
@@ -14,11 +9,13 @@ from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.kernel_cache import take_fault
 from gtcbmuf.base.output import warn
 from gtcbmuf.base.tables import markdown
+from gtcbmuf.mpi.hosts import host_of_rank
 from gtcbmuf.mpi.job import check_replicas
+from gtcbmuf.mpi.shared_memory import free, hosts_with_shared_memory, set_hosts
 
 
 class Topology:
-    """Groups of consecutive ranks, and the communicators across them.
+    """Groups of consecutive ranks, and the hosts of all ranks.
 
     The constructor compiles the kernels. One rank of each host compiles before the others, so that
     Numba's cache has one writer.
@@ -27,16 +24,17 @@ class Topology:
         world: communicator of all N workers. The topology duplicates it, so that its messages never
             meet messages of the caller.
         group_size: number of workers per group, M, which must divide N.
+        hosts: host of each rank; by default, the ranks that share memory are on one host. Sums are
+            computed on every host first, then between the hosts. Their bits are always the same.
 
     Attributes:
         world: the duplicate, with N workers.
         group: communicator of this worker's group, with M workers.
-        peers: communicator of the workers with this worker's rank in each group, with G = N / M
-            workers. The leaders are the workers with rank 0 in their group.
         groups: number of groups, G.
 
     Raises:
-        ValueError: the group size does not divide the number of workers.
+        ValueError: the group size does not divide the number of workers, or there is not one host
+            for each rank.
 
     Examples:
         >>> topology = Topology(MPI.COMM_SELF, group_size=1)
@@ -45,14 +43,21 @@ class Topology:
         >>> topology.free()
     """
 
-    def __init__(self, world: MPI.Comm, group_size: int) -> None:
+    def __init__(
+        self, world: MPI.Comm, group_size: int, hosts: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(group_size, int) or group_size < 1 or world.size % group_size:
             raise ValueError(f"group size {group_size} does not divide {world.size} workers")
+        if hosts is not None and len(hosts) != world.size:
+            raise ValueError(f"{len(hosts)} hosts for {world.size} workers; expected one for each")
         self.world = world.Dup()
         compile_in_turn(self.world)
-        self.group = self.world.Split(self.world.rank // group_size, self.world.rank)
+        if hosts is not None:
+            set_hosts(self.world, hosts)
+        hosts, first = hosts_with_shared_memory(self.world), world.rank // group_size * group_size
+        self.group = self.world.Split(first, self.world.rank)
+        set_hosts(self.group, hosts[first : first + group_size])
         self.groups = world.size // group_size
-        self.peers = self.world.Split(self.group.rank, self.world.rank)
 
     def broadcast(self, vector: Vector) -> None:
         """Copy the vector of world rank 0 to every worker, and compare the copies; collective.
@@ -68,77 +73,8 @@ class Topology:
 
     def free(self) -> None:
         """Free the communicators; collective."""
-        for comm in (self.peers, self.group, self.world):
-            comm.Free()
-
-
-def host_of_rank(world: MPI.Comm) -> list[str]:
-    """Return the name of each rank's host, in rank order; collective.
-
-    Ranks are on one host if they share memory and the name of their host. So two nodes that are
-    both called "localhost" are two hosts. `name_hosts` numbers them.
-    """
-    shared = world.Split_type(MPI.COMM_TYPE_SHARED, world.rank)
-    host = (MPI.Get_processor_name(), shared.bcast(world.rank))
-    shared.Free()
-    return name_hosts(world.allgather(host))
-
-
-def name_hosts(hosts: Sequence[tuple[str, int]]) -> list[str]:
-    """Number the hosts that have the name of another host.
-
-    Args:
-        hosts: name of each rank's host, and a number that ranks with shared memory have in common.
-
-    Returns:
-        A name for each rank. Ranks have the same name only if they have the same host.
-
-    Examples:
-        >>> name_hosts([("node1", 0), ("localhost", 1), ("localhost", 1), ("localhost", 3)])
-        ['node1', 'localhost#1', 'localhost#1', 'localhost#2']
-    """
-    names = Counter(name for name, _ in dict.fromkeys(hosts))
-    numbers: Counter[str] = Counter()
-    unique: dict[tuple[str, int], str] = {}
-    for name, memory in dict.fromkeys(hosts):
-        numbers[name] += 1
-        unique[name, memory] = name if names[name] == 1 else f"{name}#{numbers[name]}"
-    return [unique[host] for host in hosts]
-
-
-def cores_of_hosts(world: MPI.Comm, hosts: Sequence[str]) -> dict[str, int]:
-    """Count the cores on which the ranks of each host may run; collective.
-
-    A launcher may bind each rank to one core. So the function joins the core sets of all ranks of a
-    host.
-
-    Args:
-        world: all ranks.
-        hosts: host of each rank.
-
-    Returns:
-        The number of cores of each host.
-    """
-    cores_of_host: dict[str, set[int]] = {}
-    for host, affinity in zip(hosts, world.allgather(os.sched_getaffinity(0)), strict=True):
-        cores_of_host.setdefault(host, set()).update(affinity)
-    return {host: len(cores) for host, cores in cores_of_host.items()}
-
-
-def by_host(world: MPI.Comm, hosts: Sequence[str]) -> MPI.Comm:
-    """Renumber the workers so that the workers of a host have consecutive ranks; collective.
-
-    Rank 0 remains rank 0. The ranks of a host keep their order.
-
-    Args:
-        world: all workers.
-        hosts: host of each rank.
-
-    Returns:
-        A new communicator of the same workers.
-    """
-    order = sorted(range(world.size), key=lambda rank: (hosts.index(hosts[rank]), rank))
-    return world.Split(0, order.index(world.rank))
+        for comm in (self.group, self.world):
+            free(comm)
 
 
 def describe_groups(hosts: Sequence[str], group_size: int) -> str:

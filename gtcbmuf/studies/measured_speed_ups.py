@@ -124,7 +124,8 @@ def speed_ups_of(
     """Compute speed-ups over one worker from measured steps.
 
     Args:
-        figures: figures of `gtcbmuf bench methods` with one worker and with more.
+        figures: figures of `gtcbmuf bench methods` with one worker and with more. Those of sums of
+            16-bit integers are skipped.
         parameters: parameters of the model. Figures of other models are skipped.
         where: processor and commit of the measurement.
 
@@ -135,7 +136,7 @@ def speed_ups_of(
     steps = {
         (fact["method"], fact["workers"]): seconds
         for fact, seconds in facts
-        if fact.get("parameters") == parameters
+        if fact.get("parameters") == parameters and fact.get("bits") in (None, 32)
     }
     return {
         cell: MeasuredSpeedUp(cell[1] * steps["sgd", 1] / seconds, where)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from gtcbmuf.base.tables import markdown
 from gtcbmuf.cluster.plan import pays_until
 from gtcbmuf.core.wire import expected_bytes
-from gtcbmuf.methods.gtc import SLOT
 from gtcbmuf.studies import paper
 
 _COSTS = ("compute", "link", "shared", "leader")
-#: Parameters of the model and density of the messages, for the predictions.
-_PARAMETERS, _DENSITY = 10_000_000, 0.001
+#: Density of the messages, for the predictions.
+_DENSITY = 0.001
 #: Group sizes of the hybrid with 128 workers, for the predictions.
 _GROUP_SIZES = (32, 16, 8)
 
@@ -18,7 +17,7 @@ _GROUP_SIZES = (32, 16, 8)
 def format_paper_fit() -> str:
     """Format the tables of the fit to the paper's speed-ups, and of its predictions."""
     fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
-    bits = 8 * SLOT * expected_bytes(_PARAMETERS, _DENSITY) / _PARAMETERS / _DENSITY
+    bits = 8 * expected_bytes(paper.MODEL, _DENSITY) / paper.MODEL / _DENSITY
     return "\n\n".join(
         [
             _format_cells(fits[0]),

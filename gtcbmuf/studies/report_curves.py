@@ -104,7 +104,7 @@ _PANELS = (
     ),
     _Panel(
         "bytes",
-        "Bytes sent",
+        "Bytes to other hosts",
         "bytes per worker and step",
         _sent("bytes_sent_per_step"),
         unit="B",

@@ -30,8 +30,8 @@ from gtcbmuf.training.run_files import Run
 _PART_COLORS = ("#bbbbbb", "#77aadd", "#eedd88", "#ee8866", "#aaaa00", "#99ddff", "#ffaabb")
 _COLUMNS = (
     "<b>vs sgd</b>: increase of the test FER over the mean of the sgd runs on the same corpus. "
-    "<b>bytes/step</b>: what a worker passes to MPI for other workers, mean over workers and "
-    "steps. <b>density</b>: share of the parameters whose update is sent in a step."
+    "<b>bytes/step</b>: what a worker sends to other hosts, mean over workers and steps. "
+    "<b>density</b>: share of the parameters whose update is sent in a step."
 )
 
 

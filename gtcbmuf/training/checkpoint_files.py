@@ -36,7 +36,7 @@ from gtcbmuf.base.hdf5 import (
 )
 
 FORMAT = "gtcbmuf-checkpoint"
-VERSION = 2
+VERSION = 3
 _MANIFEST = "manifest.json"
 
 #: Arrays by name.
@@ -168,12 +168,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"{_MANIFEST} does not match its hash")
         manifest = json.loads(text)
         version = manifest["version"]
-        if manifest["format"] != FORMAT or type(version) is not int or version < VERSION:
+        if manifest["format"] != FORMAT or type(version) is not int:
             raise ValueError(f"expected format version {VERSION}")
-        if version > VERSION:
+        if version != VERSION:
+            age = "a newer" if version > VERSION else "an older"
             raise UserError(
-                f"{path}: checkpoint of format version {version}, which a newer gtcbmuf wrote; "
-                f"this one reads version {VERSION}"
+                f"{path}: checkpoint of format version {version}, which {age} gtcbmuf wrote; this "
+                f"one reads version {VERSION}"
             )
         shared, hashes = manifest["shared"], manifest["hashes"]
         if not (isinstance(shared, dict) and isinstance(hashes, list)):

@@ -1,7 +1,6 @@
 """Builds workers and their two tiers from a configuration."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpi4py import MPI
@@ -10,13 +9,14 @@ from msgspec.structs import replace
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import Config, TopologyConfig, method_name, resolve_group_size
-from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Update, Worker
+from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Worker
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.overlap import Overlapped, Shapes, cut
 from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.collectives import PatientComm
+from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
-from gtcbmuf.mpi.topology import Topology, by_host, host_of_rank
+from gtcbmuf.mpi.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,32 @@ def build_exchange(
     spec = config.exchange
     if not spec.overlaps:
         return spec.build(topology.group, shapes, meter)
-    if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
-        raise CollectiveError(
-            "exchange.overlap = true: the MPI library does not allow calls from a second thread; "
-            "expected false, or a library with MPI_THREAD_SERIALIZED"
-        )
+    _require_threads("exchange.overlap = true", "false", MPI.THREAD_SERIALIZED)
     group = PatientComm(topology.group)
     return Overlapped(
         cut(shapes), lambda part, part_meter: spec.build(group, part.shapes, part_meter), meter
     )
 
 
+def _require_threads(setting: str, other: str, level: int) -> None:
+    if MPI.Query_thread() < level:
+        names = {MPI.THREAD_SERIALIZED: "SERIALIZED", MPI.THREAD_MULTIPLE: "MULTIPLE"}
+        raise CollectiveError(
+            f"{setting}: the MPI library does not allow calls from a second thread; expected "
+            f"{other}, or a library with MPI_THREAD_{names[level]}"
+        )
+
+
 def build_block_filter(
     config: Config, topology: Topology, model: Vector, meter: Meter | None = None
 ) -> BlockFilter:
-    """Build the block filter of a configuration. Collective in the world."""
+    """Build the block filter of a configuration. Collective in the world.
+
+    Raises:
+        CollectiveError: a delay needs another MPI library.
+    """
+    if delay := getattr(config.block_filter, "delay", 0):
+        _require_threads(f"block_filter.delay = {delay}", "0", MPI.THREAD_MULTIPLE)
     block_filter = config.block_filter.build(topology, model, meter)
     return Verified(block_filter, topology) if config.train.verify else block_filter
 
@@ -109,21 +120,17 @@ def build_worker(
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
     descent = Descent(model.size, config.train.momentum)
-    flush: Callable[[], Update] | None = None
     forgetting: list[Exchange | Descent] = []
     if config.block_filter.resets_momentum:
         forgetting.append(descent)
     if config.block_filter.clears_residuals:
         forgetting.append(exchange)
-    if config.block_filter.flushes_residuals and config.exchange.keeps_residual:
-        flush = exchange.flush  # type: ignore[attr-defined]
     return Worker(
         model,
         exchange,
         build_block_filter(config, topology, model, meter),
         config.block_filter.period,
         descent,
-        flush=flush,
         forgetting=forgetting,
         meter=meter,
     )

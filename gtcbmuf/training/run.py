@@ -31,9 +31,10 @@ from gtcbmuf.core.overlap import Overlapped
 from gtcbmuf.data.corpus import Corpus, Split, open_corpus
 from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.hosts import host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.staging import staged
-from gtcbmuf.mpi.topology import Topology, host_of_rank
+from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training.advice import advise
 from gtcbmuf.training.checkpoints import Checkpoints, LoadedCheckpoint
 from gtcbmuf.training.construction import RunPlan, build_worker, plan_run

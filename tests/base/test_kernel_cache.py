@@ -17,6 +17,7 @@ from gtcbmuf.acoustic import kernels as acoustic
 from gtcbmuf.base import jit, kernel_cache
 from gtcbmuf.base.kernel_cache import cache_folder, take_fault
 from gtcbmuf.core import kernels as core
+from gtcbmuf.mpi import host_barrier
 
 SOURCE = """
 from gtcbmuf.base.jit import kernel
@@ -190,7 +191,11 @@ def test_a_folder_that_is_lost_is_reported(cache: Path, tmp_path: Path) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus, a model, and a cache with all kernels."""
     place = tmp_path_factory.mktemp("place")
-    for module in (core, acoustic):  # what this process's cache holds need not be compiled
+    for module in (
+        core,
+        acoustic,
+        host_barrier,
+    ):  # what this process's cache holds need not be compiled
         source = Path(module.__file__)
         copy = UserProvidedCacheLocator.get_suitable_cache_subpath(str(source))
         shutil.copytree(source.parent / "__pycache__", place / "cache" / copy)
@@ -223,7 +228,7 @@ def run_command(place: Path, command: str, ranks: int, **env: str) -> list[str]:
 )
 def test_a_command_goes_on_with_a_damaged_cache(command: str, ranks: int, place: Path) -> None:
     model = (place / "run/model.h5").read_bytes()
-    for kernel in ("kernels.take-", "kernels.add_rectified-"):
+    for kernel in ("kernels.threshold-", "coding.write_gaps-", "kernels.add_rectified-"):
         for index in (place / "cache").rglob(f"*{kernel}*.nbi"):
             index.write_bytes(b"")
     [line] = run_command(place, command, ranks)

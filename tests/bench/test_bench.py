@@ -20,11 +20,15 @@ from gtcbmuf.bench.figures import (
 @pytest.mark.parametrize(
     ("part", "ranks", "name"),
     [
-        ("kernels", 0, "threshold and compact 8 M parameters, density 0.001"),
-        ("wire", 0, "decode"),
+        (
+            "kernels",
+            0,
+            "exchange of a gtc worker among 16 on a host, 0.2 M parameters, density 0.05",
+        ),
+        ("wire", 0, "decode block change, step 2"),
         ("step", 0, "gtc"),
         ("scale", 2, "threads of BLAS or Numba"),
-        ("collectives", 2, "step with overlap, dense, 2 ranks on 1 hosts"),
+        ("collectives", 2, "sum of signs of density 0.01, 2 ranks on 1 hosts"),
     ],
 )
 def test_every_part_reports_finite_figures(

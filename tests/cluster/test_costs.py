@@ -1,38 +1,98 @@
 """The cost model: formulas against simulations, and against the code that they model."""
 
+import itertools
 import math
+from collections import Counter
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from support.clusters import COMPUTE, NETWORK, method
 
 from gtcbmuf.cluster import costs
+from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.cluster.fitting import fit
-from gtcbmuf.cluster.traffic import Span, Traffic, allgather, allreduce, broadcast, rank_order_sum
+from gtcbmuf.cluster.traffic import (
+    Span,
+    Traffic,
+    allgather,
+    allreduce,
+    integer_sum,
+    rank_order_sum,
+)
 from gtcbmuf.core import wire
-from gtcbmuf.methods.gtc import SLOT
+from gtcbmuf.methods.declaration import Rounded, Signs, Summed
 from gtcbmuf.mpi import collectives
 
 SIZES = {"parameters": 1_000_000, "minibatch": 128}
 
 
-@pytest.mark.parametrize("density", [0, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.0624, 0.07, 0.5, 1])
-def test_the_expected_size_of_a_message_is_that_of_the_encoder(density: float) -> None:
-    n, stream = 1_000_000, np.random.default_rng(0)
-    residual = np.zeros(n, np.float32)
-    residual[stream.choice(n, round(n * density), replace=False)] = 2
-    words = wire.Encoder(n).encode(residual, np.zeros(n, np.float32), 1.5)
-    assert wire.expected_bytes(n, density) == pytest.approx(4 * words.size, rel=0.03, abs=8)
+def row_of(
+    integers: Signs | Rounded, length: int, stream: np.random.Generator
+) -> NDArray[np.int32]:
+    if isinstance(integers, Signs):
+        reaching = stream.random(length) < integers.density
+        return np.where(reaching, stream.choice([-1, 1], length), 0).astype(np.int32)
+    return np.rint(stream.normal(0, integers.deviation, length)).astype(np.int32)
 
 
-@given(st.integers(1, 2**31 - 1), st.floats(1e-9, 1))
-def test_a_message_has_at_most_two_bits_per_parameter_and_a_header(n: int, density: float) -> None:
-    size = wire.expected_bytes(n, density)
-    assert math.isfinite(size)
-    assert 16 <= size <= 16 + n / 4 + 1
+def encoded(values: NDArray[np.int32]) -> NDArray[np.uint32]:
+    largest = int(np.abs(values).max(initial=0))
+    words, tally = np.zeros(wire.max_words(values.size, largest), np.uint32), np.zeros(2, np.int64)
+    return wire.Coder(values.size).encode(values, 1.0, tally, words)
+
+
+DISTRIBUTIONS = (
+    *map(Signs, (0.0, 1e-3, 0.01, 0.05, 0.2, 1.0)),
+    *map(Rounded, (0.01, 1 / 3, 0.5, 1.0, 4.0, 16.0, 256.0)),
+)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16, 100])
+@pytest.mark.parametrize("integers", DISTRIBUTIONS, ids=str)
+def test_the_expected_size_of_a_message_is_that_of_the_encoder(
+    integers: Signs | Rounded, rows: int
+) -> None:
+    n, stream = 100_000, np.random.default_rng(0)
+    values = sum((row_of(integers, n, stream) for _ in range(rows)), np.zeros(n, np.int32))
+    message = encoded(values)
+    size = message_size(integers, rows, n)
+    assert size.bytes == pytest.approx(4 * message.size, rel=0.05, abs=16)
+    if not int(message[0]) & 0x8000:  # codes
+        sizes = np.abs(values)
+        codes = np.count_nonzero(sizes) + np.count_nonzero(sizes > 1)
+        assert size.codes == pytest.approx(codes, rel=0.05, abs=30)
+    else:
+        assert size.codes == 0
+
+
+def test_a_row_of_which_half_is_elsewhere_takes_half_of_the_bits() -> None:
+    whole, half = (message_size(Rounded(0.5), rows, 1000) for rows in (1, 0.5))
+    assert half.bytes - 32 == pytest.approx((whole.bytes - 32) / 2)
+    assert half.codes == pytest.approx(whole.codes / 2)
+
+
+@given(
+    st.builds(Signs, st.floats(1e-9, 1)) | st.builds(Rounded, st.floats(0.01, 1e4)),
+    st.integers(1, 10_000_000),
+    st.integers(1, 2**31 - 1),
+)
+def test_a_message_grows_with_the_rows_and_fits_into_fields(
+    integers: Signs | Rounded, rows: int, n: int
+) -> None:
+    one, both = (message_size(integers, number, n).bytes for number in (rows, 2 * rows))
+    assert wire.HEADER * 4 <= one <= 1.02 * both
+    deviation = 1 if isinstance(integers, Signs) else 1 + integers.deviation
+    assert both <= wire.HEADER * 4 + n / 8 * (5 + max(math.log2(deviation * 2 * rows), 0))
+
+
+@pytest.mark.parametrize("rows", [1, 16, 1000])
+def test_a_message_grows_with_the_density(rows: int) -> None:
+    sizes = [message_size(Signs(d), rows, 1_000_000).bytes for d in np.geomspace(1e-6, 0.7, 60)]
+    assert all(before <= 1.02 * after for before, after in itertools.pairwise(sizes))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 16, 128, 1000])
@@ -130,13 +190,66 @@ def test_long_allgathers_use_a_ring() -> None:
 
 
 def test_rounds_are_integers_for_three_hosts() -> None:
-    traffic = broadcast(Span(6, 3), 1e6)
-    assert (traffic.messages_within, traffic.messages_across) == (1, 2 + 2)
     traffic = allreduce(Span(6, 3), 1e6)
     # Two of the three hosts halve and double. The third sends its vector, and receives the sum.
     assert (traffic.messages_within, traffic.messages_across) == (2, 2 + 2)
     assert traffic.link_bytes == pytest.approx((2 * 1 / 2 + 2) * 1e6)
-    assert traffic.additions == pytest.approx((1 / 2 + 1 / 2 + 1) * 1e6 / 4)
+    assert traffic.work == {"sum_float": pytest.approx((1 / 2 + 1 / 2 + 1) * 1e6 / 4)}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "lanes", "rows", "integers"),
+    [
+        *((3, 2, 6, Signs(density)) for density in (0.01, 0.2)),
+        (4, 1, 4, Rounded(0.5)),
+        (4, 2, 4, Rounded(0.5)),  # a group on every host
+        (2, 4, 8, Rounded(256.0)),
+    ],
+)
+def test_a_sum_between_hosts_matches_its_messages(
+    hosts: int, lanes: int, rows: int, integers: Signs | Rounded
+) -> None:
+    n, stream = 240_000, np.random.default_rng(0)
+    sums = [
+        sum((row_of(integers, n, stream) for _ in range(rows // hosts)), np.zeros(n, np.int32))
+        for _ in range(hosts)
+    ]
+    shares = [slice(at, at + n // lanes // hosts) for at in range(0, n, n // lanes // hosts)]
+    of_first_host = [encoded(sums[0][share]) for i, share in enumerate(shares) if i % hosts]
+    totals = [encoded(sum(sums)[share]) for share in shares[::hosts]]  # type: ignore[index]
+    words = sum(m.size for m in of_first_host) + (hosts - 1) * sum(m.size for m in totals)
+    traffic = integer_sum(Span(hosts * lanes, hosts), Summed(n, integers), rows)
+    assert traffic.link_bytes == pytest.approx(4 * words, rel=0.02)
+    assert traffic.messages_across == traffic.rounds == traffic.barriers == 2
+
+    # A rank encodes its host's sums for the others and the total of its share, and decodes as much.
+    share = n / lanes / hosts
+    others = hosts - 1
+    assert traffic.work["encode_integer"] == pytest.approx(hosts * share)
+    assert traffic.work["sum_parameter"] == n / lanes
+    kind = "sum_sign" if isinstance(integers, Signs) else "sum_integer"
+    assert traffic.work[kind] == rows / hosts * n / lanes
+    sizes_of_host, sizes_of_total = np.abs(sums[0]), np.abs(sum(sums))
+    codes_of_host, codes_of_total = (
+        (np.count_nonzero(sizes) + np.count_nonzero(sizes > 1)) / n * share
+        for sizes in (sizes_of_host, sizes_of_total)
+    )
+    if "encode_field" in traffic.work:
+        assert traffic.work["encode_field"] == pytest.approx(hosts * share)
+        assert traffic.work["decode_field"] == pytest.approx(2 * others * share)
+    else:
+        assert traffic.work["encode_code"] == pytest.approx(
+            others * codes_of_host + codes_of_total, rel=0.05
+        )
+        assert traffic.work["decode_code"] == pytest.approx(
+            others * (codes_of_host + codes_of_total), rel=0.05
+        )
+
+
+def test_a_sum_on_one_host_sends_nothing() -> None:
+    traffic = integer_sum(Span(8, 1), Summed(8000, Signs(0.01)), 8)
+    assert (traffic.link_bytes, traffic.messages_across, traffic.barriers) == (0, 0, 2)
+    assert traffic.work == {"sum_sign": 8000, "sum_parameter": 1000}
 
 
 @given(st.integers(2, 60), st.integers(1, 30))
@@ -147,21 +260,25 @@ def test_placement_of_groups_matches_the_hosts_of_their_ranks(workers: int, per_
         ]
         wide_groups = [hosts for hosts in groups if len(hosts) > 1]
         sharers = [sum(host in hosts for hosts in wide_groups) for host in range(workers)]
-        expected = max(map(len, groups)), max(1, *sharers)
+        lanes = min(
+            min(Counter(rank // per_host for rank in range(first, first + m)).values())
+            for first in range(0, workers, m)
+        )
+        expected = Span(m, max(map(len, groups)), lanes), max(1, *sharers)
         assert costs.group_placement(workers // m, m, per_host) == expected
 
 
 def test_a_group_that_straddles_hosts_uses_the_link() -> None:
     inside, across = (costs.exchange_traffic(method(48, m, 0.001), 1_000_000, 24) for m in (8, 16))
     assert inside.link_bytes == inside.messages_across == 0
-    message = SLOT * wire.expected_bytes(1_000_000, 0.001)
-    assert across.link_bytes == pytest.approx(
-        8 * 8 * message
-    )  # eight of its ranks are on each host
-    assert across.messages_across > 0
-    # Groups of 18 on hosts of 24: some host has the end of one group and the start of the next.
+    # Eight of its ranks are on each host.
+    whole = integer_sum(Span(16, 2), Summed(1_000_000, Signs(0.001)), 16)
+    assert across == whole
+    assert whole.link_bytes > 0
+    # Groups of 18 on hosts of 24: some host has the end of one group and the start of the next, and
+    # six ranks of a group are on its smaller host.
     twice = costs.exchange_traffic(method(144, 18, 0.001), 1_000_000, 24).link_bytes
-    once = allgather(Span(18, 2), message).link_bytes
+    once = integer_sum(Span(18, 2, lanes=6), Summed(1_000_000, Signs(0.001)), 18).link_bytes
     assert twice == pytest.approx(2 * once)
 
 
@@ -176,32 +293,59 @@ def test_the_time_of_traffic_is_messages_and_bytes() -> None:
     assert traffic.times(3).seconds(NETWORK) == pytest.approx(3 * traffic.seconds(NETWORK))
 
 
+def between(costs_of_sizes: tuple[float, float]) -> float:
+    """The cost of a pass at a million parameters, which is halfway from 250,000 to 4 million."""
+    return sum(costs_of_sizes) / 2
+
+
+def test_the_cost_of_a_pass_lies_between_those_of_a_small_and_a_large_model() -> None:
+    assert [COMPUTE.cost("threshold_parameter", n) for n in (1, 250_000, 4_000_000, 10**9)] == [
+        *(3e-10, 3e-10, 5e-10, 5e-10)
+    ]
+    assert COMPUTE.cost("threshold_parameter", 1_000_000) == pytest.approx(4e-10)
+    assert COMPUTE.cost("message", 1_000_000) == 5e-6
+
+
 def test_a_dense_exchange_is_an_allreduce_with_its_additions() -> None:
     time = costs.step_time(COMPUTE, NETWORK, method(4, 4), **SIZES)
-    assert time.exchange == pytest.approx(4e-6 + 4 * 3 / 4 * 4e6 / 5e9 + 3 / 4 * 1e6 * 5e-10)
+    additions = 3 / 4 * 1e6 * between(COMPUTE.sum_float)
+    assert time.exchange == pytest.approx(4e-6 + 4 * 3 / 4 * 4e6 / 5e9 + additions)
 
 
 def test_one_worker_computes_and_adds_its_gradient() -> None:
     time = costs.step_time(COMPUTE, NETWORK, method(1, 1), **SIZES)
     compute = 1e-4 + 128 * (1e-6 + 1e-10 * 1e6) + 1e-9 * 1e6
     assert time.compute == pytest.approx(compute)
-    assert time.sum == pytest.approx(compute + 3e-10 * 1e6)
+    assert time.sum == pytest.approx(compute + between(COMPUTE.dense_parameter) * 1e6)
 
 
 def test_a_hybrid_step_is_the_sum_of_its_tiers() -> None:
     hybrid = method(16, 4, density=0.001, period=20)
     time = costs.step_time(COMPUTE, NETWORK, hybrid, **SIZES)
-    assert time.encode == pytest.approx(4e-4 + 1000 * 2e-9)
-    assert time.decode == pytest.approx(4 * (5e-6 + 1000 * 3e-9))
+    assert time.encode == pytest.approx(8e-6 + 1e6 * between(COMPUTE.threshold_parameter))
+    assert time.decode == pytest.approx(1e6 * between(COMPUTE.add_parameter))
     # A group is a host, so bytes leave a host only at a block's end.
-    message = 9 / 8 * wire.expected_bytes(1_000_000, 0.001)
-    assert time.exchange == pytest.approx(2 * 1e-6 + 3 * message / 5e9)
-    sums = 6 * 2e-5 + 2 * 3 / 4 * 4e6 * (1 / 1e9 + 1 / 5e9) + 250_000 * (2e-9 + 4 * 5e-10)
-    assert time.filter == pytest.approx(sums / 20)
-    assert time.broadcast == pytest.approx((2 * 1e-6 + 4e6 / 5e9) / 20)
+    two_barriers = 2 * 2 * 1e-6
+    sums = between(COMPUTE.sum_sign) * 1e6 + between(COMPUTE.sum_parameter) * 250_000
+    assert time.exchange == pytest.approx(two_barriers + sums)
+
+    # Four lanes over four hosts, each with one group. A share is a sixteenth of the model.
+    share = 1e6 / 16
+    change, total = (message_size(Rounded(0.5), rows, share) for rows in (1, 4))
+    codes = 3 * change.codes + total.codes, 3 * (change.codes + total.codes)
+    coding = 12 * 5e-6 + 4 * share * 4e-10 + codes[0] * 4e-9 + codes[1] * 3e-9
+    link = 4 * 3 * (change.bytes + total.bytes)
+    passes = (
+        1e6 * (between(COMPUTE.check_parameter) + between(COMPUTE.restart_parameter))
+        + 250_000 * between(COMPUTE.quantise_parameter)
+        + 250_000 * (between(COMPUTE.sum_integer) + between(COMPUTE.sum_parameter))
+        + 250_000 * COMPUTE.filter_parameter[0]  # a worker filters a slice
+    )
+    block_end = 1.5e-5 + passes + two_barriers + coding + 2 * 2e-5 + link / 1e9
+    assert time.filter == pytest.approx(block_end / 20)
     stragglers = costs.straggler_delay(4, 0.1) * (1 + 1 / math.sqrt(20))
     assert time.stragglers == pytest.approx(time.compute * stragglers)
-    assert costs.link_bytes(hybrid, 1_000_000, 4) == pytest.approx(2 * 3 / 4 * 4e6 / 20)
+    assert costs.link_bytes(hybrid, 1_000_000, 4) == pytest.approx(link / 20)
 
 
 def test_workers_that_share_cores_take_turns() -> None:
@@ -210,7 +354,27 @@ def test_workers_that_share_cores_take_turns() -> None:
     common_cores = costs.step_time(COMPUTE, half_a_core, method(4, 4, 0.001), **SIZES)
     for part in ("compute", "stragglers", "encode", "decode"):
         assert getattr(common_cores, part) == pytest.approx(8 * getattr(own_cores, part))
-    assert common_cores.exchange == own_cores.exchange
+    barriers, sleeping_barriers = 2 * 2 * 1e-6, 2 * 8 * costs.WAKING
+    sums = own_cores.exchange - barriers
+    assert common_cores.exchange == pytest.approx(sleeping_barriers + 8 * sums)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "sharers"), [(3, 4, 1), (4, 4, 1), (4, 3, 2), (64, 2, 2), (4, 4 / 3, 3)]
+)
+def test_a_step_waits_for_the_core_with_the_most_workers(
+    workers: int, cores: float, sharers: int
+) -> None:
+    network = msgspec.structs.replace(NETWORK, cores_per_host=cores)
+    assert costs.core_sharers(network, workers) == sharers
+
+
+def test_sync_sgd_of_integers_sends_fewer_bytes() -> None:
+    sizes = {
+        bits: costs.link_bytes(method(32, 32, bits=bits), 1_000_000, 4) for bits in (8, 16, 32)
+    }
+    assert 2 < sizes[32] / sizes[16] < 3
+    assert 3 < sizes[32] / sizes[8] < 4.5
 
 
 @given(st.floats(0.001, 10), st.floats(0.001, 10))
@@ -236,26 +400,11 @@ def test_an_overlapped_dense_exchange_is_in_rank_order() -> None:
 def test_every_slice_of_an_overlapped_exchange_waits_for_polls_and_latencies() -> None:
     assert costs.POLL_DELAY == collectives.PAUSE / 2
     slow = msgspec.structs.replace(NETWORK, latency_across=0.1)
-    [blocking, overlapped] = [
-        costs.step_time(COMPUTE, slow, method(16, 16, density=1e-3, overlap=overlap), **SIZES)
-        for overlap in (False, True)
-    ]
-    # Each of eight slices has two rounds across hosts and two within, minus the hidden part.
-    assert blocking.exchange == pytest.approx(0.2, rel=0.01)
-    whole = 8 * (0.2 + 4 * costs.POLL_DELAY)
-    hidden = 7 / 8 * 2 / 3 * overlapped.compute
-    assert overlapped.exchange == pytest.approx(whole - hidden, rel=0.01)
-
-
-def test_a_sharded_leader_copies_its_own_slice() -> None:
-    plain, sharded = (
-        costs.block_traffic(method(32, 8, 0.001, 10, sharded=sharded), 1_000_000, 4)[0]
-        for sharded in (False, True)
-    )
-    # Each of the four groups has two hosts, so four of its eight leaders share a host's link.
-    assert sharded.copy_bytes == pytest.approx(plain.copy_bytes / 8)
-    assert sharded.link_bytes == pytest.approx(plain.link_bytes / 2)
-    assert sharded.additions == pytest.approx(plain.additions / 8)
+    time = costs.step_time(COMPUTE, slow, method(16, 16, overlap=True), **SIZES)
+    # Each of eight slices has 2 * 12 messages across hosts, in 16 rounds, minus the hidden part.
+    whole = 8 * (2.4 + 16 * costs.POLL_DELAY)
+    hidden = 7 / 8 * 2 / 3 * time.compute
+    assert time.exchange == pytest.approx(whole - hidden, rel=0.01)
 
 
 @given(

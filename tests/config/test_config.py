@@ -85,7 +85,7 @@ def test_keys_of_another_kind_are_checked_and_have_no_effect(name: str) -> None:
         ("exchange.tau", "3.0", "-3"),
         ("exchange.density", "0.5", "2"),
         ("block_filter.momentum", "0.5", "1.5"),
-        ("block_filter.sharded", "true", "3"),
+        ("block_filter.step", "1.5", "-3"),
     ):
         section, _, field = key.partition(".")
         owned = field in getattr(recipe, section).__struct_fields__
@@ -164,9 +164,9 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(
     assert expected in message
 
 
-def test_a_density_for_parts_of_the_model_is_refused() -> None:
-    message = refusal("gtc", "exchange.density=0.01", "exchange.overlap=true")
-    assert message.startswith("gtc: exchange.density = 0.01: expected 'any' with exchange.overlap")
+def test_overlap_of_integers_is_refused() -> None:
+    message = refusal("sync-sgd", "exchange.bits=16", "exchange.overlap=true")
+    assert message.startswith("sync-sgd: exchange.bits = 16: expected 32 with exchange.overlap")
 
 
 def test_a_wrong_element_is_named_with_its_place(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_to_dict_writes_every_default_out() -> None:
     assert set(TREE) == {"train", "topology", "exchange", "block_filter", "model", "corpus"}
     assert TREE["exchange"] == {"kind": "none"}
     tables = to_tables(load_config("gtc-bmuf"))
-    assert tables["exchange"] == {"kind": "gtc", "tau": 4.0, "density": "any", "overlap": False}
+    assert tables["exchange"] == {"kind": "gtc", "tau": 4.0, "density": "any"}
     assert tables["block_filter"]["residual"] == "keep"
     assert math.isfinite(TREE["train"]["learning_rate"])
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -12,60 +13,36 @@ from gtcbmuf.core import kernels
 
 FLOATS = st.floats(-8, 8, width=32)
 TAUS = st.sampled_from([0.3, 0.5, 1.0, 1.7, 2.0]).map(np.float32)
-SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 128, 200]))
+#: Small ones, and those around the 1,024 parameters that a kernel takes at a time.
+SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 200, 1023, 1024, 1025, 2100]))
 
 
 @st.composite
 def pairs(draw: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A residual and a gradient of one length."""
+    """Two vectors of one length."""
     n = draw(SIZES)
     vector = arrays.arrays(np.float32, n, elements=FLOATS, fill=FLOATS)
     return draw(vector), draw(vector)
-
-
-def threshold(
-    residual: NDArray[np.float32], gradient: NDArray[np.float32], tau: np.float32
-) -> tuple[NDArray[np.float32], dict[int, int]]:
-    """Strom's rule, one parameter after the other: new residual, and sign by parameter."""
-    left, sent = residual.copy(), {}
-    for i in range(residual.size):
-        left[i] += gradient[i]
-        if left[i] >= tau:
-            left[i] -= tau
-            sent[i] = +1
-        elif left[i] <= -tau:
-            left[i] += tau
-            sent[i] = -1
-    return left, sent
-
-
-def as_updates(sent: dict[int, int]) -> NDArray[np.uint32]:
-    return np.array([i << 1 | (sign < 0) for i, sign in sorted(sent.items())], np.uint32)
-
-
-def as_bits(sent: dict[int, int], n: int) -> NDArray[np.uint32]:
-    words = [0] * -(-n // 16)
-    for i, sign in sent.items():
-        words[i // 16] |= (1 if sign > 0 else 3) << 2 * (i % 16)
-    return np.array(words, np.uint32)
 
 
 def test_thresholding_is_the_scalar_rule(form: Any) -> None:
     @given(pairs(), TAUS)
     def check(vectors: Any, tau: np.float32) -> None:
         residual, gradient = vectors
-        left, sent = threshold(residual, gradient, tau)
-        n = residual.size
-
-        taken, updates = residual.copy(), np.zeros(n + kernels.MASK_BITS, np.uint32)
-        assert form(kernels.take)(taken, gradient, tau, updates) == (len(sent), n)
-        assert taken.tobytes() == left.tobytes()
-        np.testing.assert_array_equal(updates[: len(sent)], as_updates(sent))
-
-        taken, words = residual.copy(), np.zeros(-(-n // 16), np.uint32)
-        assert form(kernels.take_bits)(taken, gradient, tau, 0, words) == len(sent)
-        np.testing.assert_array_equal(taken, left)
-        np.testing.assert_array_equal(words, as_bits(sent, n))
+        left, expected = residual.copy(), np.ones(residual.size, np.uint8)
+        for i in range(residual.size):
+            left[i] += gradient[i]
+            if left[i] >= tau:
+                left[i] -= tau
+                expected[i] = 2
+            elif left[i] <= -tau:
+                left[i] += tau
+                expected[i] = 0
+        signs = np.full(residual.size, 9, np.uint8)
+        count = form(kernels.threshold)(residual, gradient, tau, signs)
+        assert count == np.count_nonzero(expected != 1)
+        assert residual.tobytes() == left.tobytes()
+        np.testing.assert_array_equal(signs, expected)
 
     check()
 
@@ -75,14 +52,28 @@ def test_what_is_not_finite_is_found_wherever_it_is(
     vectors: Any, tau: np.float32, value: float, data: st.DataObject
 ) -> None:
     residual, gradient = vectors
-    n = residual.size
-    places = data.draw(st.sets(st.integers(0, n - 1), min_size=1, max_size=3))
+    places = data.draw(st.sets(st.integers(0, residual.size - 1), min_size=1, max_size=3))
     gradient[list(places)] = value
-    updates, words = np.zeros(n + kernels.MASK_BITS, np.uint32), np.zeros(-(-n // 16), np.uint32)
     assert not kernels.all_finite(gradient)
-    taken = kernels.take(residual.copy(), gradient, tau, updates)
-    assert taken == (kernels.NOT_FINITE, min(places))
-    assert kernels.take_bits(residual.copy(), gradient, tau, 0, words) == kernels.NOT_FINITE
+    signs = np.zeros(residual.size, np.uint8)
+    assert kernels.threshold(residual, gradient, tau, signs) == kernels.NOT_FINITE
+    assert np.flatnonzero(~np.isfinite(residual)).tolist() == sorted(places)
+
+
+@pytest.mark.parametrize("place", [0, 1023, 1024, 2047, 2048, 2099])
+def test_one_number_that_is_not_finite_is_found_among_many(place: int) -> None:
+    gradient, signs = np.ones(2100, np.float32), np.zeros(2100, np.uint8)
+    gradient[place] = np.nan
+    residual = np.zeros(2100, np.float32)
+    assert kernels.threshold(residual, gradient, np.float32(1), signs) == kernels.NOT_FINITE
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_sum_that_overflows_is_not_finite(form: Any, sign: int) -> None:
+    largest = np.full(5, sign * np.finfo(np.float32).max)
+    arguments = largest.copy(), largest, np.float32(1), np.zeros(5, np.uint8)
+    with np.errstate(over="ignore"):
+        assert form(kernels.threshold)(*arguments) == kernels.NOT_FINITE
 
 
 @given(pairs())
@@ -93,141 +84,157 @@ def test_what_is_finite_is_not_refused(vectors: Any) -> None:
     assert kernels.all_finite(residual)
 
 
-def test_bits_go_on_where_there_is_no_room_for_updates(form: Any) -> None:
-    @given(pairs(), TAUS, st.integers(kernels.MASK_BITS, 100))
-    def check(vectors: Any, tau: np.float32, room: int) -> None:
-        residual, gradient = vectors
-        left, sent = threshold(residual, gradient, tau)
-        n = residual.size
-        updates, words = np.zeros(room, np.uint32), np.zeros(-(-n // 16), np.uint32)
-        count, end = form(kernels.take)(residual, gradient, tau, updates)
-        assert end == n or (end % kernels.MASK_BITS == 0 and count + kernels.MASK_BITS > room)
-        form(kernels.set_bits)(updates[:count], words)
-        count += form(kernels.take_bits)(residual, gradient, tau, end, words)
-        assert count == len(sent)
-        np.testing.assert_array_equal(residual, left)
-        np.testing.assert_array_equal(words, as_bits(sent, n))
+def test_what_reaches_a_threshold_is_counted(form: Any) -> None:
+    @given(pairs(), TAUS)
+    def check(vectors: Any, tau: np.float32) -> None:
+        vector, _ = vectors
+        vector[0] = -tau
+        expected = sum(abs(value) >= tau for value in vector)
+        assert form(kernels.count_reaching)(vector, tau) == expected
 
     check()
 
 
-def test_both_forms_add_the_same(form: Any) -> None:
-    @given(pairs(), TAUS, FLOATS)
-    def check(vectors: Any, tau: np.float32, scale: float) -> None:
-        gradient, vector = vectors
-        _, sent = threshold(np.zeros_like(gradient), gradient, tau)
-        step = np.float32(scale)
-        expected = vector.copy()
-        for i, sign in sent.items():
-            expected[i] += np.float32(sign) * step
-
-        added = vector.copy()
-        form(kernels.add_updates)(as_updates(sent), step, added)
-        np.testing.assert_array_equal(added, expected)
-        added = vector.copy()
-        form(kernels.add_bits)(as_bits(sent, vector.size), step, added)
-        np.testing.assert_array_equal(added, expected)
-
-    check()
+def signs_of(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Rows of signs -1, 0 and 1 as the bytes of words."""
+    return (rows + 1).astype(np.uint8).view(np.uint64)
 
 
-def packed_bit_by_bit(updates: NDArray[np.uint32], k: int) -> list[int]:
-    """Golomb-Rice code, as strings of zeros and ones, the lowest bit first."""
-    fields, quotients, least = "", "", 0
-    for update in updates.tolist():
-        index, negative = divmod(update, 2)
-        quotient, remainder = divmod(index - least, 2**k)
-        fields += f"{remainder << 1 | negative:0{k + 1}b}"[::-1]
-        quotients += "0" * quotient + "1"
-        least = index + 1
-    words = []
-    for bits in (fields, quotients):
-        words += [int(bits[i : i + 32][::-1], 2) for i in range(0, len(bits), 32)]
-    return words
+def sum_signs(
+    form: Any, rows: NDArray[np.int64], first: int, m: int, slack: int = 0
+) -> NDArray[np.int32]:
+    values = np.full(m, 77, np.int32)
+    scratch = np.full(-(-m // 8) + slack, 2**64 - 1, np.uint64)
+    form(kernels.sum_signs)(signs_of(rows), first // 8, scratch, scratch.view(np.uint8), values)
+    return values
 
 
-@st.composite
-def updates_of(draw: Any) -> tuple[NDArray[np.uint32], int]:
-    """Updates, and the number of parameters."""
-    n = draw(st.one_of(st.integers(1, 300), st.integers(1, 2**31 - 1)))
-    indices = draw(st.sets(st.one_of(st.integers(0, n - 1), st.just(n - 1)), max_size=60))
-    signs = draw(st.integers(0, 2**60))
-    updates = [i << 1 | signs >> place & 1 for place, i in enumerate(sorted(indices))]
-    return np.array(updates, np.uint32), n
-
-
-def test_packing_is_the_code_bit_by_bit(form: Any) -> None:
-    @given(updates_of(), st.integers(0, 30))
-    def check(chosen: Any, k: int) -> None:
-        updates, n = chosen
-        k = max(k, (n >> 12).bit_length())  # quotients that a test has time for
-        expected = packed_bit_by_bit(updates, k)
-        words = np.full(len(expected) + 1, 0xDEADBEEF, np.uint32)
-        assert form(kernels.pack)(updates, k, words) == len(expected)
-        assert words.tolist() == [*expected, 0xDEADBEEF]
-        unpacked = np.zeros_like(updates)
-        assert form(kernels.unpack)(words[:-1], k, n, unpacked)
-        np.testing.assert_array_equal(unpacked, updates)
+def test_signs_are_added_up(form: Any) -> None:
+    @given(st.integers(1, 300), st.integers(1, 5), st.integers(0, 2**32), st.data())
+    def check(count: int, words: int, seed: int, data: st.DataObject) -> None:
+        rows = np.random.default_rng(seed).integers(-1, 2, (count, 8 * words))
+        first = 8 * data.draw(st.integers(0, words - 1))
+        m = data.draw(st.integers(0, 8 * words - first))
+        values = sum_signs(form, rows, first, m, data.draw(st.integers(0, 1)))
+        np.testing.assert_array_equal(values, rows.sum(axis=0)[first : first + m])
 
     check()
 
 
-def test_whatever_is_unpacked_packs_to_the_same_words(form: Any) -> None:
-    """So there is one code for each set of updates, and nothing else gets through."""
+@pytest.mark.parametrize("count", [127, 128, 254, 255, 256, 300])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_byte_overflows_if_all_rows_agree(form: Any, count: int, sign: int) -> None:
+    """The bytes of 127 signs are 254 at most; 128 would overflow, so they are added in parts."""
+    rows = np.full((count, 16), sign)
+    rows[:, 3] = 0
+    np.testing.assert_array_equal(sum_signs(form, rows, 0, 16), rows.sum(axis=0))
+    assert kernels.MOST_ROWS == 127
 
-    @given(updates_of(), st.integers(0, 4), st.data())
-    def check(chosen: Any, k: int, data: st.DataObject) -> None:
-        updates, n = chosen
-        n = min(n, 300)
-        updates = updates[updates >> 1 < n]
-        words = np.array(packed_bit_by_bit(updates, k), np.uint32)
-        for _ in range(data.draw(st.integers(0, 2))):
-            if words.size:
-                place = data.draw(st.integers(0, 32 * words.size - 1))
-                words[place // 32] ^= np.uint32(1 << place % 32)
-        size = data.draw(st.integers(max(words.size - 1, 0), words.size + 1))
-        words = np.resize(words, size) if words.size else words
-        n = data.draw(st.integers(1, n))
-        count = max(updates.size + data.draw(st.integers(-1, 1)), 0)
-        unpacked = np.zeros(count, np.uint32)
-        if form(kernels.unpack)(words, k, n, unpacked):
-            assert packed_bit_by_bit(unpacked, k) == words.tolist()
-            assert (unpacked >> 1 < n).all()
-        else:
-            assert (
-                count != updates.size
-                or not np.array_equal(words, packed_bit_by_bit(updates, k))
-                or (updates >> 1).max(initial=0) >= n
-            )
+
+def test_rows_are_added_up(form: Any) -> None:
+    @given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 2**32), st.data())
+    def check(count: int, width: int, seed: int, data: st.DataObject) -> None:
+        rows = np.random.default_rng(seed).integers(-32767, 32768, (count, width), np.int16)
+        rows[:, 0] = 32767
+        first = data.draw(st.integers(0, width))
+        values = np.full(data.draw(st.integers(0, width - first)), 77, np.int32)
+        form(kernels.sum_rows)(rows, first, values)
+        expected = rows.sum(axis=0, dtype=np.int64)[first : first + values.size]
+        np.testing.assert_array_equal(values, expected)
 
     check()
 
 
-@given(st.integers(1, 100), st.data())
-def test_bits_are_judged_as_by_a_loop(n: int, data: st.DataObject) -> None:
-    length = 16 * -(-n // 16)
-    codes = data.draw(st.lists(st.sampled_from([0, 1, 3]), min_size=length, max_size=length))
-    if data.draw(st.booleans()):  # more often right beyond n than chance would have it
-        codes[n:] = [0] * (length - n)
-    if data.draw(st.integers(0, 3)) == 0:
-        codes[data.draw(st.integers(0, length - 1))] = 2
-    count = sum(code != 0 for code in codes) + data.draw(st.sampled_from([0, 0, 1]))
-    words = np.array(
-        [sum(c << 2 * k for k, c in enumerate(codes[i : i + 16])) for i in range(0, length, 16)],
-        np.uint32,
-    )
-    valid = 2 not in codes and not any(codes[n:]) and count == sum(code != 0 for code in codes)
-    assert kernels.are_bits(words, n, count) == valid
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), [(kernels.add_integers, np.int32), (kernels.add_counts, np.int16)]
+)
+def test_integers_are_added_in_units_of_a_step(form: Any, kernel: Any, dtype: Any) -> None:
+    @given(pairs(), FLOATS, st.integers(0, 2**32))
+    def check(vectors: Any, scale: float, seed: int) -> None:
+        vector, _ = vectors
+        most = np.iinfo(dtype).max
+        sums = np.random.default_rng(seed).integers(-most, most, vector.size).astype(dtype)
+        step, expected = np.float32(scale), vector.copy()
+        for i in range(vector.size):
+            expected[i] += step * np.float32(sums[i])
+        form(kernel)(sums, step, vector)
+        assert vector.tobytes() == expected.tobytes()
+
+    check()
 
 
-@given(st.integers(1, 2**31 - 1), st.floats(0, 1))
-def test_the_form_is_that_of_integers_of_any_size(n: int, density: float) -> None:
-    count = int(n * density**4)
-    k = max(min((246 * n // (256 * max(count, 1))).bit_length() - 1, 30), 0)
-    assert kernels.rice_parameter(n, count) == k
-    fields, quotients = -(-count * (k + 1) // 32), -(-(count + (n >> k)) // 32) if count else 0
-    sparse = 16 * count <= n and fields + quotients <= -(-n // 16)
-    assert kernels.form_of(n, count) == (k if sparse else kernels.DENSE)
+def rounded(scaled: np.float32, most: int = 32767) -> int:
+    """To the nearest integer, ties to even, and not beyond the largest."""
+    return round(min(max(float(scaled), -most), most))
+
+
+#: Steps that let changes be rounded, and be beyond the largest integer.
+STEPS = st.sampled_from([0.25, 1.0, 2.0, 2.7, 4.0, 1e3, 1e4, 1e30]).map(np.float32)
+
+
+def test_changes_are_rounded_to_the_nearest_step(form: Any) -> None:
+    @given(pairs(), STEPS)
+    def check(vectors: Any, steps: np.float32) -> None:
+        vector, origin = vectors
+        expected = [rounded((v - o) * steps) for v, o in zip(vector, origin, strict=True)]
+        integers = np.zeros(vector.size, np.int16)
+        form(kernels.quantise)(vector, origin, steps, integers)
+        assert integers.tolist() == expected
+
+    check()
+
+
+def test_half_a_step_is_rounded_to_an_even_number_of_steps(form: Any) -> None:
+    vector = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 0.49999997, 4e4, -4e4, 32766.5], np.float32)
+    integers = np.zeros(vector.size, np.int16)
+    form(kernels.quantise)(vector, np.zeros_like(vector), np.float32(1), integers)
+    assert integers.tolist() == [0, 2, 2, 0, -2, 0, 32767, -32767, 32766]
+    assert kernels.LARGEST == 32767
+
+
+def test_a_residual_keeps_what_is_not_sent(form: Any) -> None:
+    @given(pairs(), STEPS, st.sampled_from([127, 32767]))
+    def check(vectors: Any, steps: np.float32, most: int) -> None:
+        residual, _ = vectors
+        step = np.float32(1) / steps
+        expected = [rounded(value * steps, most) for value in residual]
+        left = residual.copy()
+        for i, sent in enumerate(expected):
+            left[i] -= step * np.float32(sent)
+        integers = np.zeros(residual.size, np.int16)
+        form(kernels.take_steps)(residual, steps, step, np.float32(most), integers)
+        assert integers.tolist() == expected
+        assert residual.tobytes() == left.tobytes()
+
+    check()
+
+
+def test_squares_are_integers_with_a_largest_one(form: Any) -> None:
+    @given(pairs(), STEPS)
+    def check(vectors: Any, steps: np.float32) -> None:
+        vector, origin = vectors
+        with np.errstate(over="ignore"):
+            sizes = [abs(v - o) * steps for v, o in zip(vector, origin, strict=True)]
+        expected = sum(int(min(size, np.float32(8192))) ** 2 for size in sizes)
+        assert form(kernels.energy)(vector, origin, steps) == expected
+
+    check()
+
+
+def test_a_model_starts_again_with_what_was_not_sent(form: Any) -> None:
+    @given(pairs(), STEPS, FLOATS)
+    def check(vectors: Any, steps: np.float32, moved: float) -> None:
+        model, start = vectors
+        step, following = np.float32(1) / steps, start + np.float32(moved)
+        expected, integers = model.copy(), np.zeros(model.size, np.int16)
+        form(kernels.quantise)(model, start, steps, integers)
+        for i in range(model.size):
+            unsent = model[i] - start[i] - step * np.float32(integers[i])
+            expected[i] = following[i] + unsent
+        form(kernels.restart)(model, start, following, steps, step)
+        assert model.tobytes() == expected.tobytes()
+
+    check()
 
 
 @given(pairs(), FLOATS)

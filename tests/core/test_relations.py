@@ -13,7 +13,9 @@ ETA, ZETA, SIZE = 0.9, 0.7, 5
 
 def block_filter(model: NDArray[np.float32], *, nesterov: bool) -> gtcbmuf.BMUF:
     topology = gtcbmuf.Topology(MPI.COMM_SELF, 1)
-    return gtcbmuf.BMUF(topology, model, momentum=ETA, learning_rate=ZETA, nesterov=nesterov)
+    return gtcbmuf.BMUF(
+        topology, model, momentum=ETA, learning_rate=ZETA, nesterov=nesterov, step=2.0**-11
+    )
 
 
 def changes() -> list[NDArray[np.float32]]:
@@ -30,10 +32,10 @@ def test_nesterov_block_momentum_is_the_outer_step_of_diloco() -> None:
         bmuf(model)
         theta.grad = -torch.from_numpy(change)  # theta(t-1) - A(t)
         outer.step()
-        np.testing.assert_allclose(model, theta.detach().numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(model, theta.detach().numpy(), atol=0.003)
     velocity = outer.state[theta]["momentum_buffer"].numpy()
     anchor = theta.detach().numpy() + ETA * ZETA * velocity
-    np.testing.assert_allclose(bmuf.anchor(model), anchor, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(bmuf.anchor(model), anchor, atol=0.003)
 
 
 @pytest.mark.parametrize("rate", [0.1, 2.0])
@@ -46,4 +48,4 @@ def test_classical_block_momentum_is_slowmo_at_a_constant_rate(rate: float) -> N
         bmuf(model)
         u = ETA * u - change / rate
         x = x - ZETA * rate * u
-        np.testing.assert_allclose(model, x, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(model, x, atol=0.003)

@@ -1,4 +1,4 @@
-"""Messages: what is sent and what stays make up what there was; nothing foreign gets in."""
+"""Messages: their bytes, their size, and that nothing foreign gets in."""
 
 import math
 from typing import Any
@@ -7,215 +7,310 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from support.codes import fields_as_bits, gaps_as_bits, quotients_as_bits
 
-from gtcbmuf.core import kernels, wire
+from gtcbmuf.core import wire
+
+Integers = NDArray[np.int32]
+Words = NDArray[np.uint32]
+TALLY = np.array([-3, 2**40])
+ONE = int(np.float32(1).view(np.uint32))
 
 
-def decoded(words: NDArray[np.uint32], n: int, scale: float = 1.0) -> NDArray[np.float32]:
-    """What a message says, added to zeros."""
-    vector = np.zeros(n, np.float32)
-    wire.Decoder(n).add(words, scale, vector)
-    return vector
+def encoded(values: Any, unit: float = 1.0, room: int | None = None) -> Words:
+    """A message of integers, which fits into the bound of its size."""
+    values = np.asarray(values, np.int32)
+    if room is None:
+        room = wire.max_words(values.size, int(np.abs(values.astype(np.int64)).max(initial=0)))
+    words = np.full(room, 0xDEADBEEF, np.uint32)
+    return wire.Coder(values.size).encode(values, unit, TALLY, words).copy()
 
 
-TAUS = st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0])
-# Multiples of 1/8 below 2^10: their sums are exact in float32, so "equal" can mean equal.
-EIGHTHS = st.integers(-(2**13), 2**13).map(lambda k: k / 8)
+def decoded(words: Words, n: int, bound: int = 2**31 - 1, unit: float = 1.0) -> Integers:
+    values = np.zeros(n, np.int32)
+    assert wire.Coder(n).add(words, unit, bound, values).tolist() == TALLY.tolist()
+    return values
 
 
 @st.composite
-def vectors(draw: Any, sparse: bool = False) -> NDArray[np.float32]:
-    n = draw(st.integers(1, 300))
-    vector: NDArray[np.float32] = draw(
-        arrays.arrays(np.float32, n, elements=EIGHTHS, fill=st.just(0.0))
-    )
-    if sparse:
-        vector[draw(st.integers(0, n - 1)) :] = 0
-    return vector
+def sums(draw: Any) -> Integers:
+    """Integers of all densities and sizes."""
+    n = draw(st.one_of(st.integers(0, 80), st.sampled_from([255, 256, 257, 1000])))
+    stream = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values = np.round(stream.standard_normal(n) * 2.0 ** draw(st.integers(-3, 28)))
+    values[stream.random(n) >= 2.0 ** -draw(st.integers(0, 9))] = 0
+    if draw(st.booleans()):
+        values = np.sign(values)
+    values = np.clip(values, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    if n and draw(st.integers(0, 3)) == 0:
+        values[draw(st.integers(0, n - 1))] = draw(st.sampled_from([2**31 - 1, -(2**31) + 1]))
+    return values
 
 
-@given(vectors(), TAUS, st.integers(0, 2**32))
-def test_decoded_and_residual_are_what_there_was(
-    gradient: NDArray[np.float32], tau: float, seed: int
+@given(sums(), sums(), st.sampled_from([1.0, 0.3, 1e-30]))
+def test_a_message_is_added_to_other_integers(
+    values: Integers, others: Integers, unit: float
 ) -> None:
-    n = gradient.size
-    residual = np.random.default_rng(seed).integers(-80, 80, n).astype(np.float32) / 8
-    before = residual.copy()
-    words = wire.Encoder(n).encode(residual, gradient, tau)
-    sent = decoded(words.copy(), n)
-    np.testing.assert_array_equal(sent + residual, before + gradient)
-    assert set(np.unique(np.abs(sent))) <= {0.0, tau}
-    assert words[2] == np.count_nonzero(sent)
-    assert words[3:].view(np.float32)[0] == tau
+    words = encoded(values, unit)
+    added = np.resize(others, values.size) // 2
+    expected = added.astype(np.int64) + values
+    if np.abs(expected).max(initial=0) < 2**31:
+        bound = int(np.abs(values).max(initial=0))
+        tally = wire.Coder(values.size).add(words, unit, bound, added)
+        np.testing.assert_array_equal(added, expected)
+        assert tally.tolist() == TALLY.tolist()
 
 
-@given(vectors(), TAUS, st.integers(0, 2**32))
-def test_a_backlog_is_told_beside_the_same_updates(
-    gradient: NDArray[np.float32], tau: float, seed: int
-) -> None:
-    n = gradient.size
-    residual = np.random.default_rng(seed).integers(-80, 80, n).astype(np.float32) / 8
-    plain = wire.Encoder(n).encode(residual.copy(), gradient, tau)
-    words = wire.Encoder(n, tells_backlog=True).encode(residual, gradient, tau)
-    backlog = 2 * np.count_nonzero(np.abs(residual) >= tau) > words[2]
-    rows = np.concatenate([[words.size], words]).astype(np.uint32)[np.newaxis]
-    assert wire.backlogs(rows).tolist() == [backlog]
-    np.testing.assert_array_equal(decoded(words, n), decoded(plain, n))
-    np.testing.assert_array_equal(words[1:], plain[1:])
+@given(sums(), st.integers(0, 3))
+def test_no_message_is_longer_than_its_bound(values: Integers, more: int) -> None:
+    """Nothing is written behind the bound, or `encode` would fail."""
+    bound = int(np.abs(values).max(initial=0)) + more
+    words = encoded(values, room=wire.max_words(values.size, bound))
+    assert words.size <= wire.max_words(values.size, bound)
+    assert words.size <= encoded(values).size
 
 
-@given(vectors(), TAUS, st.floats(-4, 4, width=16))
-def test_added_with_a_scale(gradient: NDArray[np.float32], tau: float, scale: float) -> None:
-    n = gradient.size
-    words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau)
-    scaled = np.ones(n, np.float32)
-    wire.Decoder(n).add(words, scale, scaled)
-    np.testing.assert_allclose(scaled, 1 + scale * decoded(words, n), rtol=1e-6)
+@given(sums())
+def test_the_bytes_are_those_of_the_documented_format(values: Integers) -> None:
+    words, numbers = encoded(values, unit=0.5).tolist(), values.tolist()
+    form, count = words[0] - 0x47540000, np.count_nonzero(values)
+    half = int(np.float32(0.5).view(np.uint32))
+    assert words[1:8] == [values.size, count, half, 2**32 - 3, 2**32 - 1, 0, 2**8]
+    fields = fields_as_bits(numbers, (2 * max(map(abs, numbers), default=0)).bit_length())
+    if form & 0x8000:
+        assert form == 0x8000 + (2 * max(map(abs, numbers))).bit_length()
+        assert words[8:] == fields
+        return
+    k, inner_k, m = form % 32, form // 32 % 32, form // 1024
+    places = [i for i, number in enumerate(numbers) if number]
+    body = gaps_as_bits(places, [numbers[i] < 0 for i in places], 1, k)
+    large = [j for j, i in enumerate(places) if abs(numbers[i]) > 1]
+    assert (inner_k == 31) == (not large)
+    if large:
+        excesses = [abs(numbers[places[j]]) - 2 for j in large]
+        body += [len(large), *gaps_as_bits(large, excesses, m, inner_k)]
+        body += quotients_as_bits(excesses, m)
+    assert words[8:] == body
+    assert len(body) <= max(len(fields), 1)
 
 
-@given(st.lists(vectors(), min_size=1, max_size=5), TAUS, st.floats(-4, 4, width=16))
-def test_all_messages_are_added_in_rank_order(
-    gradients: list[NDArray[np.float32]], tau: float, scale: float
-) -> None:
-    n = max(gradient.size for gradient in gradients)
-    rows = np.full((len(gradients), 1 + wire.max_words(n)), 0xDEADBEEF, np.uint32)
-    one_by_one, together = (np.full(n, 0.1, np.float32) for _ in range(2))
-    for row, gradient in zip(rows, gradients, strict=True):
-        gradient = np.resize(gradient, n)
-        words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, tau)
-        row[0], row[1 : 1 + words.size] = words.size, words
-        wire.Decoder(n).add(words, scale, one_by_one)
-    wire.Decoder(n).add_all(rows, scale, together)
-    assert together.tobytes() == one_by_one.tobytes()
-    assert wire.counts(rows).tolist() == [row[1:][2] for row in rows]
-
-    rows[-1, 1] = 0
-    with pytest.raises(wire.WireError, match=f"from rank {len(rows) - 1}: .*format or version"):
-        wire.Decoder(n).add_all(rows, scale, together)
-
-
-@pytest.mark.parametrize("n", [1, 15, 16, 17, 64, 1000])
-def test_a_message_is_never_longer_than_its_bound(n: int) -> None:
-    encoder = wire.Encoder(n)
-    for count in {0, 1, n // 16, n // 16 + 1, n // 2, n}:
-        gradient = np.zeros(n, np.float32)
-        gradient[np.random.default_rng(count).permutation(n)[:count]] = -3
-        words = encoder.encode(np.zeros(n, np.float32), gradient, 1.0)
-        assert 4 * (words.size - wire.HEADER) <= 4 * math.ceil(n / 16)
-        assert words.size <= wire.max_words(n)
-        assert np.count_nonzero(decoded(words, n)) == count
-
-
-def test_no_entries_is_a_header() -> None:
-    residual = np.zeros(100, np.float32)
-    words = wire.Encoder(100).encode(residual, np.full(100, 0.5, np.float32), 1.0)
-    assert words.size == wire.HEADER
-    assert not decoded(words, 100).any()
-    assert (residual == 0.5).all()
-
-
-def test_an_all_negative_gradient_is_sent_by_magnitude() -> None:
-    residual = np.zeros(64, np.float32)
-    gradient = np.where(np.arange(64) == 5, -3, -0.5).astype(np.float32)
-    words = wire.Encoder(64).encode(residual, gradient, 1.0)
-    np.testing.assert_array_equal(decoded(words, 64), np.where(np.arange(64) == 5, -1, 0))
-    assert residual[5] == -2
-
-
-@pytest.mark.parametrize("density", [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 6e-2])
-def test_a_sparse_message_is_near_its_entropy(density: float) -> None:
-    n, stream = 1_000_000, np.random.default_rng(0)
-    signs = stream.choice([-1.0, 1.0], n)
-    gradient = np.where(stream.random(n) < density, 3 * signs, 0).astype(np.float32)
-    words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, 1.0)
-    count = np.count_nonzero(gradient)
-    sent = count / n
-    of_places = -n * (sent * math.log2(sent) + (1 - sent) * math.log2(1 - sent))
-    header = 32 * wire.HEADER
-    assert 1 <= (32 * words.size - header) / (of_places + count) < 1.025
-
-
-def test_the_bytes_are_as_documented() -> None:
-    gradient = np.zeros(80, np.float32)
-    gradient[[3, 60]] = 2, -2
-    words = wire.Encoder(80).encode(np.zeros(80, np.float32), gradient, 1.0)
+def test_the_bytes_of_two_small_messages() -> None:
+    values = np.zeros(80, np.int32)
+    values[[3, 60]] = 1, -1
     # k = 5, for 0.962 * 80 / 2 = 38.5. Gaps: 3, and 56 = 1 * 32 + 24.
-    fields, quotients = 3 << 1 | (24 << 1 | 1) << 6, 0b101
-    one = np.float32(1).view(np.uint32)
-    expected = [0x47544305, 80, 2, one, fields, quotients]
-    assert words.tobytes() == np.array(expected, "<u4").tobytes()
+    remainders, quotients = 3 << 1 | (24 << 1 | 1) << 6, 0b101
+    header = [0x47540000 | 5 | 31 << 5, 80, 2, ONE, 2**32 - 3, 2**32 - 1, 0, 2**8]
+    expected = np.array([*header, remainders, quotients], "<u4")
+    assert encoded(values).tobytes() == expected.tobytes()
 
-    gradient = np.ones(40, np.float32)
-    gradient[0] = -1
-    words = wire.Encoder(40).encode(np.zeros(40, np.float32), gradient, 1.0)
-    expected = [0x4754431F, 40, 40, one, 0x55555557, 0x55555555, 0x5555]
-    assert words.tobytes() == np.array(expected, "<u4").tobytes()
+    values[
+        60
+    ] = -5  # a size above 1, the second of two; 5 - 2 is 1 * 2 + 1, and its place 0 * 2 + 1
+    header[0] = 0x47540000 | 5 | 0 << 5 | 1 << 10
+    body = [remainders, quotients, 1, 0b1, 0b10, 0b10]
+    expected = np.array([*header, *body], "<u4")
+    assert encoded(values).tobytes() == expected.tobytes()
+
+    values = np.array([1, -1, 0, 2, -2, 1, 1, 1], np.int32)
+    header = [0x47548003, 8, 7, *header[3:]]
+    expected = np.array(
+        [*header, sum(code << 3 * i for i, code in enumerate([2, 1, 0, 4, 3, 2, 2, 2]))]
+    )
+    assert encoded(values).tobytes() == expected.astype("<u4").tobytes()
 
 
-MESSAGE = wire.Encoder(64).encode(
-    np.zeros(64, np.float32), np.where(np.arange(64) % 30 == 7, 3, 0).astype(np.float32), 1.0
-)
+def test_zeros_are_a_header() -> None:
+    assert encoded(np.zeros(100)).size == wire.HEADER == encoded([]).size
+    assert not decoded(encoded(np.zeros(100)), 100).any()
+
+
+# Size
+
+
+def entropy(shares: NDArray[np.float64]) -> float:
+    """Bits of a random value."""
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def ratio_to_entropy(values: Integers) -> float:
+    """Bits of a message over those of independent values with these frequencies."""
+    _, counts = np.unique(values, return_counts=True)
+    bits = values.size * entropy(counts / values.size)
+    return 32 * (encoded(values).size - wire.HEADER) / bits
+
+
+@pytest.mark.parametrize("density", [0.001, 0.003, 0.01, 0.03, 0.07, 0.1, 0.2, 0.3])
+def test_random_signs_are_near_their_entropy(density: float) -> None:
+    n, stream = 500_000, np.random.default_rng(0)
+    values = np.where(stream.random(n) < density, stream.choice([-1, 1], n), 0)
+    assert 0.99 < ratio_to_entropy(values) < 1.03
+    expected = wire.expected_bytes(n, np.count_nonzero(values) / n)
+    assert 4 * encoded(values).size == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_rounded_normal_numbers_are_near_their_entropy(step: float) -> None:
+    values = np.rint(np.random.default_rng(0).standard_normal(500_000) / step)
+    assert 0.99 < ratio_to_entropy(values) < 1.03
+
+
+def test_integers_that_are_all_large_are_in_fields() -> None:
+    values = np.random.default_rng(0).integers(-32767, 32768, 1000)
+    assert encoded(values).size == wire.HEADER + 1000 // 2
+    assert wire.expected_bytes(1000, 0.99) <= 4 * (wire.HEADER + 1000 * 2 / 32)
+
+
+# Foreign words
+
+
+CODES = np.zeros(64, np.int32)
+CODES[[7, 37, 50]] = 1, -9, 5
+FIELDS = np.resize([1, -2, 0], 64).astype(np.int32)
+K = 4  # 0.962 * 64 / 3 = 20.5
+
+
+def float_bits(value: float) -> int:
+    return int(np.float32(value).view(np.uint32))
+
+
+HEADER_DAMAGE = [
+    (0, 0, "starts with 0x00000000: another format or version"),
+    (0, 0x47550000, "starts with 0x47550000: another format or version"),
+    (0, 0x47530000, "starts with 0x47530000: another format or version"),
+    (1, 65, "a message of 65 integers reached a sum of 64"),
+    (1, 2**32 - 1, "reached a sum of 64"),
+    (2, 1, "is none of 1 integers other than 0 among 64"),
+    (2, 2**32 - 1, "is none of 4294967295 integers"),
+    (3, 0, "unit is 0.0; expected 1.0"),
+    (3, float_bits(2), "unit is 2.0; expected 1.0"),
+    (3, float_bits(np.nan), "unit is nan; expected 1.0"),
+    (3, float_bits(-1), "unit is -1.0; expected 1.0"),
+]
+CODES_DAMAGE = [
+    (0, 0x47540000 | K - 1, "form 0x3"),
+    (0, 0x47540000 | K | 31 << 5 | 31 << 10, "form 0x7fe4"),
+    (0, 0x47548000, "form 0x8000"),
+    (0, 0x4754FFFF, "form 0xffff"),
+    (8, 2**32 - 1, "of size 9 at most"),  # remainders, and bits behind them
+    (9, 0, "of size 9 at most"),  # quotients
+    (9, 1 << 31, "of size 9 at most"),
+    (10, 0, "of size 9 at most"),  # number of sizes above 1
+    (10, 4, "of size 9 at most"),
+    (10, 2**32 - 1, "of size 9 at most"),
+    (11, 2**32 - 1, "of size 9 at most"),  # their places, and the lowest bits of the sizes
+    (12, 0, "of size 9 at most"),
+    (13, 1, "of size 9 at most"),  # quotients of the sizes
+    (13, 1 << 20 | 1, "of size 9 at most"),
+]
 
 
 @pytest.mark.parametrize(
     ("position", "word", "says"),
-    [
-        (0, 0x47544320, "format or version"),
-        (0, 0, "format or version"),
-        (0, 0x47544303, "form 3"),
-        (0, 0x4754431F, "form 31"),
-        (1, 65, "65 parameters reached a model of 64"),
-        (2, 1, "in form"),
-        (2, 3, "none of 3 updates"),
-        (2, 2**32 - 1, "updates of 64 parameters"),
-        (3, 0, "tau"),
-        (3, int(np.float32(np.nan).view(np.uint32)), "tau"),
-        (3, int(np.float32(np.inf).view(np.uint32)), "tau"),
-        (3, int(np.float32(-1).view(np.uint32)), "tau"),
-        (4, 2**32 - 1, "none of 2 updates below 64"),
-        (5, 0, "none of 2 updates below 64"),
-        (5, 1 << 31, "none of 2 updates below 64"),
-    ],
+    [*HEADER_DAMAGE, *CODES_DAMAGE],
+    ids=[f"{position} {word:#x}" for position, word, _ in [*HEADER_DAMAGE, *CODES_DAMAGE]],
 )
 def test_a_foreign_word_is_refused(position: int, word: int, says: str) -> None:
-    words = MESSAGE.copy()
-    before = decoded(words, 64)
+    words, before = encoded(CODES), np.arange(64, dtype=np.int32)
+    assert words.size == 14
+    assert decoded(words, 64, bound=9).tolist() == CODES.tolist()
     words[position] = word
-    vector = before.copy()
+    values = before.copy()
     with pytest.raises(wire.WireError, match=says):
-        wire.Decoder(64).add(words, 1.0, vector)
-    np.testing.assert_array_equal(vector, before)
+        wire.Coder(64).add(words, 1.0, 9, values)
+    np.testing.assert_array_equal(values, before)
 
 
-@pytest.mark.parametrize("size", range(len(MESSAGE)))
-def test_a_truncated_message_is_refused(size: int) -> None:
-    with pytest.raises(wire.WireError):
-        decoded(MESSAGE[:size], 64)
+def test_a_size_above_the_bound_is_refused() -> None:
+    for values in (CODES, FIELDS):
+        with pytest.raises(wire.WireError, match="at most"):
+            decoded(encoded(values), 64, bound=int(np.abs(values).max()) - 1)
+
+
+@pytest.mark.parametrize(
+    ("position", "word"), [(0, 0x47548002), (0, 0x47548004), (0, 0x47548021), (2, 42), (8, 7)]
+)
+def test_foreign_fields_are_refused(position: int, word: int) -> None:
+    words = encoded(FIELDS)
+    assert words[0] == 0x47548003
+    words[position] = word
+    with pytest.raises(wire.WireError, match="integers other than 0 among 64"):
+        decoded(words, 64, bound=2)
+
+
+def test_fields_of_no_bits_are_refused() -> None:
+    words = encoded(np.zeros(64))
+    words[0] = 0x47548000
+    with pytest.raises(wire.WireError, match="in form 0x8000"):
+        decoded(words, 64)
+
+
+@pytest.mark.parametrize("values", [CODES, FIELDS], ids=["codes", "fields"])
+def test_a_message_of_another_length_is_refused(values: Integers) -> None:
+    words = encoded(values)
+    for size in range(words.size):
+        with pytest.raises(wire.WireError):
+            decoded(words[:size], 64)
+    for more in (0, 1, 1 << 31):
+        with pytest.raises(wire.WireError):
+            decoded(np.append(words, np.uint32(more)), 64)
 
 
 @given(
-    st.integers(1, 80),
-    st.lists(st.one_of(st.integers(0, 200), st.integers(0, 2**32 - 1)), max_size=12),
-    st.booleans(),
+    st.integers(0, 80),
+    st.sampled_from([1, 2, 5, 2**31 - 1]),
+    st.lists(st.one_of(st.integers(0, 200), st.integers(0, 2**32 - 1)), max_size=20),
+    st.one_of(
+        st.integers(0, 5), st.integers(0x8000, 0x8021), st.integers(0, 0x7FFF), st.just(None)
+    ),
 )
-def test_whatever_comes_in_stays_in_bounds(n: int, words: list[int], headed: bool) -> None:
-    if headed:
-        bits = int(np.float32(1).view(np.uint32))
+def test_whatever_comes_in_stays_in_bounds(
+    n: int, bound: int, words: list[int], form: int | None
+) -> None:
+    if form is not None:
         count = words[0] % (n + 1) if words else 0
-        words = [0x47544300 + kernels.form_of(n, count), n, count, bits, *words[1:]]
-    guarded = np.zeros(n + 2, np.float32)
+        words = [0x47540000 + form, n, count, ONE, 0, 0, 0, 0, *words[1:]]
+    guarded = np.zeros(n + 2, np.int32)
+    coder = wire.Coder(n)
     try:
-        wire.Decoder(n).add(np.array(words, np.uint32), 1.0, guarded[1:-1])
+        coder.add(np.array(words, np.uint32), 1.0, bound, guarded[1:-1])
     except wire.WireError:
-        assert not guarded.any()
+        assert guarded[0] == guarded[-1] == 0
         return
     assert guarded[0] == guarded[-1] == 0
     assert np.count_nonzero(guarded) == words[2]
+    assert np.abs(guarded).max() <= bound
 
 
-@pytest.mark.parametrize("n", [0, -1, 2**31])
-def test_an_encoder_for_too_many_or_no_parameters(n: int) -> None:
-    with pytest.raises(ValueError, match="parameters"):
-        wire.Encoder(n)
+@given(sums(), st.data())
+def test_a_changed_bit_is_refused_or_gives_other_integers_within_bounds(
+    values: Integers, data: st.DataObject
+) -> None:
+    words = encoded(values)
+    bound = int(np.abs(values).max(initial=0))
+    place = data.draw(st.integers(0, 32 * words.size - 1))
+    words[place // 32] ^= np.uint32(1 << place % 32)
+    changed = np.zeros_like(values)
+    try:
+        wire.Coder(values.size).add(words, 1.0, bound, changed)
+    except wire.WireError:
+        return
+    assert np.count_nonzero(changed) == words[2]
+    assert np.abs(changed).max(initial=0) <= bound
+    header = place // 32 < wire.HEADER  # the tally, or a parameter of the code that is not used
+    assert header or not np.array_equal(changed, values)
+
+
+@given(st.integers(1, 2**31 - 1), st.floats(0, 1))
+def test_the_parameter_of_the_code_is_that_of_integers_of_any_size(n: int, density: float) -> None:
+    count = int(n * density**4)
+    mean = 246 * (2 * (n - count) + count) // (512 * max(count, 1))
+    assert wire.rice_parameter(n - count, count) == (math.floor(math.log2(mean)) if mean else 0)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.05, 0.1, 0.25, 0.3, 0.46, 0.6])
+def test_the_parameter_of_the_code_is_the_best_one_or_its_neighbour(density: float) -> None:
+    """Mean bits of a gap: k + 1 and the mean quotient by 2^k of a geometric number."""
+    bits = [k + 1 + 1 / math.expm1(-(2**k) * math.log1p(-density)) for k in range(9)]
+    chosen = bits[wire.rice_parameter(10**6 - round(10**6 * density), round(10**6 * density))]
+    assert chosen < 1.01 * min(bits)

@@ -14,6 +14,7 @@ from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.config.schema import Config, fingerprint, to_tables
 from gtcbmuf.methods import EXCHANGES, FILTERS
 from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec, Sent
+from gtcbmuf.methods.dense import DenseSpec
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.methods.none import NoFilterSpec
 from gtcbmuf.mpi.topology import Topology
@@ -23,7 +24,8 @@ SHAPES = [(6, 5), (5,), (5, 3)]
 
 
 def exchanges() -> list[ExchangeSpec]:
-    return [spec().with_keys(density=0.1) for spec in EXCHANGES.values()]
+    specs = [spec().with_keys(density=0.1) for spec in EXCHANGES.values()]
+    return [*specs, DenseSpec(bits=16), DenseSpec(bits=8)]
 
 
 @pytest.mark.parametrize("spec", exchanges(), ids=lambda spec: spec.kind)
@@ -34,10 +36,6 @@ def test_an_exchange_is_built_and_adds_what_one_worker_sent(spec: ExchangeSpec) 
     residual = exchange.state().get("residual", np.zeros(N, np.float32))
     np.testing.assert_array_equal(update + residual, gradient)
     assert ("residual" in exchange.state()) is spec.keeps_residual
-    if spec.keeps_residual:
-        exchange.flush().add_to(update, 1.0)  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(update, gradient)
-        assert not exchange.state()["residual"].any()
     exchange.restore({name: array.copy() for name, array in exchange.state().items()})
 
 
@@ -58,9 +56,8 @@ def test_a_method_has_a_price(exchange: ExchangeSpec, block_filter: FilterSpec) 
         method = Method(workers, group_size, exchange, block_filter)
         time = step_time(COMPUTE, NETWORK, method, parameters=1_000_000, minibatch=64)
         assert 0 < time.sum < math.inf
-        assert (time.exchange > 0) == (exchange.connects and group_size > 1)
-        groups_meet = block_filter.connects and workers > 1
-        assert (time.filter + time.broadcast > 0) >= groups_meet
+        assert (time.exchange > 0) >= (exchange.connects and group_size > 1)
+        assert (time.filter > 0) is block_filter.connects
         assert 0 <= link_bytes(method, 1_000_000, 4) < math.inf
 
 
@@ -91,7 +88,7 @@ def test_a_declaration_that_lacks_a_part_does_not_import() -> None:
 
     assert "halved" not in EXCHANGES
 
-    with pytest.raises(TypeError, match=r"Idle in .* lacks label, build, leaders, summed, spread"):
+    with pytest.raises(TypeError, match=r"Idle in .* lacks label, build, sent, encoding, filter"):
 
         class Idle(FilterSpec, frozen=True, tag="idle"):
             pass
@@ -105,6 +102,5 @@ def test_what_gtc_costs_is_not_guessed() -> None:
 def test_a_block_filter_without_a_part_of_its_own_keeps_everything() -> None:
     spec = NoFilterSpec()
     assert not spec.clears_residuals
-    assert not spec.flushes_residuals
     assert not spec.resets_momentum
     assert spec.resolve(4) is spec

@@ -35,7 +35,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         WORLD.Abort(1)
 
 
-@pytest.fixture(params=[size for size in (1, 2, 4, 8) if WORLD.size % size == 0])
+@pytest.fixture(scope="module", params=[m for m in (1, 2, 4, 8) if WORLD.size % m == 0])
 def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
     """A topology of each possible group size."""
     topology = Topology(WORLD, request.param)

@@ -1,23 +1,36 @@
-"""Tier 1: updates, residuals, and replicas that stay equal."""
+"""Tier 1: updates, residuals, and replicas that stay equal, wherever the workers are."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 from numpy.typing import NDArray
+from support.placements import placements
 
 from gtcbmuf.core.algorithm import DenseExchange, Exchange, GTCExchange, NoExchange
+from gtcbmuf.core.checks import NotFiniteError
 from gtcbmuf.core.meter import Meter
+from gtcbmuf.core.wire import HEADER
+from gtcbmuf.methods.dense import IntegerExchange
 from gtcbmuf.mpi.job import check_replicas
+from gtcbmuf.mpi.shared_memory import hosts_of
 from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
 N = 1000
+Bits = Literal[8, 16]
 
 
 def eighths(seed: int, rank: int, n: int = N, scale: int = 8) -> NDArray[np.float32]:
     """Draw random multiples of 1/8. Their sums are exact, so tests can compare bits."""
     stream = np.random.default_rng([seed, rank])
     return (stream.integers(-scale, scale + 1, n) / 8).astype(np.float32)
+
+
+def noise(step: int, rank: int, n: int = N) -> NDArray[np.float32]:
+    return np.random.default_rng([step, rank]).standard_normal(n).astype(np.float32)
 
 
 def apply_update(exchange: Exchange, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -32,23 +45,84 @@ def members(topology: Topology) -> range:
     return range(first, first + topology.group.size)
 
 
-def test_no_exchange_is_the_gradient() -> None:
-    gradient = eighths(0, WORLD.rank)
-    np.testing.assert_array_equal(apply_update(NoExchange(N), gradient), gradient)
+def gtc(group: MPI.Comm, n: int = N, meter: Meter | None = None) -> GTCExchange:
+    return GTCExchange(group, n, 0.7, meter, density=0.1)
 
 
-def test_dense_is_the_sum_over_the_group(topology: Topology) -> None:
-    exchange = DenseExchange(topology.group, N)
-    for step in range(3):
-        update = apply_update(exchange, eighths(step, WORLD.rank))
-        expected = sum(eighths(step, rank) for rank in members(topology))
-        np.testing.assert_array_equal(update, expected)
+def in_8_bits(group: MPI.Comm, n: int = N, meter: Meter | None = None) -> IntegerExchange:
+    return IntegerExchange(group, n, 8, meter)
 
 
-def test_dense_replicas_are_bit_identical(topology: Topology) -> None:
-    exchange = DenseExchange(topology.group, N)
-    gradient = np.random.default_rng(WORLD.rank).standard_normal(N).astype(np.float32)
-    check_replicas(topology.group, apply_update(exchange, gradient), "dense")
+def in_16_bits(group: MPI.Comm, n: int = N, meter: Meter | None = None) -> IntegerExchange:
+    return IntegerExchange(group, n, 16, meter)
+
+
+EXCHANGES = [gtc, in_8_bits, in_16_bits]
+Make = Callable[..., Exchange]
+
+
+# All that add up integers
+
+
+@pytest.mark.parametrize("n", [3, N])
+@pytest.mark.parametrize("make", EXCHANGES)
+def test_every_placement_on_hosts_gives_the_same_bits(make: Make, n: int) -> None:
+    results: list[list[bytes]] = []
+    for hosts in placements(WORLD.size):
+        topology = Topology(WORLD, max(WORLD.size // 2, 1), hosts)
+        exchange, model = make(topology.group, n), np.zeros(n, np.float32)
+        for step in range(4):
+            exchange(3.0**-step * noise(step, WORLD.rank, n)).add_to(model, -0.0123)
+        check_replicas(topology.group, model, "model")
+        results.append([model.tobytes(), *(part.tobytes() for part in exchange.state().values())])
+        topology.free()
+    assert np.frombuffer(results[0][0], np.float32).any() or n < N
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("make", EXCHANGES)
+def test_a_restored_exchange_continues_with_the_same_bits(topology: Topology, make: Make) -> None:
+    def steps(exchange: Exchange, first: int, end: int) -> NDArray[np.float32]:
+        return np.array([apply_update(exchange, noise(s, WORLD.rank)) for s in range(first, end)])
+
+    expected = steps(make(topology.group), 0, 8)
+    before = make(topology.group)
+    steps(before, 0, 5)
+    after = make(topology.group)
+    after.restore({name: vector.copy() for name, vector in before.state().items()})
+    assert steps(after, 5, 8).tobytes() == expected[5:].tobytes()
+
+
+@pytest.mark.parametrize("make", [*EXCHANGES, DenseExchange])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_is_not_sent(make: Make, value: float) -> None:
+    exchange = make(MPI.COMM_SELF, 2000)
+    apply_update(exchange, np.zeros(2000, np.float32))
+    for place in (0, 1023, 1024, 1999):
+        gradient = np.ones(2000, np.float32)
+        gradient[place] = value
+        with pytest.raises(NotFiniteError, match="gradient of step") as error:
+            exchange(gradient)
+        assert (error.value.first, error.value.last, error.value.count) == (place, place, 1)
+        exchange.forget()
+
+
+@pytest.mark.parametrize("make", EXCHANGES)
+def test_the_meter_counts_updates_and_the_bytes_that_leave_a_host(make: Make) -> None:
+    silent = np.zeros(N, np.float32)
+    for hosts in placements(WORLD.size):
+        topology = Topology(WORLD, WORLD.size, hosts)
+        exchange = make(topology.group, N, meter := Meter())
+        exchange(silent)
+        lane = hosts_of(topology.group).lane
+        # Every message is a header: the shares of the others, then the sum of this rank's share.
+        others = len(set(hosts)) - 1 if lane != MPI.COMM_NULL else 0
+        assert meter.bytes_sent == 2 * others * 4 * HEADER
+        assert meter.updates_sent == (0 if make is gtc else N)
+        topology.free()
+
+
+# GTC
 
 
 @pytest.mark.parametrize("tau", [0.5, 2.0, 100.0])
@@ -70,27 +144,19 @@ def test_gtc_follows_the_rule_of_strom_on_every_worker(
         np.testing.assert_array_equal(exchange.state()["residual"], residuals[WORLD.rank])
 
 
-def test_gtc_loses_nothing(topology: Topology) -> None:
+@pytest.mark.parametrize("hosts", placements(WORLD.size)[:3], ids="".join)
+def test_gtc_loses_nothing(hosts: list[str]) -> None:
+    topology = Topology(WORLD, WORLD.size, hosts)
     exchange = GTCExchange(topology.group, N, 0.75)
     update_sum, gradient_sum = np.zeros(N, np.float32), np.zeros(N, np.float32)
-    for step in range(20):
+    for step in range(8):
         gradient = eighths(step, WORLD.rank)
         gradient_sum += gradient
         update_sum += apply_update(exchange, gradient)
     residual_sum = topology.group.allreduce(exchange.state()["residual"])
     expected = topology.group.allreduce(gradient_sum)
     np.testing.assert_array_equal(update_sum + residual_sum, expected)
-
-
-def test_gtc_replicas_are_bit_identical(topology: Topology) -> None:
-    exchange = GTCExchange(topology.group, N, 0.3)
-    model = np.zeros(N, np.float32)
-    stream = np.random.default_rng([1, WORLD.rank])
-    for _ in range(20):
-        # Densities from 0 to 1 cover both forms of a message, and the empty message.
-        gradient = stream.standard_normal(N) * stream.choice([0, 0.05, 0.3, 3])
-        exchange(gradient.astype(np.float32)).add_to(model, -0.0123)
-    check_replicas(topology.group, model, "gtc")
+    topology.free()
 
 
 def test_gtc_with_workers_that_send_nothing(topology: Topology) -> None:
@@ -109,40 +175,11 @@ def test_gtc_sends_at_most_one_tau_a_step(topology: Topology) -> None:
     np.testing.assert_array_equal(exchange.state()["residual"], [9, -9, 0.5, -0.5])
 
 
-def test_flush_sends_the_residual(topology: Topology) -> None:
-    exchange = GTCExchange(topology.group, N, 0.75, meter := Meter())
-    update_sum, gradient_sum = np.zeros(N, np.float32), np.zeros(N, np.float32)
-    for step in range(5):
-        update_sum += apply_update(exchange, eighths(step, WORLD.rank))
-        gradient_sum += eighths(step, WORLD.rank)
-    meter.reset()
-    exchange.flush().add_to(update_sum, 1.0)
-    np.testing.assert_array_equal(update_sum, topology.group.allreduce(gradient_sum))
-    assert not exchange.state()["residual"].any()
-    assert meter.bytes_sent == (4 * N if topology.group.size > 1 else 0)
-
-
 def test_forget_drops_the_residual(topology: Topology) -> None:
     exchange = GTCExchange(topology.group, N, 1.0)
     apply_update(exchange, np.full(N, 0.75, np.float32))
     exchange.forget()
     assert not apply_update(exchange, np.full(N, 0.75, np.float32)).any()
-
-
-def test_a_restored_exchange_continues_with_the_same_bits(topology: Topology) -> None:
-    def steps(exchange: Exchange, first: int, end: int) -> NDArray[np.float32]:
-        return np.array([apply_update(exchange, eighths(s, WORLD.rank)) for s in range(first, end)])
-
-    expected = steps(GTCExchange(topology.group, N, 0.7), 0, 8)
-    before = GTCExchange(topology.group, N, 0.7)
-    steps(before, 0, 5)
-    after = GTCExchange(topology.group, N, 0.7)
-    after.restore({name: vector.copy() for name, vector in before.state().items()})
-    assert steps(after, 5, 8).tobytes() == expected[5:].tobytes()
-
-
-def noise(step: int, rank: int, n: int) -> NDArray[np.float32]:
-    return np.random.default_rng([step, rank]).standard_normal(n).astype(np.float32)
 
 
 @pytest.mark.parametrize(("density", "zeros"), [(0.01, 0), (0.5, 700)])
@@ -186,24 +223,94 @@ def test_without_gradients_tau_stays_above_its_lower_bound(topology: Topology) -
     assert exchange.tau == pytest.approx(1e-30)
 
 
-def test_a_restored_exchange_has_its_tau(topology: Topology) -> None:
-    before, after = (GTCExchange(topology.group, N, 4.0, density=0.02) for _ in range(2))
-    for step in range(5):
-        before(noise(step, WORLD.rank, N))
-    after.restore({name: array.copy() for name, array in before.state().items()})
-    assert after.tau == before.tau != 4.0
-    for exchange in (before, after):
-        exchange(noise(5, WORLD.rank, N))
-    assert after.tau == before.tau
-
-
-def test_the_meter_counts_updates_and_bytes(topology: Topology) -> None:
-    meter = Meter()
-    alone = topology.group.size == 1
-    GTCExchange(topology.group, N, 1.0, meter)(np.eye(1, N, 3, dtype=np.float32)[0])
+def test_gtc_counts_the_updates_of_a_worker(topology: Topology) -> None:
+    exchange = GTCExchange(topology.group, N, 1.0, meter := Meter())
+    exchange(np.eye(1, N, 3, dtype=np.float32)[0])
     assert meter.updates_sent == 1
-    assert meter.bytes_sent == (0 if alone else 4 * 16)  # the first slot
-    meter.reset()
-    DenseExchange(topology.group, N, meter)(np.ones(N, np.float32))
+
+
+# Dense
+
+
+def test_no_exchange_is_the_gradient() -> None:
+    gradient = eighths(0, WORLD.rank)
+    np.testing.assert_array_equal(apply_update(NoExchange(N), gradient), gradient)
+
+
+def test_dense_is_the_sum_over_the_group(topology: Topology) -> None:
+    exchange = DenseExchange(topology.group, N)
+    for step in range(3):
+        update = apply_update(exchange, eighths(step, WORLD.rank))
+        expected = sum(eighths(step, rank) for rank in members(topology))
+        np.testing.assert_array_equal(update, expected)
+
+
+def test_dense_replicas_are_bit_identical(topology: Topology) -> None:
+    exchange = DenseExchange(topology.group, N)
+    check_replicas(topology.group, apply_update(exchange, noise(0, WORLD.rank)), "dense")
+
+
+@pytest.mark.parametrize(("bits", "steps"), [(8, 2**4), (16, 2**8)])
+def test_integers_are_steps_of_the_residual_and_the_rest_stays(
+    topology: Topology, bits: Bits, steps: int
+) -> None:
+    """A root mean square of 1 makes the step a power of 2, so that all sums are exact."""
+    exchange = IntegerExchange(topology.group, N, bits)
+    before = {rank: eighths(1, rank) / 64 for rank in members(topology)}
+    state = {"residual": before[WORLD.rank], "deviation": np.ones(1, np.float32)}
+    exchange.restore(state)
+
+    def gradient(rank: int) -> NDArray[np.float32]:
+        gradient = eighths(2, rank, scale=24) + eighths(3, rank) / 4096
+        gradient[:2] = 1000, -1000  # beyond the largest integer
+        return gradient
+
+    update = apply_update(exchange, gradient(WORLD.rank))
+    most, expected = 2 ** (bits - 1) - 1, np.zeros(N)
+    for rank, residual in before.items():
+        whole = residual.astype(np.float64) + gradient(rank)
+        sent = np.clip(np.rint(whole * steps), -most, most) / steps
+        expected += sent
+        if rank == WORLD.rank:
+            np.testing.assert_array_equal(exchange.state()["residual"], whole - sent)
+    np.testing.assert_array_equal(update, expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("growth", [1.0, 1e-4, 1e6], ids=["steady", "falling", "rising"])
+def test_integers_lose_nothing(topology: Topology, bits: Bits, growth: float) -> None:
+    exchange = IntegerExchange(topology.group, N, bits)
+    update_sum, gradient_sum = np.zeros(N), np.zeros(N)
+    for step in range(9):
+        gradient = noise(step, WORLD.rank) * np.float32(growth if step > 3 else 1)
+        gradient_sum += gradient
+        update_sum += apply_update(exchange, gradient)
+    residual = exchange.state()["residual"]
+    whole = topology.group.allreduce(gradient_sum)
+    largest = max(growth, 1) * len(members(topology))
+    np.testing.assert_allclose(
+        update_sum + topology.group.allreduce(residual.astype(np.float64)), whole,
+        rtol=1e-5, atol=1e-5 * largest,
+    )  # fmt: skip
+    # The step follows the gradients, so that only a part of a step stays unsent.
+    assert np.abs(residual).max() < 0.2 * max(growth, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_small_gradients_after_zeros_are_sent(topology: Topology, bits: Bits) -> None:
+    exchange = IntegerExchange(topology.group, N, bits)
+    for step in range(2):
+        assert not apply_update(exchange, np.zeros(N, np.float32)).any()
+        gradients = [np.float32(1e-6) * noise(step, rank) for rank in members(topology)]
+        update = apply_update(exchange, gradients[topology.group.rank])
+        np.testing.assert_allclose(update, sum(gradients), atol=1e-7 * len(gradients))
+        exchange.forget()
+
+
+@pytest.mark.parametrize("hosts", placements(WORLD.size)[:3], ids="".join)
+def test_dense_counts_its_updates_and_the_bytes_that_leave_a_host(hosts: list[str]) -> None:
+    topology = Topology(WORLD, WORLD.size, hosts)
+    DenseExchange(topology.group, N, meter := Meter())(np.ones(N, np.float32))
     assert meter.updates_sent == N
-    assert meter.bytes_sent == (0 if alone else 4 * N)
+    assert meter.bytes_sent == (0 if len(set(hosts)) == 1 else 4 * N)
+    topology.free()

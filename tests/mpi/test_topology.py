@@ -1,4 +1,4 @@
-"""Groups, leaders, and errors that all ranks raise."""
+"""Groups, hosts, and errors that all ranks raise."""
 
 import time
 
@@ -7,8 +7,9 @@ import pytest
 from mpi4py import MPI
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, ReplicaError, agree, check_replicas, on_root
-from gtcbmuf.mpi.topology import Topology, by_host, host_of_rank, in_turn, is_first_of_host
+from gtcbmuf.mpi.topology import Topology, in_turn, is_first_of_host
 
 WORLD = MPI.COMM_WORLD
 LAST = WORLD.size - 1
@@ -19,13 +20,6 @@ def test_groups_are_consecutive_ranks(topology: Topology) -> None:
     assert topology.groups * size == WORLD.size
     first = WORLD.rank // size * size
     assert topology.group.allgather(WORLD.rank) == list(range(first, first + size))
-
-
-def test_peers_have_the_same_rank_in_every_group(topology: Topology) -> None:
-    size = topology.group.size
-    expected = list(range(WORLD.rank % size, WORLD.size, size))
-    assert topology.peers.allgather(WORLD.rank) == expected
-    assert topology.peers.rank == WORLD.rank // size
 
 
 def test_ranks_that_share_memory_have_one_host() -> None:

@@ -18,9 +18,8 @@ from gtcbmuf.core.algorithm import (
     NoFilter,
     Worker,
 )
-from gtcbmuf.core.overlap import Flushing
 from gtcbmuf.core.verified import Verified
-from gtcbmuf.methods.top_k import TopKExchange
+from gtcbmuf.methods.dense import IntegerExchange
 from gtcbmuf.mpi.topology import Topology
 
 WORLD = MPI.COMM_WORLD
@@ -95,7 +94,7 @@ def test_sgd_follows_its_formula() -> None:
 def test_bmuf_with_eta_0_averages_every_k_steps() -> None:
     topology = Topology(WORLD, 1)
     model = start()
-    averaging = BMUF(topology, model, momentum=0.0)
+    averaging = BMUF(topology, model, momentum=0.0, step=2.0**-11)
     worker = Worker(model, NoExchange(model.size), averaging, 5)
     worker.run(STEPS, gradients(model, own_rank()), rate)
 
@@ -104,7 +103,7 @@ def test_bmuf_with_eta_0_averages_every_k_steps() -> None:
         expected -= np.float32(rate(step)) * gradients(expected, own_rank())(step)
         if (step + 1) % 5 == 0 or step + 1 == STEPS:
             expected = WORLD.allreduce(expected) / np.float32(WORLD.size)
-    np.testing.assert_allclose(model, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model, expected, atol=1e-4)
     topology.free()
 
 
@@ -128,25 +127,22 @@ def test_gtc_applies_the_gradients_minus_the_residuals() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("compressed", [GTCExchange, TopKExchange])
-def test_a_flush_at_every_step_is_sync_sgd(
-    compressed: Callable[..., Flushing], momentum: float
-) -> None:
+def test_integers_of_16_bits_are_sync_sgd(momentum: float) -> None:
     topology = Topology(WORLD, WORLD.size)
     model, dense_model = start(), start()
-    exchange, descent = compressed(topology.group, model.size, 0.1), Descent(model.size, momentum)
-    worker = Worker(model, exchange, NoFilter(model.size), 1, descent, flush=exchange.flush)
-    worker.run(STEPS, gradients(model, own_rank()), rate)
-    dense, descent = DenseExchange(topology.group, model.size), Descent(model.size, momentum)
-    worker = Worker(dense_model, dense, NoFilter(model.size), 1, descent)
-    worker.run(STEPS, gradients(dense_model, own_rank()), rate)
-    np.testing.assert_allclose(model, dense_model, rtol=1e-3, atol=1e-5)
-    assert np.abs(model - start()).max() > 1e-3
+    exchanges = [
+        (model, IntegerExchange(topology.group, model.size, 16)),
+        (dense_model, DenseExchange(topology.group, model.size)),
+    ]
+    for vector, exchange in exchanges:
+        worker = Worker(vector, exchange, NoFilter(model.size), 10, Descent(model.size, momentum))
+        worker.run(STEPS, gradients(vector, own_rank()), rate)
+    np.testing.assert_allclose(model, dense_model, atol=1e-3)
+    assert np.abs(model - start()).max() > 1e-2
     topology.free()
 
 
-@pytest.mark.parametrize("nesterov", [False, True], ids=["cbm", "nbm"])
-@pytest.mark.parametrize("period", [1, 7, 1000])
+@pytest.mark.parametrize(("period", "nesterov"), [(1, True), (7, False), (1000, True)])
 def test_the_hybrid_in_every_topology(topology: Topology, period: int, nesterov: bool) -> None:
     """Groups of one, a single group, one worker, and a block longer than the run all work."""
 
@@ -169,7 +165,7 @@ def test_steps_and_block_ends_are_counted_per_epoch() -> None:
     class Counting(NoFilter):
         calls = 0
 
-        def __call__(self, model: NDArray[np.float32]) -> None:
+        def __call__(self, model: NDArray[np.float32], *, wait: bool = True) -> None:
             self.calls += 1
 
     model = start()

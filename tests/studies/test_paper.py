@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from gtcbmuf.cluster.coded_sums import message_size
+from gtcbmuf.methods.declaration import Rounded
 from gtcbmuf.studies import paper
 
 CELLS = tuple(paper.SPEED_UPS)
@@ -72,5 +74,12 @@ def test_an_extrapolated_hybrid_has_its_fastest_group_size() -> None:
     assert speed_ups["gtc-bmuf"] == pytest.approx(max(100 / fit.step(100, m) for m in sizes))
     steps = [0.9 + fit.exchange(m) / 2 + 0.005 * (100 / m - 1) for m in sizes]
     assert speed_ups["with our messages"] == pytest.approx(100 / min(steps))
-    steps = [0.9 + fit.exchange(m) / 2 + 0.01 * (1 - m / 100) for m in sizes]
-    assert speed_ups["and sums in parts"] == pytest.approx(100 / min(steps))
+    # A float has 32 bits. A change rounded to two deviations has 1.25, and a sum of all more.
+    bits = {
+        g: 8 * message_size(Rounded(0.5), g, paper.MODEL).bytes / paper.MODEL
+        for g in (1, *(100 // m for m in sizes))
+    }
+    assert bits[1] == pytest.approx(1.25, abs=0.02)
+    changes = {m: 0.005 * (1 - m / 100) * (bits[1] + bits[100 // m]) / 32 for m in sizes}
+    steps = [0.9 + fit.exchange(m) / 2 + changes[m] for m in sizes]
+    assert speed_ups["and coded block changes"] == pytest.approx(100 / min(steps))

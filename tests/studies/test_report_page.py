@@ -135,7 +135,7 @@ def test_the_page_says_what_it_compares_and_that_cores_were_shared(tmp_path: Pat
 def test_a_panel_without_data_is_left_out(tmp_path: Path) -> None:
     runs = three_runs(tmp_path)
     fer, loss, tau, density, sent = Page(format_page(runs)).texts["figcaption"]
-    assert (tau, density, sent) == ("Threshold tau", "Density", "Bytes sent")
+    assert (tau, density, sent) == ("Threshold tau", "Density", "Bytes to other hosts")
     assert Page(format_page(runs[:1])).texts["figcaption"] == [fer, loss]
 
 
@@ -305,7 +305,7 @@ def test_the_command_writes_a_page_of_trained_runs(tmp_path: Path) -> None:
     for row in page.tables[0][1:]:
         summary = json.loads((tmp_path / f"runs/{row[0]}/summary.json").read_text())
         assert row[4] == f"{summary['fer_test']:.2f}"
-    assert len(page.texts["figcaption"]) == 5
+    assert len(page.texts["figcaption"]) == 4  # no bytes left the host
     assert ["exchange.kind", "none", "gtc"] in page.tables[2]
 
     done = gtcbmuf("report", tmp_path / "runs", "--html", tmp_path / "corpus.h5/report.html")

@@ -1,5 +1,7 @@
 """Profile of a cluster, and methods, for tests of the cost model."""
 
+from typing import Literal
+
 from gtcbmuf.cluster.costs import Method
 from gtcbmuf.cluster.profile import Compute, Network
 from gtcbmuf.methods.bmuf import BMUFSpec
@@ -13,14 +15,25 @@ COMPUTE = Compute(
     frame=1e-6,
     frame_parameter=1e-10,
     parameter=1e-9,
-    dense_parameter=3e-10,
-    encode_parameter=4e-10,
-    encode_update=2e-9,
-    decode_message=5e-6,
-    decode_update=3e-9,
-    decode_bits=3e-10,
-    filter_parameter=2e-9,
-    sum_parameter=5e-10,
+    exchange=8e-6,
+    filter=1.5e-5,
+    message=5e-6,
+    encode_integer=4e-10,
+    encode_code=4e-9,
+    decode_code=3e-9,
+    encode_field=2e-9,
+    decode_field=1.5e-9,
+    dense_parameter=(2e-10, 3e-10),
+    threshold_parameter=(3e-10, 5e-10),
+    add_parameter=(1e-10, 2e-10),
+    check_parameter=(5e-11, 6e-11),
+    quantise_parameter=(2e-10, 4e-10),
+    restart_parameter=(1e-10, 3e-10),
+    sum_sign=(1e-11, 5e-11),
+    sum_integer=(5e-11, 1e-10),
+    sum_parameter=(2e-10, 3e-10),
+    sum_float=(4e-10, 5e-10),
+    filter_parameter=(1e-9, 2e-9),
     deviation=0.1,
 )
 NETWORK = Network(1e-6, 2e-5, 5e9, 1e9, workers_per_host=4, cores_per_host=4)
@@ -32,16 +45,16 @@ def method(
     density: float | None = None,
     period: int | None = None,
     *,
-    sharded: bool = False,
+    bits: Literal[8, 16, 32] = 32,
     overlap: bool = False,
 ) -> Method:
     """Build a method: GTC with a density or else dense sums, and BMUF with a period."""
     exchange: ExchangeSpec = NoExchangeSpec()
     if density is not None:
-        exchange = GTCSpec(density=density, overlap=overlap)
+        exchange = GTCSpec(density=density)
     elif group_size > 1:
-        exchange = DenseSpec(overlap=overlap)
+        exchange = DenseSpec(bits=bits, overlap=overlap)
     block_filter: FilterSpec = NoFilterSpec()
     if period is not None:
-        block_filter = BMUFSpec(period=period, sharded=sharded)
+        block_filter = BMUFSpec(period=period)
     return Method(workers, group_size, exchange, block_filter)

@@ -1,6 +1,7 @@
 """`gtcbmuf` with a fault in one rank: python tests/support/faulty.py FAULT RANK ARGUMENTS
 
-The fault occurs in the rank's 20th step, or in its final test.
+The fault occurs in the rank's 20th step or message, or in its final test. Ranks that send damaged
+messages are on a host each.
 """
 
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.cli.main import main
 from gtcbmuf.core import algorithm, wire
-from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi import launcher, shared_memory
 from gtcbmuf.training import run
 
 fault, rank = sys.argv[1], int(sys.argv[2])
@@ -42,7 +43,7 @@ def descend(self: algorithm.Descent, model: Vector, *arguments: Any) -> None:
                 model.view(np.uint32)[17] ^= 1
 
 
-def encode(self: wire.Encoder, *arguments: Any) -> Words:
+def encode(self: wire.Coder, *arguments: Any) -> Words:
     words = original_encode(self, *arguments)
     if fault == "sends a message out of bounds" and is_due():
         words[2] = 2**31
@@ -58,6 +59,7 @@ def evaluate(*arguments: Any) -> Any:
 original_descend, algorithm.Descent.__call__ = algorithm.Descent.__call__, descend
 if fault.startswith("sends"):
     algorithm.Descent.__call__ = original_descend
-original_encode, wire.Encoder.encode = wire.Encoder.encode, encode
+    shared_memory.host_of_rank = lambda comm: [f"host{r}" for r in range(comm.size)]
+original_encode, wire.Coder.encode = wire.Coder.encode, encode
 original_evaluate, run.evaluate = run.evaluate, evaluate
 main()

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from gtcbmuf.acoustic.mlp import Architecture
 from gtcbmuf.acoustic.model_file import SavedModel, load_model, save_model
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.config.loading import load_config
-from gtcbmuf.core import kernels, wire
+from gtcbmuf.core import wire
 from gtcbmuf.data.corpus import SPLITS, find_damage, open_corpus
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 from gtcbmuf.data.importing.ctm import read_ctm
@@ -77,7 +76,7 @@ def value_unless_refused(read: Callable[[], Any], error: type[Exception] = UserE
     return None
 
 
-# Messages: 4 bytes for the number of parameters of the model, then the words of the message
+# Messages: 2 bytes for the number of integers of the sum, 2 for their bound, then the words
 
 
 class Bounded(np.ndarray):
@@ -93,43 +92,47 @@ class Bounded(np.ndarray):
 
 
 def message(folder: Path) -> Target:
-    """The wire decoder. Without compilation, an index out of bounds raises an error."""
-    unpack = kernels.unpack
-
-    def bounded(words: Any, k: int, n: int, updates: Any) -> bool:
-        return bool(unpack(words, k, n, updates.view(Bounded)))
+    """The reader of messages. Without compilation, an index out of bounds raises an error."""
 
     def check(data: bytes) -> None:
-        n = int.from_bytes(data[:4], "little") % 4096 + 1
+        n = int.from_bytes(data[:2], "little") % 4097
+        bound = int.from_bytes(data[2:4], "little") + 1
         body = data[4:]
         words = np.frombuffer(body[: len(body) & -4], "<u4").view(Bounded)
-        vector = np.zeros(n, np.float32)
-        with mock.patch.object(kernels, "unpack", bounded), np.errstate(over="ignore"):
-            bounds = vector.view(Bounded)
-
-            def add() -> bool:
-                wire.Decoder(n).add(words, 1.0, bounds)
-                return True
-
-            added = value_unless_refused(add, wire.WireError)
-            assert np.count_nonzero(vector) == (words[2] if added else 0)
+        values, coder = np.zeros(n, np.int32), wire.Coder(n)
+        for name, buffer in vars(coder).items():
+            setattr(coder, name, buffer.view(Bounded))
+        tally = value_unless_refused(
+            lambda: coder.add(words, 1.0, bound, values.view(Bounded)), wire.WireError
+        )
+        if tally is not None:
+            assert tally.tobytes() == words[4 : wire.HEADER].tobytes()
+            assert np.count_nonzero(values) == words[2]
+        assert np.abs(values).max(initial=0) <= bound
 
     def change(data: bytes, generic: Generic, dice: random.Random) -> bytes:
         data = generic(data)
         if len(data) < 20 or dice.random() < 0.2:
             return data
-        n = int.from_bytes(data[:4], "little") % 4096 + 1
-        count = int.from_bytes(data[12:16], "little") % (n + 1)
-        magic = 0x47544300 | kernels.form_of(n, count)
-        return data[:4] + struct.pack("<3If", magic, n, count, 1.0) + data[20:]
+        n = int.from_bytes(data[:2], "little") % 4097
+        form, count = data[4] | data[5] << 8, int.from_bytes(data[12:16], "little") % (n + 1)
+        if dice.random() < 0.5:  # a form that a sender could choose
+            k = wire.rice_parameter(n - count, count)
+            codes = k | dice.choice([31, *range(6)]) << 5 | dice.randrange(4) << 10
+            form = dice.choice([codes, codes, 0x8000 + dice.randrange(34)])
+        return data[:4] + struct.pack("<3If", 0x47540000 | form, n, count, 1.0) + data[20:]
 
     seeds = []
     stream = np.random.default_rng(0)
-    for n, density in ((1, 1.0), (40, 0.5), (300, 0.02), (4096, 0.001), (4096, 0.05)):
-        signs = stream.choice(np.array([-2, 2], np.float32), n)
-        gradient = np.where(stream.random(n) < density, signs, np.float32(0))
-        words = wire.Encoder(n).encode(np.zeros(n, np.float32), gradient, 1.0)
-        seeds.append((n - 1).to_bytes(4, "little") + words.tobytes())
+    for n, density, size in (
+        *((1, 1.0, 1), (40, 0.5, 1), (300, 0.02, 3), (4096, 0.001, 1), (4096, 0.05, 2)),
+        *((4096, 0.1, 30), (100, 1.0, 30000), (0, 0.0, 1)),
+    ):
+        numbers = np.rint(size * stream.standard_normal(n)).clip(-size, size)
+        values = np.where(stream.random(n) < density, numbers, 0).astype(np.int32)
+        words = np.zeros(wire.max_words(n, size), np.uint32)
+        encoded = wire.Coder(n).encode(values, 1.0, np.array([n, -size]), words)
+        seeds.append(struct.pack("<2H", n, size - 1) + encoded.tobytes())
     return Target(seeds, check, change)
 
 

@@ -128,8 +128,8 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     [
         5000 * "[",
         "[]",
-        '{"format": "gtcbmuf-checkpoint", "version": 2, "shared": [], "hashes": []}',
-        '{"format": "gtcbmuf-checkpoint", "version": 2, "shared": {}, "hashes": 5}',
+        '{"format": "gtcbmuf-checkpoint", "version": 3, "shared": [], "hashes": []}',
+        '{"format": "gtcbmuf-checkpoint", "version": 3, "shared": {}, "hashes": 5}',
     ],
 )
 def test_a_malformed_manifest_is_refused_despite_its_hash(tmp_path: Path, text: str) -> None:

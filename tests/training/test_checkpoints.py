@@ -44,7 +44,7 @@ def remove_rank(path: Path) -> None:
 
 def set_version(path: Path, version: int) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
-    text = manifest["manifest"].replace('"version": 2', f'"version": {version}')
+    text = manifest["manifest"].replace('"version": 3', f'"version": {version}')
     digest = hashlib.sha256(text.encode()).hexdigest()
     (path / "manifest.json").write_text(json.dumps({"sha256": digest, "manifest": text}))
 
@@ -60,10 +60,13 @@ DAMAGE: list[tuple[Callable[[Path], None], str]] = [
     (remove_manifest, ": damaged checkpoint: no manifest.json"),
     (remove_rank, "/rank-00000.h5: damaged checkpoint: no rank-00000.h5"),
     (hide_rank, "/rank-00000.h5: the checkpoint cannot be read: Is a directory"),
-    (lambda path: set_version(path, 1), ": damaged checkpoint: expected format version 2"),
     (
-        lambda path: set_version(path, 3),
-        ": checkpoint of format version 3, which a newer gtcbmuf wrote; this one reads version 2",
+        lambda path: set_version(path, 2),
+        ": checkpoint of format version 2, which an older gtcbmuf wrote; this one reads version 3",
+    ),
+    (
+        lambda path: set_version(path, 4),
+        ": checkpoint of format version 4, which a newer gtcbmuf wrote; this one reads version 3",
     ),
 ]
 ENDING = "; there is no other checkpoint; to begin anew, omit --resume"
