@@ -102,6 +102,25 @@ def find_large(values: Integers, places: Words, ordinals: Words, excesses: Words
     return count
 
 
+@kernel("(u4[::1], i8, u4[::1])")
+def write_quotients(numbers: Words, m: int, words: Words) -> int:
+    """Write numbers, divided by 2^m, in unary: q zeros and a one. Return the number of words."""
+    end, ones, bit = 0, np.uint32(0), 0
+    for number in numbers:
+        bit += np.int64(number >> np.uint32(m))
+        while bit >= 32:
+            words[end] = ones
+            end += 1
+            ones = np.uint32(0)
+            bit -= 32
+        ones |= np.uint32(1) << np.uint32(bit)
+        bit += 1
+    if numbers.size:
+        words[end] = ones
+        end += 1
+    return end
+
+
 @kernel("(u4[::1], u4[::1], i8, i8, u4[::1])")
 def write_gaps(places: Words, extras: Words, bits: int, k: int, words: Words) -> int:
     """Write the gaps between places as Golomb-Rice codes, each with some extra bits.
@@ -120,10 +139,10 @@ def write_gaps(places: Words, extras: Words, bits: int, k: int, words: Words) ->
     gap_mask = (np.uint32(1) << np.uint32(k)) - np.uint32(1)
     extra_mask = (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
     at, fields, used = 0, np.uint64(0), np.uint64(0)
-    end, ones, bit = (count * (k + bits) + 31) // 32, np.uint32(0), 0
-    least = np.uint32(0)  # the smallest place that can come next
+    gaps, least = np.empty(count, np.uint32), np.uint32(0)  # the smallest place that can come next
     for j in range(count):
         gap = places[j] - least
+        gaps[j] = gap
         least = places[j] + np.uint32(1)
         field = np.uint64(gap & gap_mask) << np.uint64(bits) | (np.uint64(extras[j]) & extra_mask)
         fields |= field << used
@@ -133,20 +152,10 @@ def write_gaps(places: Words, extras: Words, bits: int, k: int, words: Words) ->
             at += 1
             fields >>= np.uint64(32)
             used -= np.uint64(32)
-        bit += np.int64(gap >> np.uint32(k))
-        while bit >= 32:
-            words[end] = ones
-            end += 1
-            ones = np.uint32(0)
-            bit -= 32
-        ones |= np.uint32(1) << np.uint32(bit)
-        bit += 1
     if used:
         words[at] = np.uint32(fields)
-    if count:
-        words[end] = ones
-        end += 1
-    return end
+        at += 1
+    return at + write_quotients(gaps, k, words[at:])
 
 
 @kernel("(u4[::1], i8, i8, i8, u4[::1], u4[::1])")
@@ -196,25 +205,6 @@ def read_gaps(words: Words, bits: int, k: int, n: int, places: Words, extras: Wo
         places[j] = place
         extras[j] = np.uint32(field & extra_mask)
     return word + 1 if ones == 0 else -1
-
-
-@kernel("(u4[::1], i8, u4[::1])")
-def write_quotients(numbers: Words, m: int, words: Words) -> int:
-    """Write numbers, divided by 2^m, in unary: q zeros and a one. Return the number of words."""
-    end, ones, bit = 0, np.uint32(0), 0
-    for number in numbers:
-        bit += np.int64(number >> np.uint32(m))
-        while bit >= 32:
-            words[end] = ones
-            end += 1
-            ones = np.uint32(0)
-            bit -= 32
-        ones |= np.uint32(1) << np.uint32(bit)
-        bit += 1
-    if numbers.size:
-        words[end] = ones
-        end += 1
-    return end
 
 
 @kernel("(u4[::1], i8, i8, u4[::1])")
