@@ -196,5 +196,8 @@ def _choices(path: str) -> str:
         return f"; valid words: {', '.join(KINDS[section])}"
     kind = valid_keys().get(path)
     literals = [kind, *get_args(kind)]
-    words = [word for literal in literals for word in get_args(literal) if isinstance(word, str)]
-    return f"; valid words: {', '.join(words)}" if words else ""
+    choices = [choice for literal in literals for choice in get_args(literal)]
+    for kind, name in ((str, "words"), (int, "numbers")):
+        if valid := [str(choice) for choice in choices if isinstance(choice, kind)]:
+            return f"; valid {name}: {', '.join(valid)}"
+    return ""

@@ -164,6 +164,12 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(
     assert expected in message
 
 
+def test_a_number_that_is_no_choice_is_refused_with_the_choices() -> None:
+    message = refusal("sync-sgd", "exchange.bits=12")
+    assert message.startswith("sync-sgd: exchange.bits = 12: ")
+    assert message.endswith("; valid numbers: 8, 16, 32")
+
+
 def test_overlap_of_integers_is_refused() -> None:
     message = refusal("sync-sgd", "exchange.bits=16", "exchange.overlap=true")
     assert message.startswith("sync-sgd: exchange.bits = 16: expected 32 with exchange.overlap")
