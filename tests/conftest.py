@@ -1,11 +1,14 @@
 """Options of the test run, and what its tests need."""
 
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from support import segments
 from support.needs import require
 
+SEGMENTS = pytest.StashKey[set[Path]]()
 #: Files to begin with, so that all workers end at about the same time.
 LONGEST = ("test_slurm.py", "test_resume.py", "test_under_mpi.py", "test_train.py", "test_pages.py")
 
@@ -20,6 +23,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): programs and permissions; support/needs.py")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[SEGMENTS] = segments.segments()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # the last process of the test run
+        segments.remove(segments.segments() - session.config.stash[SEGMENTS])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
