@@ -63,6 +63,13 @@ def add(commands: Commands) -> None:
         help="quantisation step of a block's change, block_filter.step (default: 2)",
     )
     parser.add_argument(
+        "--delay",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="steps until a block's result arrives, block_filter.delay (default: 0)",
+    )
+    parser.add_argument(
         "--bits",
         type=int,
         default=32,
@@ -121,6 +128,7 @@ def run(arguments: Any) -> None:
         group_size=arguments.group_size,
         bits=arguments.bits,
         block_step=arguments.step,
+        delay=arguments.delay,
         overlap=arguments.overlap,
     )
     workers, most = arguments.workers, arguments.most

@@ -7,11 +7,10 @@ All times are seconds of one worker. Sizes are in bytes.
 """
 
 import math
-from collections import Counter
 from dataclasses import astuple, dataclass, field, replace
-from functools import cache
 from statistics import NormalDist
 
+from gtcbmuf.cluster.placement import core_sharers, group_placement
 from gtcbmuf.cluster.profile import Compute, Network
 from gtcbmuf.cluster.traffic import Span, Traffic, collective_traffic
 from gtcbmuf.config.schema import join_labels
@@ -103,17 +102,6 @@ def work_seconds(work: Work, compute: Compute, n: int) -> float:
     return sum(amount * compute.cost(name, n) for name, amount in work.items())
 
 
-def core_sharers(network: Network, workers: int) -> int:
-    """Count the workers that take turns on a core, where the most do: a step waits for them.
-
-    Args:
-        network: network of the cluster.
-        workers: number of workers, N.
-    """
-    on_full_host = min(workers, network.workers_per_host)
-    return max(1, math.ceil(on_full_host / network.cores_per_host - 1e-9))
-
-
 def barrier_seconds(network: Network, ranks: float, crowding: int) -> float:
     """Compute the seconds of a barrier.
 
@@ -162,38 +150,46 @@ def step_time(
     compute_time = compute.step + minibatch * (compute.frame + n * compute.frame_parameter)
     compute_time = crowding * (compute_time + n * compute.parameter)
     straggler_time = compute_time * straggler_delay(group_size, compute.deviation)
-    if block_filter.connects:
-        # The groups wait for each other once per block. K steps deviate by sqrt(K) times as much.
-        delay = compute_time * straggler_delay(method.groups, compute.deviation)
-        straggler_time += delay / math.sqrt(block_filter.period)
 
-    def seconds(traffic: Traffic, ranks: float) -> float:
+    def waiting(traffic: Traffic, ranks: float) -> float:
         barriers = traffic.barriers * barrier_seconds(network, ranks, crowding)
-        return traffic.seconds(network) + barriers + working(traffic.work)
+        return traffic.seconds(network) + barriers
 
     def working(work: Work, size: int = n) -> float:
         return crowding * work_seconds(work, compute, size)
 
     group, _ = _group(method, per_host)
     group_traffic = exchange_traffic(method, n, per_host)
-    exchange_time = seconds(group_traffic, group.per_host)
+    exchange_time = waiting(group_traffic, group.per_host) + working(group_traffic.work)
     if exchange.overlaps:
         exchange_time = not_hidden(exchange_time + group_traffic.rounds * POLL_DELAY, compute_time)
 
-    world = _world(method, per_host)
+    encode_time = working(exchange.encoding(n))
+    decode_time = working(exchange.adding(n, group_size))
+
+    # The groups wait for each other once per block. K steps deviate by sqrt(K) times as much.
+    group_wait = compute_time * straggler_delay(method.groups, compute.deviation)
+    group_wait *= math.sqrt(block_filter.period) if block_filter.connects else 0.0
+    world, traffic = _world(method, per_host), block_traffic(method, n, per_host)
+    block_wait = waiting(traffic, world.per_host)
+    if block_filter.late_steps and group_wait + block_wait:
+        step = compute_time + straggler_time + encode_time + exchange_time + decode_time
+        hidden = min(1.0, block_filter.late_steps * step / (group_wait + block_wait))
+        group_wait, block_wait = (1 - hidden) * group_wait, (1 - hidden) * block_wait
     slice_length = math.ceil(n / world.sharers)
     filter_time = (
         working(block_filter.encoding(n, group_size))
-        + seconds(block_traffic(method, n, per_host), world.per_host)
+        + block_wait
+        + working(traffic.work)
         + working(block_filter.filtering(slice_length), slice_length)
         + working(block_filter.adding(n))
     )
     return StepTime(
         compute=compute_time,
-        stragglers=straggler_time,
-        encode=working(exchange.encoding(n)),
+        stragglers=straggler_time + group_wait / block_filter.period,
+        encode=encode_time,
         exchange=exchange_time,
-        decode=working(exchange.adding(n, group_size)),
+        decode=decode_time,
         filter=filter_time / block_filter.period,
     )
 
@@ -252,24 +248,6 @@ def link_bytes(method: Method, n: int, per_host: int) -> float:
     return in_step + at_block_end / method.block_filter.period
 
 
-def host_count(workers: int, per_host: int) -> int:
-    """Compute the number of hosts for some workers, with `per_host` workers on a full host."""
-    return -(-workers // per_host)
-
-
-def group_sizes(workers: int) -> list[int]:
-    """List the group sizes M that a hybrid of N workers can have, in ascending order.
-
-    These are the divisors of N except 1 and N. Groups of 1 are bmuf, and one group of N is gtc.
-
-    Examples:
-        >>> group_sizes(12)
-        [2, 3, 4, 6]
-    """
-    small = [m for m in range(2, math.isqrt(workers) + 1) if workers % m == 0]
-    return sorted({*small, *(workers // m for m in small)})
-
-
 def _group(method: Method, per_host: int) -> tuple[Span, int]:
     """Find the group on the most hosts, and the number of groups that share a host's link."""
     return group_placement(method.groups, method.group_size, per_host)
@@ -278,31 +256,3 @@ def _group(method: Method, per_host: int) -> tuple[Span, int]:
 def _world(method: Method, per_host: int) -> Span:
     """Place all workers on the hosts."""
     return group_placement(1, method.workers, per_host)[0]
-
-
-@cache
-def group_placement(groups: int, m: int, per_host: int) -> tuple[Span, int]:
-    """Place groups of consecutive ranks on the hosts.
-
-    If neither m divides per_host nor per_host divides m, some groups straddle hosts. A host may
-    then hold the end of one group and the start of the next.
-
-    Args:
-        groups: number of groups, G.
-        m: workers in a group.
-        per_host: workers on a full host.
-
-    Returns:
-        The group on the most hosts, with the fewest lanes of any; and the largest number of groups
-        that share a host's link, at least 1.
-    """
-    widest, lanes, links = 1, m, Counter[int]()
-    # The placement repeats after lcm(m, per_host) ranks.
-    for group in range(min(groups, per_host // math.gcd(m, per_host))):
-        first, last = group * m, group * m + m - 1
-        first_host, last_host = first // per_host, last // per_host
-        if last_host > first_host:
-            widest = max(widest, last_host - first_host + 1)
-            lanes = min(lanes, per_host - first % per_host, last % per_host + 1)
-            links.update((first_host, last_host))
-    return Span(m, widest, lanes), max(links.values(), default=1)

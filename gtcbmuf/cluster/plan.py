@@ -14,7 +14,8 @@ import msgspec
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.provenance import processor
-from gtcbmuf.cluster.costs import Method, StepTime, group_sizes, host_count, step_time
+from gtcbmuf.cluster.costs import Method, StepTime, step_time
+from gtcbmuf.cluster.placement import group_sizes, host_count
 from gtcbmuf.cluster.profile import MOST_PER_HOST, Compute, Network, read_profile
 from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.methods import EXCHANGES, FILTERS
@@ -106,6 +107,7 @@ class Plan:
         group_size: workers in a group of the hybrid, M; None for the fastest size.
         bits: bits of a number in a dense exchange: 32, 16 or 8.
         block_step: quantisation step of a block's change, `block_filter.step`.
+        delay: steps until a block's result arrives, `block_filter.delay`.
         overlap: whether a dense exchange overlaps with the backward pass.
     """
 
@@ -118,6 +120,7 @@ class Plan:
     group_size: int | None = None
     bits: int = 32
     block_step: float = 2.0
+    delay: int = 0
     overlap: bool = False
 
     def single_tier_methods(self, workers: int) -> dict[str, Method]:
@@ -150,12 +153,13 @@ class Plan:
     def _recipe_methods(self) -> list[Method]:
         """List the methods of all recipes, with the settings of this plan, for one worker."""
         keys = {"density": self.density, "bits": self.bits, "overlap": self.overlap}
+        keys_of_filter = {"period": self.period, "step": self.block_step, "delay": self.delay}
         return [
             Method(
                 1,
                 1,
                 exchange().with_keys(**keys),
-                block_filter().with_keys(period=self.period, step=self.block_step),
+                block_filter().with_keys(**keys_of_filter),
             )
             for kind, block_filter in FILTERS.items()
             for exchange_kind, exchange in EXCHANGES.items()
@@ -178,8 +182,8 @@ class Plan:
     def sufficient_settings(self, method: Method) -> tuple[int | None, float | None]:
         """Find the shortest period and the highest density at nearly the best speed-up.
 
-        Shorter blocks and more updates lower the error. Longer blocks or fewer updates would gain
-        little speed. Each setting varies while the other keeps its value in the plan.
+        Shorter blocks, to a point, and more updates lower the error. Longer blocks or fewer updates
+        would gain little speed. Each setting varies while the other keeps its value in the plan.
 
         Args:
             method: a method with the settings of this plan.
@@ -191,7 +195,8 @@ class Plan:
         exchange, block_filter = method.exchange, method.block_filter
         period = density = None
         if block_filter.connects:
-            filters = {k: block_filter.with_keys(period=k) for k in PERIODS}
+            periods = [k for k in PERIODS if k > block_filter.late_steps] or [block_filter.period]
+            filters = {k: block_filter.with_keys(period=k) for k in periods}
             period = self._first_near_best(
                 {k: replace(method, block_filter=spec) for k, spec in filters.items()}
             )
@@ -280,6 +285,8 @@ def check_plan(plan: Plan, workers: int, *, most: int, hours: float, epochs: int
     check_limits({"workers": workers, "most": most, "hours": hours, "epochs": epochs})
     check_limits({name: getattr(plan, name) for name in ("minibatch", "density", "period")})
     check_limits({"step": plan.block_step})
+    if not 0 <= plan.delay < plan.period:
+        raise UserError(f"--delay {plan.delay}: expected 0 to {plan.period - 1}, below the period")
     if plan.overlap and plan.bits != 32:
         raise UserError(f"--bits {plan.bits}: expected 32 with --overlap")
     size, valid_sizes = plan.group_size, group_sizes(workers)

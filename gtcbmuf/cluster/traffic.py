@@ -173,7 +173,8 @@ def integer_sum(span: Span, summed: Summed, rows: int) -> Traffic:
     A barrier of each host stands before the sums over its rows, and one behind them. In between,
     every lane sums its slice over the h hosts. A rank sends h - 1 messages with the sums of its
     host, each a share of the slice. Then it sends the total of its own share to the h - 1 others.
-    The messages of a round are under way at the same time.
+    The messages of a round are under way at the same time. Two hosts need one round: a rank sends
+    the other host's rank its whole slice.
 
     Args:
         span: the ranks.
@@ -194,22 +195,26 @@ def integer_sum(span: Span, summed: Summed, rows: int) -> Traffic:
     )
     if hosts == 1:
         return traffic
-    others, share = hosts - 1, slice_length / hosts
+    others, rounds = hosts - 1, 2 if hosts > 2 else 1
+    share = slice_length / hosts if rounds == 2 else slice_length
     of_host = message_size(summed.integers, rows / hosts, share)
     total = message_size(summed.integers, rows, share)
-    work = {**traffic.work, "message": 4 * others, "encode_integer": (others + 1) * share}
-    for size, encoded, decoded in ((of_host, others, others), (total, 1, others)):
-        for name, amount in _coding(size, share, encoded, decoded).items():
+    sent = [(of_host, others), (total, 1)][:rounds]
+    work = {**traffic.work, "message": 2 * rounds * others}
+    for size, encoded in sent:
+        for name, amount in _coding(size, share, encoded, others).items():
             work[name] = work.get(name, 0.0) + amount
-    link_bytes = lanes * others * (of_host.bytes + total.bytes)
-    return replace(traffic, messages_across=2, link_bytes=link_bytes, rounds=2, work=work)
+    link_bytes = lanes * others * sum(size.bytes for size, _ in sent)
+    return replace(traffic, messages_across=rounds, link_bytes=link_bytes, rounds=rounds, work=work)
 
 
 def _coding(size: Size, length: float, encoded: int, decoded: int) -> Work:
     """Operations to encode and to decode some messages of a size."""
+    integers = {"encode_integer": encoded * length}
     if size.codes:
-        return {"encode_code": encoded * size.codes, "decode_code": decoded * size.codes}
-    return {"encode_field": encoded * length, "decode_field": decoded * length}
+        codes = {"encode_code": encoded * size.codes, "decode_code": decoded * size.codes}
+        return {**integers, **codes}
+    return {**integers, "encode_field": encoded * length, "decode_field": decoded * length}
 
 
 def _rounds(ranks: float) -> int:

@@ -67,7 +67,7 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
     bits = getattr(config.exchange, "bits", 32)
     if config.exchange.overlaps and bits != 32:
         raise UserError(f"{source}: exchange.bits = {bits}: expected 32 with exchange.overlap")
-    delay = getattr(config.block_filter, "delay", 0)
+    delay = config.block_filter.late_steps
     if delay and not getattr(config.block_filter, "nesterov", True):
         raise UserError(
             f"{source}: block_filter.nesterov = false: expected true with block_filter.delay; "

@@ -40,7 +40,7 @@ class IntegerSum:
 
     Between h hosts, every rank exchanges messages with the h - 1 ranks of its lane twice: first it
     receives what it adds up, a share of its part, then it sends the sum. So a rank decodes no more
-    than two parts of the model.
+    than two parts of the model. Two hosts exchange their whole parts at once.
 
     Args:
         comm: the ranks.
@@ -160,7 +160,10 @@ class _SumBetweenHosts:
 
     def __init__(self, lane: MPI.Comm, length: int, bound: int) -> None:
         self._lane, self._bound = lane, bound
-        shares = [slice(*share(length, lane.size, rank)) for rank in range(lane.size)]
+        # Each of two hosts sums everything: a second round would take longer than the additions.
+        self._two_rounds = lane.size > 2
+        sharers = lane.size if self._two_rounds else 1
+        shares = [slice(*share(length, sharers, rank % sharers)) for rank in range(lane.size)]
         self._shares = shares
         sizes = [wire.max_words(part.stop - part.start, bound) for part in shares]
         here = sizes[lane.rank]
@@ -191,6 +194,8 @@ class _SumBetweenHosts:
         for rank, words in self._arrivals(receiving, self._incoming):
             total += self._add(rank, words, unit, mine)
         complete(self._lane, sending)
+        if not self._two_rounds:
+            return total
 
         receiving = [lane.Irecv(self._sums[rank], rank, _TAG) for rank in self._others]
         message = self._coder.encode(mine, unit, tally, self._outgoing[lane.rank])

@@ -25,8 +25,6 @@ Fields: every integer in a field of w bits; 0, -1, 1, -2, 2 ... are 0, 1, 2, 3, 
 0x8000 + w. This form bounds the size of a message.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -190,21 +188,6 @@ def rice_parameter(total: int, count: int) -> int:
     down. All is in integers, so that all hosts agree.
     """
     return max((_GOLDEN * (2 * total + count) // (512 * max(count, 1))).bit_length() - 1, 0)
-
-
-def expected_bytes(n: int, density: float) -> float:
-    """Expected bytes of a message for n integers, with signs at random places.
-
-    A gap's quotient by 2^k has the mean q / (1 - q) with q = (1 - density)^(2^k). It takes one bit
-    more than its value, and the field of the remainder takes k + 1 bits (Golomb 1966).
-    """
-    header = 4.0 * HEADER
-    if density == 0:
-        return header
-    count = n * density
-    k = rice_parameter(n - round(count), round(count))
-    quotient = 1 / math.expm1(-(2**k) * math.log1p(-density)) if density < 1 else 0.0
-    return header + min(count * (k + 2 + quotient), 2 * n) / 8
 
 
 def _width(largest: int) -> int:

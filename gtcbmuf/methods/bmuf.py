@@ -74,6 +74,11 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
         return "averaging" if self.momentum == 0 and self.learning_rate == 1 else "bmuf"
 
     @property
+    def late_steps(self) -> int:
+        """Steps of the delay."""
+        return self.delay
+
+    @property
     def clears_residuals(self) -> bool:
         """Whether the exchanges drop their residuals at a block's end."""
         return self.residual == "clear"
@@ -119,5 +124,6 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
         return {"filter_parameter": n}
 
     def adding(self, n: int) -> Work:
-        """Every worker adds the start to what it has not sent."""
-        return {"restart_parameter": n}
+        """Every worker adds the start to what it has not sent: later, with a delay."""
+        passes_of_delay = {"dense_parameter": 2 * n} if self.delay else {}
+        return {"restart_parameter": n, **passes_of_delay}

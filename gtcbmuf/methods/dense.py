@@ -115,11 +115,6 @@ class DenseSpec(ExchangeSpec, frozen=True, tag="dense"):
     label: ClassVar[str] = "sync-sgd"
 
     @property
-    def keeps_residual(self) -> bool:  # type: ignore[override]
-        """Whether it sends integers."""
-        return self.bits < 32
-
-    @property
     def overlaps(self) -> bool:
         """Whether slices of the model are exchanged during the backward pass."""
         return self.overlap

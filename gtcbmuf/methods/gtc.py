@@ -35,7 +35,6 @@ class GTCSpec(ExchangeSpec, frozen=True, tag="gtc"):
     density: Annotated[float, Meta(gt=1e-9, lt=1)] | Literal["any"] = "any"
 
     label: ClassVar[str] = "gtc"
-    keeps_residual: ClassVar[bool] = True
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
         """Build the exchange."""

@@ -82,7 +82,6 @@ class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
     density: Annotated[float, Meta(gt=1e-9, lt=1)] = 0.01
 
     label: ClassVar[str] = "top-k"
-    keeps_residual: ClassVar[bool] = True
 
     def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> TopKExchange:
         """Build the exchange."""

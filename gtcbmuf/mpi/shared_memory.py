@@ -123,7 +123,6 @@ class Hosts:
     Attributes:
         count: number of hosts.
         local: communicator of the ranks on this rank's host, in rank order.
-        first: lowest rank of this host in `comm`.
         lanes: number of lanes: the ranks of the smallest host.
         lane: communicator of this rank's lane; null for ranks of larger hosts that have none.
         barrier: waits for all ranks of this host.
@@ -141,8 +140,7 @@ class Hosts:
         names = hosts_with_shared_memory(comm)
         sizes = Counter(names)
         self.count, self.lanes = len(sizes), min(sizes.values())
-        self.first = names.index(names[comm.rank])
-        self.local = comm.Split(self.first, comm.rank)
+        self.local = comm.Split(names.index(names[comm.rank]), comm.rank)
         has_lane = self.local.rank < self.lanes
         self.lane = comm.Split(self.local.rank if has_lane else MPI.UNDEFINED, comm.rank)
         self.barrier = self.local.Barrier

@@ -78,7 +78,7 @@ class Topology:
 
 
 def describe_groups(hosts: Sequence[str], group_size: int) -> str:
-    """Format a table of the groups with their leaders, workers and hosts.
+    """Format a table of the groups with their workers and hosts.
 
     Args:
         hosts: host of each rank.
@@ -88,10 +88,10 @@ def describe_groups(hosts: Sequence[str], group_size: int) -> str:
         >>> print(describe_groups(["a", "a", "b", "b"], group_size=2))
         workers: 4; hosts: 2; groups: 2 of 2
         <BLANKLINE>
-        | group | leader | workers |
-        | ----- | -----: | ------: |
-        | 0     |      0 |  a: 0-1 |
-        | 1     |      2 |  b: 2-3 |
+        | group | workers |
+        | ----- | ------: |
+        | 0     |  a: 0-1 |
+        | 1     |  b: 2-3 |
     """
     rows: list[list[str]] = []
     spanning = 0
@@ -101,10 +101,10 @@ def describe_groups(hosts: Sequence[str], group_size: int) -> str:
             ranks_of_host.setdefault(hosts[rank], []).append(rank)
         spanning += len(ranks_of_host) > 1
         cells = (f"{host}: {_format_ranks(ranks)}" for host, ranks in ranks_of_host.items())
-        rows.append([str(len(rows)), str(first), ", ".join(cells)])
+        rows.append([str(len(rows)), ", ".join(cells)])
     text = (
         f"workers: {len(hosts)}; hosts: {len(set(hosts))}; groups: {len(rows)} of {group_size}\n\n"
-        + markdown(["group", "leader", "workers"], rows)
+        + markdown(["group", "workers"], rows)
     )
     if spanning:
         text += (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from gtcbmuf.cluster import costs
+from gtcbmuf.cluster import placement
 from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.cluster.fitting import fit as fit_terms
 from gtcbmuf.methods.bmuf import BMUFSpec
@@ -168,7 +168,7 @@ def extrapolate(fit: Fit, workers: int, bits: float) -> dict[str, float]:
     Returns:
         Speed-ups by name of the method or the change.
     """
-    hybrids = [improved_speed_ups(fit, workers, m, bits) for m in costs.group_sizes(workers)]
+    hybrids = [improved_speed_ups(fit, workers, m, bits) for m in placement.group_sizes(workers)]
     best = {name: max(hybrid[name] for hybrid in hybrids) for name in hybrids[0]}
     return {
         "gtc": workers / fit.step(workers, workers),

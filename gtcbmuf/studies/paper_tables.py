@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from gtcbmuf.base.tables import markdown
+from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.cluster.plan import pays_until
-from gtcbmuf.core.wire import expected_bytes
+from gtcbmuf.methods.declaration import Signs
 from gtcbmuf.studies import paper
 
 _COSTS = ("compute", "link", "shared", "leader")
@@ -17,7 +18,8 @@ _GROUP_SIZES = (32, 16, 8)
 def format_paper_fit() -> str:
     """Format the tables of the fit to the paper's speed-ups, and of its predictions."""
     fits, partial_fits = paper.fit_models(), paper.fit_without_each_cell()
-    bits = 8 * expected_bytes(paper.MODEL, _DENSITY) / paper.MODEL / _DENSITY
+    message = message_size(Signs(_DENSITY), rows=1, length=paper.MODEL)
+    bits = 8 * message.bytes / paper.MODEL / _DENSITY
     return "\n\n".join(
         [
             _format_cells(fits[0]),

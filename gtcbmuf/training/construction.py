@@ -100,7 +100,7 @@ def build_block_filter(
     Raises:
         CollectiveError: a delay needs another MPI library.
     """
-    if delay := getattr(config.block_filter, "delay", 0):
+    if delay := config.block_filter.late_steps:
         _require_threads(f"block_filter.delay = {delay}", "0", MPI.THREAD_MULTIPLE)
     block_filter = config.block_filter.build(topology, model, meter)
     return Verified(block_filter, topology) if config.train.verify else block_filter

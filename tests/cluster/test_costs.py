@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.clusters import COMPUTE, NETWORK, method
 
-from gtcbmuf.cluster import costs
+from gtcbmuf.cluster import costs, placement
 from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.cluster.fitting import fit
 from gtcbmuf.cluster.traffic import (
@@ -203,7 +203,9 @@ def test_rounds_are_integers_for_three_hosts() -> None:
         *((3, 2, 6, Signs(density)) for density in (0.01, 0.2)),
         (4, 1, 4, Rounded(0.5)),
         (4, 2, 4, Rounded(0.5)),  # a group on every host
+        (3, 4, 12, Rounded(256.0)),
         (2, 4, 8, Rounded(256.0)),
+        (2, 1, 4, Signs(0.01)),
     ],
 )
 def test_a_sum_between_hosts_matches_its_messages(
@@ -214,18 +216,27 @@ def test_a_sum_between_hosts_matches_its_messages(
         sum((row_of(integers, n, stream) for _ in range(rows // hosts)), np.zeros(n, np.int32))
         for _ in range(hosts)
     ]
-    shares = [slice(at, at + n // lanes // hosts) for at in range(0, n, n // lanes // hosts)]
-    of_first_host = [encoded(sums[0][share]) for i, share in enumerate(shares) if i % hosts]
-    totals = [encoded(sum(sums)[share]) for share in shares[::hosts]]  # type: ignore[index]
+    rounds = 2 if hosts > 2 else 1  # two hosts exchange whole slices, and no totals
+    length = n // lanes // (hosts if rounds == 2 else 1)
+    shares = [slice(at, at + length) for at in range(0, n, length)]
+    of_first_host = [
+        encoded(sums[0][share]) for i, share in enumerate(shares) if i % hosts or rounds == 1
+    ]
+    totals = [encoded(sum(sums)[share]) for share in shares[::hosts] if rounds == 2]  # type: ignore[index]
     words = sum(m.size for m in of_first_host) + (hosts - 1) * sum(m.size for m in totals)
     traffic = integer_sum(Span(hosts * lanes, hosts), Summed(n, integers), rows)
     assert traffic.link_bytes == pytest.approx(4 * words, rel=0.02)
-    assert traffic.messages_across == traffic.rounds == traffic.barriers == 2
+    assert traffic.messages_across == traffic.rounds == rounds
+    assert traffic.barriers == 2
 
     # A rank encodes its host's sums for the others and the total of its share, and decodes as much.
-    share = n / lanes / hosts
+    share = n / lanes / (hosts if rounds == 2 else 1)
     others = hosts - 1
-    assert traffic.work["encode_integer"] == pytest.approx(hosts * share)
+    messages_of_host, messages_of_total = others, rounds - 1
+    assert traffic.work["message"] == 2 * rounds * others
+    assert traffic.work["encode_integer"] == pytest.approx(
+        (messages_of_host + messages_of_total) * share
+    )
     assert traffic.work["sum_parameter"] == n / lanes
     kind = "sum_sign" if isinstance(integers, Signs) else "sum_integer"
     assert traffic.work[kind] == rows / hosts * n / lanes
@@ -235,14 +246,14 @@ def test_a_sum_between_hosts_matches_its_messages(
         for sizes in (sizes_of_host, sizes_of_total)
     )
     if "encode_field" in traffic.work:
-        assert traffic.work["encode_field"] == pytest.approx(hosts * share)
-        assert traffic.work["decode_field"] == pytest.approx(2 * others * share)
+        assert traffic.work["encode_field"] == pytest.approx(traffic.work["encode_integer"])
+        assert traffic.work["decode_field"] == pytest.approx(rounds * others * share)
     else:
         assert traffic.work["encode_code"] == pytest.approx(
-            others * codes_of_host + codes_of_total, rel=0.05
+            messages_of_host * codes_of_host + messages_of_total * codes_of_total, rel=0.05
         )
         assert traffic.work["decode_code"] == pytest.approx(
-            others * (codes_of_host + codes_of_total), rel=0.05
+            others * (codes_of_host + messages_of_total * codes_of_total), rel=0.05
         )
 
 
@@ -254,7 +265,7 @@ def test_a_sum_on_one_host_sends_nothing() -> None:
 
 @given(st.integers(2, 60), st.integers(1, 30))
 def test_placement_of_groups_matches_the_hosts_of_their_ranks(workers: int, per_host: int) -> None:
-    for m in (1, *costs.group_sizes(workers), workers):
+    for m in (1, *placement.group_sizes(workers), workers):
         groups = [
             {rank // per_host for rank in range(first, first + m)} for first in range(0, workers, m)
         ]
@@ -265,7 +276,7 @@ def test_placement_of_groups_matches_the_hosts_of_their_ranks(workers: int, per_
             for first in range(0, workers, m)
         )
         expected = Span(m, max(map(len, groups)), lanes), max(1, *sharers)
-        assert costs.group_placement(workers // m, m, per_host) == expected
+        assert placement.group_placement(workers // m, m, per_host) == expected
 
 
 def test_a_group_that_straddles_hosts_uses_the_link() -> None:
@@ -284,7 +295,7 @@ def test_a_group_that_straddles_hosts_uses_the_link() -> None:
 
 @given(st.integers(2, 3000))
 def test_group_sizes_are_all_divisors(workers: int) -> None:
-    assert costs.group_sizes(workers) == [m for m in range(2, workers) if workers % m == 0]
+    assert placement.group_sizes(workers) == [m for m in range(2, workers) if workers % m == 0]
 
 
 def test_the_time_of_traffic_is_messages_and_bytes() -> None:
@@ -348,6 +359,26 @@ def test_a_hybrid_step_is_the_sum_of_its_tiers() -> None:
     assert costs.link_bytes(hybrid, 1_000_000, 4) == pytest.approx(link / 20)
 
 
+def test_a_delay_hides_the_waiting_at_the_end_of_a_block() -> None:
+    """A group waits for slower groups, for messages and at barriers. Its own work stays."""
+    slow = msgspec.structs.replace(NETWORK, bandwidth_across=1e7)
+
+    def timed(delay: int) -> costs.StepTime:
+        hybrid = method(16, 4, density=0.001, period=20, delay=delay)
+        return costs.step_time(COMPUTE, slow, hybrid, **SIZES)
+
+    at_once, late, hidden = timed(0), timed(1), timed(10)
+    link = 20 * costs.link_bytes(method(16, 4, density=0.001, period=20), 1_000_000, 4)
+    latencies = 2 * 2e-5 + 2 * 2 * 1e-6
+    between_groups = costs.straggler_delay(4, 0.1) * math.sqrt(20) * at_once.compute
+    passes = 2e6 * between(COMPUTE.dense_parameter)
+    waiting = link / 1e7 + latencies + between_groups
+    assert at_once.sum - hidden.sum == pytest.approx((waiting - passes) / 20)
+    step = at_once.sum - at_once.filter - between_groups / 20
+    assert at_once.sum - late.sum == pytest.approx((step - passes) / 20)
+    assert step < waiting < 10 * step
+
+
 def test_workers_that_share_cores_take_turns() -> None:
     half_a_core = msgspec.structs.replace(NETWORK, cores_per_host=0.5)
     own_cores = costs.step_time(COMPUTE, NETWORK, method(4, 4, 0.001), **SIZES)
@@ -366,7 +397,7 @@ def test_a_step_waits_for_the_core_with_the_most_workers(
     workers: int, cores: float, sharers: int
 ) -> None:
     network = msgspec.structs.replace(NETWORK, cores_per_host=cores)
-    assert costs.core_sharers(network, workers) == sharers
+    assert placement.core_sharers(network, workers) == sharers
 
 
 def test_sync_sgd_of_integers_sends_fewer_bytes() -> None:

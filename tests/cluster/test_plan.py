@@ -19,7 +19,8 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.provenance import processor
 from gtcbmuf.bench.figures import Figure
 from gtcbmuf.cluster import calibrate
-from gtcbmuf.cluster.costs import Method, group_sizes, link_bytes, step_time
+from gtcbmuf.cluster.costs import Method, link_bytes, step_time
+from gtcbmuf.cluster.placement import group_sizes
 from gtcbmuf.cluster.plan import (
     PERIODS,
     Plan,
@@ -131,6 +132,8 @@ def test_an_invalid_cluster_file_is_refused_in_one_line(
         (["--step", "0"], "--step 0: expected 0.001 to 100"),
         (["--step", "nan"], "--step nan: expected 0.001 to 100"),
         (["--bits", "16", "--overlap"], "--bits 16: expected 32 with --overlap"),
+        (["--delay", "50"], "--delay 50: expected 0 to 49, below the period"),
+        (["--delay", "-1"], "--delay -1: expected 0 to 49, below the period"),
         (["--period", "0"], "--period 0: expected 1 to 2,147,483,647"),
         (["--minibatch", "-1"], "--minibatch -1: expected 1 to 1,048,576"),
         (["--minibatch", f"{10**400}"], "--minibatch 1000"),
@@ -209,6 +212,7 @@ def numbers_of(name: str) -> st.SearchStrategy[object]:
     ),
     st.integers(2, 10_000_000),
     st.sampled_from([{"bits": 32}, {"bits": 16}, {"bits": 8}, {"overlap": True}]),
+    st.sampled_from([0, 1, 1000]),
 )
 def test_any_valid_plan_has_finite_figures(
     compute: Compute,
@@ -216,11 +220,15 @@ def test_any_valid_plan_has_finite_figures(
     sizes: dict[str, float],
     workers: int,
     dense: dict[str, int],
+    delay: int,
 ) -> None:
-    plan = Plan(compute, network, **sizes, **dense)  # type: ignore[arg-type]
+    delay = min(delay, int(sizes["period"]) - 1)
+    plan = Plan(compute, network, **sizes, **dense, delay=delay)  # type: ignore[arg-type]
     check_plan(plan, workers, most=2, hours=1, epochs=1)
     methods = plan.methods(workers).values()
     speed_ups = [plan.speed_up(method) for method in methods]
+    settings = [plan.sufficient_settings(method) for method in methods]
+    assert all(period is None or period > delay for period, _ in settings)
     assert all(np.isfinite(speed_up) and speed_up > 0 for speed_up in speed_ups)
     assert all(np.isfinite(link_bytes(method, plan.parameters, 8)) for method in methods)
 
@@ -255,6 +263,18 @@ def test_workers_per_host_is_an_option_of_a_plan(file: Path) -> None:
     assert float(four[node_hours]) == pytest.approx(6 * float(four[hours]), rel=0.01)
     assert float(twelve[node_hours]) == pytest.approx(2 * float(twelve[hours]), rel=0.01)
     assert float(twelve[hours]) > 2 * float(four[hours])  # three workers share a core
+
+
+def test_a_plan_with_a_delay(file: Path) -> None:
+    options = ("--workers", "8", "--parameters", "5e6", "--cluster", file, "--delay", "3")
+    process = gtcbmuf("plan", *options)
+    [row] = [line for line in process.stdout.splitlines() if line.startswith("| bmuf")]
+    plan = replace(PLAN, delay=3)
+    late, at_once = plan.methods(8)["bmuf"], PLAN.methods(8)["bmuf"]
+    assert late.block_filter.late_steps == 3
+    assert plan.speed_up(late) > PLAN.speed_up(at_once)
+    assert row.split("|")[5].strip() == f"{plan.speed_up(late):.3g}"
+    assert "no step with a delay was compared with a measurement" in process.stdout
 
 
 def test_a_plan_with_overlap_also_has_speed_ups_without_overlap(file: Path) -> None:

@@ -116,8 +116,10 @@ def test_the_meter_counts_updates_and_the_bytes_that_leave_a_host(make: Make) ->
         exchange(silent)
         lane = hosts_of(topology.group).lane
         # Every message is a header: the shares of the others, then the sum of this rank's share.
+        # Between two hosts there is one message, and no sum.
         others = len(set(hosts)) - 1 if lane != MPI.COMM_NULL else 0
-        assert meter.bytes_sent == 2 * others * 4 * HEADER
+        rounds = 2 if others > 1 else 1
+        assert meter.bytes_sent == rounds * others * 4 * HEADER
         assert meter.updates_sent == (0 if make is gtc else N)
         topology.free()
 

@@ -47,6 +47,7 @@ def method(
     *,
     bits: Literal[8, 16, 32] = 32,
     overlap: bool = False,
+    delay: int = 0,
 ) -> Method:
     """Build a method: GTC with a density or else dense sums, and BMUF with a period."""
     exchange: ExchangeSpec = NoExchangeSpec()
@@ -56,5 +57,5 @@ def method(
         exchange = DenseSpec(bits=bits, overlap=overlap)
     block_filter: FilterSpec = NoFilterSpec()
     if period is not None:
-        block_filter = BMUFSpec(period=period)
+        block_filter = BMUFSpec(period=period, delay=delay)
     return Method(workers, group_size, exchange, block_filter)
