@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.codes import fields_as_bits, gaps_as_bits, quotients_as_bits
 
+from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.core import wire
+from gtcbmuf.methods.declaration import Signs
 
 Integers = NDArray[np.int32]
 Words = NDArray[np.uint32]
@@ -145,6 +147,8 @@ def test_random_signs_are_near_their_entropy(density: float) -> None:
     n, stream = 500_000, np.random.default_rng(0)
     values = np.where(stream.random(n) < density, stream.choice([-1, 1], n), 0)
     assert 0.99 < ratio_to_entropy(values) < 1.03
+    expected = message_size(Signs(np.count_nonzero(values) / n), 1, n).bytes
+    assert 4 * encoded(values).size == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4])
@@ -156,6 +160,7 @@ def test_rounded_normal_numbers_are_near_their_entropy(step: float) -> None:
 def test_integers_that_are_all_large_are_in_fields() -> None:
     values = np.random.default_rng(0).integers(-32767, 32768, 1000)
     assert encoded(values).size == wire.HEADER + 1000 // 2
+    assert message_size(Signs(0.99), 1, 1000).bytes <= 4 * (wire.HEADER + 1000 * 2 / 32)
 
 
 # Foreign words

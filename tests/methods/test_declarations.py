@@ -35,6 +35,8 @@ def test_an_exchange_is_built_and_adds_what_one_worker_sent(spec: ExchangeSpec) 
     exchange(gradient).add_to(update, 1.0)
     residual = exchange.state().get("residual", np.zeros(N, np.float32))
     np.testing.assert_array_equal(update + residual, gradient)
+    compresses = spec.compresses or getattr(spec, "bits", 32) < 32
+    assert ("residual" in exchange.state()) is compresses
     exchange.restore({name: array.copy() for name, array in exchange.state().items()})
 
 
