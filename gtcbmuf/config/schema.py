@@ -48,8 +48,8 @@ class TrainConfig(Section, frozen=True):
     #: worker), the presets 32.
     minibatch: Annotated[int, Meta(ge=1, le=2**20)] = 64
 
-    #: Learning rate per frame. A gradient is the sum over a minibatch, so the rate need not change
-    #: with the minibatch or the group size until it is too large.
+    #: Learning rate per frame. A gradient is the sum over a minibatch. So the rate need not change
+    #: with the minibatch or the group size, until it is too large.
     #:
     #: Lower it when training diverges. Start between 1e-3 and 4e-3 with up to 32 workers. Sync SGD
     #: with more workers needs less: 0.3e-3 was best with 128.
