@@ -4,6 +4,8 @@ A sum of integers is exact. So its bits depend on no order, and every rank may a
 the sum that it can best reach.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
@@ -191,9 +193,12 @@ class _SumBetweenHosts:
             for message, rank in zip(messages, self._others, strict=True)
         ]
         self.bytes_of_call = sum(message.nbytes for message in messages)
-        for rank, words in self._arrivals(receiving, self._incoming):
-            total += self._add(rank, words, unit, mine)
-        complete(self._lane, sending)
+
+        def add_part(rank: int, words: NDArray[np.uint32]) -> None:
+            nonlocal total
+            total += self._coder.add(words, unit, self._bound, mine)
+
+        self._receive(receiving, self._incoming, add_part, sending)
         if not self._two_rounds:
             return total
 
@@ -201,28 +206,34 @@ class _SumBetweenHosts:
         message = self._coder.encode(mine, unit, tally, self._outgoing[lane.rank])
         sending = [lane.Isend(message, rank, _TAG) for rank in self._others]
         self.bytes_of_call += message.nbytes * len(self._others)
-        for rank, words in self._arrivals(receiving, self._sums):
+
+        def add_sum(rank: int, words: NDArray[np.uint32]) -> None:
             part = values[self._shares[rank]]
             part[:] = 0
-            self._add(rank, words, unit, part)
-        complete(self._lane, sending)
+            self._coder.add(words, unit, self._bound, part)
+
+        self._receive(receiving, self._sums, add_sum, sending)
         return total
 
-    def _arrivals(self, requests: list[MPI.Request], buffers: list[NDArray[np.uint32]]):  # type: ignore[no-untyped-def]
-        """Yield the others' ranks and words in the order of their arrival."""
-        status = MPI.Status()
-        for _ in requests:
-            number = wait_for_any(self._lane, requests, status)
-            rank = self._others[number]
-            yield rank, buffers[rank][: status.Get_count(MPI.UINT32_T)]
-
-    def _add(
-        self, rank: int, words: NDArray[np.uint32], unit: float, values: Integers
-    ) -> NDArray[np.int64]:
-        try:
-            return self._coder.add(words, unit, self._bound, values)
-        except wire.WireError as error:
-            raise MessageError(self._world_rank(rank), error) from None
+    def _receive(
+        self,
+        receiving: list[MPI.Request],
+        buffers: list[NDArray[np.uint32]],
+        add: Callable[[int, NDArray[np.uint32]], None],
+        sending: list[MPI.Request],
+    ) -> None:
+        """Add the others' messages in the order of their arrival, and end a round."""
+        status, fault = MPI.Status(), None
+        for _ in receiving:
+            rank = self._others[wait_for_any(self._lane, receiving, status)]
+            try:
+                add(rank, buffers[rank][: status.Get_count(MPI.UINT32_T)])
+            except wire.WireError as error:
+                fault = fault or MessageError(self._world_rank(rank), error)
+        complete(self._lane, sending)
+        # Not before: MPI would write a later message to memory that an error has freed.
+        if fault:
+            raise fault
 
     def _world_rank(self, rank: int) -> int:
         world, lane = MPI.COMM_WORLD.Get_group(), self._lane.Get_group()
