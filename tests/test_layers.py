@@ -90,7 +90,7 @@ def test_only_the_layer_mpi_splits_communicators() -> None:
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in splitting
     }
-    assert users == {"mpi.hosts", "mpi.shared_memory", "mpi.topology"}
+    assert users == {"mpi.carried", "mpi.hosts", "mpi.shared_memory", "mpi.topology"}
 
 
 def test_only_one_module_opens_hdf5_files() -> None:

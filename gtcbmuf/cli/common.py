@@ -60,13 +60,16 @@ def refuse(message: str, status: int) -> NoReturn:
 
 
 @contextmanager
-def job() -> Iterator[Any]:
+def job(*, alone: bool = False) -> Iterator[Any]:
     """Start MPI and run a job that ends on all ranks if one rank fails: a context manager.
+
+    Args:
+        alone: whether a process without a launcher does without MPI.
 
     Yields:
         MPI's world.
     """
-    world = launcher.start()
+    world = launcher.start(alone=alone)
 
     from gtcbmuf.mpi.job import job
 

@@ -15,8 +15,16 @@ def add(commands: Commands) -> None:
         "gtcbmuf train sgd --set corpus.path=corpus/tiny.h5",
         "mpirun -n 8 gtcbmuf train gtc-bmuf --set topology.group_size=4 --out runs/hybrid",
         "mpirun -n 8 gtcbmuf train runs/hybrid/config.toml --set train.seed=1",
+        "gtcbmuf train gtc-bmuf --workers 128 --set topology.group_size=16",
     )
     add_run(parser, "METHOD-WORKERS-seedSEED")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of workers, on a machine with fewer cores: every rank carries as many of them "
+        "(default: a rank is a worker)",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -50,7 +58,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: Any) -> None:
     """Train a model."""
-    with job() as world:
+    with job(alone=arguments.workers is not None) as world:
         from gtcbmuf.training.run import train
 
         train(
@@ -58,6 +66,7 @@ def run(arguments: Any) -> None:
             arguments.set,
             arguments.out,
             world=world,
+            workers=arguments.workers,
             resume=arguments.resume,
             weights=arguments.resume_weights,
             scratch=arguments.scratch,

@@ -1,6 +1,6 @@
 """Tier 2 behind the next block: the groups train on while their changes are added up."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from gtcbmuf.core import kernels
 from gtcbmuf.core.algorithm import BMUF, State
 from gtcbmuf.core.checks import check_integer
 from gtcbmuf.core.meter import Meter
+from gtcbmuf.mpi.carried import background
 from gtcbmuf.mpi.topology import Topology
 
 
@@ -63,7 +64,7 @@ class DelayedBMUF(BMUF):
         self._left = np.zeros(1, np.int64)  # steps until the result arrives; 0 if none is late
         self._before = np.zeros(model.size, np.float32)  # the model at the end of the block
         self._step_then = np.zeros(1, np.float32)  # quantisation step of that block
-        self._thread = ThreadPoolExecutor(1, "filter")
+        self._thread = background(topology.world, "filter")
         self._filtering: Future[None] | None = None
 
     def __call__(self, model: Vector, *, wait: bool = True) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.mpi import without_mpi
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -135,8 +136,11 @@ def prepare() -> None:
         _ease_oversubscription()
 
 
-def start() -> "MPI.Comm":
+def start(*, alone: bool = False) -> "MPI.Comm":
     """Start MPI.
+
+    Args:
+        alone: whether a process without a launcher does without MPI.
 
     Returns:
         MPI's world.
@@ -144,6 +148,8 @@ def start() -> "MPI.Comm":
     Raises:
         UserError: no MPI library can be loaded, or it does not belong to the launcher.
     """
+    if alone and name() == "none" and "mpi4py.MPI" not in sys.modules:
+        return without_mpi.install()  # type: ignore[no-any-return]
     prepare()
     # mpi4py would warn on every rank. The checks below report the same fault once.
     warnings.filterwarnings("ignore", "suspicious MPI execution environment")

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gtcbmuf.base.output import warn
 from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.carried import is_carried, per_process
 from gtcbmuf.mpi.collectives import PatientComm, complete
 from gtcbmuf.mpi.host_barrier import CAN_SLEEP, HostBarrier
 from gtcbmuf.mpi.hosts import host_of_rank
@@ -111,6 +112,17 @@ def share_memory(local: MPI.Comm, size: int) -> mmap.mmap | None:
     return memory if all_share else None
 
 
+def _shared_array(local: MPI.Comm, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    if local.size == 1:
+        return np.zeros(shape, dtype)
+    count = math.prod(shape)
+    size = count * np.dtype(dtype).itemsize
+    memory = share_memory(local, size)
+    if memory is None:
+        raise MemoryError(f"{size:,} bytes that the ranks of a host share")
+    return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
 class Hosts:
     """The hosts of a communicator's ranks; its constructor is collective.
 
@@ -145,7 +157,9 @@ class Hosts:
         self.lane = comm.Split(self.local.rank if has_lane else MPI.UNDEFINED, comm.rank)
         self.barrier = self.local.Barrier
         self.patient_barrier = self._wait_asleep
-        if self.local.size > 1 and launcher.is_crowded() and CAN_SLEEP:
+        if is_carried(comm):
+            self.patient_barrier = self.barrier
+        elif self.local.size > 1 and launcher.is_crowded() and CAN_SLEEP:
             self.barrier = HostBarrier(self.local, self.array((2,), np.int64))
             self.patient_barrier = self.barrier
 
@@ -158,14 +172,7 @@ class Hosts:
         Raises:
             MemoryError: the host lacks the memory.
         """
-        if self.local.size == 1:
-            return np.zeros(shape, dtype)
-        count = math.prod(shape)
-        size = count * np.dtype(dtype).itemsize
-        memory = share_memory(self.local, size)
-        if memory is None:
-            raise MemoryError(f"{size:,} bytes that the ranks of a host share")
-        return np.frombuffer(memory, dtype, count).reshape(shape)
+        return per_process(self.local, lambda processes: _shared_array(processes, shape, dtype))
 
     def free(self) -> None:
         """Free the communicators; collective."""

@@ -15,7 +15,6 @@ from gtcbmuf.bench.figures import Figure, read_figures
 from gtcbmuf.cluster.plan import Plan
 from gtcbmuf.mpi import launcher
 from gtcbmuf.studies.paper import CellKey
-from gtcbmuf.studies.processes import gtcbmuf_command
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def measure_steps(max_workers: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "steps.json"
         while workers <= max_workers:
-            command = gtcbmuf_command(workers, ["bench", "methods"])
+            command = [*launcher.mpirun(workers), launcher.program(), "bench", "methods"]
             end = subprocess.run(
                 [*command, "--json", str(out)],
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A training run as a separate process under mpirun: start, signals, progress, last message."""
+"""A training run as a separate job: start, signals, progress, last message."""
 
 import json
 import os
@@ -32,24 +32,39 @@ class ProcessEnd:
     interrupted: bool
 
 
-def gtcbmuf_command(workers: int, arguments: Sequence[str]) -> list[str]:
-    """Return the command that starts `gtcbmuf` on a number of workers.
+def training_command(workers: int, arguments: Sequence[str], cores: int) -> list[str]:
+    """Return the command that starts `gtcbmuf train` with a number of workers on this machine.
+
+    A worker is a rank if it has a core. Otherwise ranks carry several workers each. One rank needs
+    neither launcher nor MPI.
+
+    Args:
+        workers: number of workers.
+        arguments: arguments of `gtcbmuf`.
+        cores: number of cores of this machine.
 
     Raises:
-        UserError: mpirun is not installed.
+        UserError: mpirun is needed, and not installed.
+
+    Examples:
+        >>> training_command(7, ["train", "gtc"], cores=2)[1:]
+        ['train', 'gtc', '--workers', '7']
     """
-    return [*launcher.mpirun(workers), launcher.program(), *arguments]
+    ranks = max(number for number in range(1, cores + 1) if workers % number == 0)
+    launch = launcher.mpirun(ranks) if ranks > 1 else []
+    carried = ["--workers", str(workers)] if ranks == 1 or ranks < workers else []
+    return [*launch, launcher.program(), *arguments, *carried]
 
 
-def run_under_mpirun(
+def run_training(
     workers: int, arguments: Sequence[str], log: Path, run_directory: Path
 ) -> ProcessEnd:
-    """Run `gtcbmuf` under mpirun to its end, and append its output to a log.
+    """Run `gtcbmuf train` to its end, and append its output to a log.
 
     The first signal makes the run write a checkpoint and stop. The second one kills it.
 
     Args:
-        workers: number of ranks.
+        workers: number of workers.
         arguments: arguments of `gtcbmuf`.
         log: path of the log.
         run_directory: directory of the run. Its metrics show the progress.
@@ -63,7 +78,7 @@ def run_under_mpirun(
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
-    command = gtcbmuf_command(workers, arguments)
+    command = training_command(workers, arguments, len(os.sched_getaffinity(0)))
     with log.open("a", encoding="utf-8") as file, _caught_signals() as signals:
         process = subprocess.Popen(
             command,

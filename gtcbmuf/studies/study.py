@@ -1,4 +1,4 @@
-"""A study: many runs, each a separate process under mpirun or a task of a Slurm array.
+"""A study: many runs, each a separate job on this machine or a task of a Slurm array.
 
 The results of a study are a CSV file with one row per run. The file is written after each run, and
 a run with a row is never repeated. Run directories and logs are kept.
@@ -19,7 +19,7 @@ from gtcbmuf.base.provenance import short_commit
 from gtcbmuf.cluster import sbatch, slurm
 from gtcbmuf.config.schema import resolve_group_size
 from gtcbmuf.studies.presets import RunSpec
-from gtcbmuf.studies.processes import format_duration, last_message, run_under_mpirun
+from gtcbmuf.studies.processes import format_duration, last_message, run_training
 from gtcbmuf.studies.results import Result, read_results
 from gtcbmuf.studies.synthesis import Synthesis, check_corpus, synthesise_corpus
 from gtcbmuf.training.outcome import read_outcome
@@ -210,7 +210,7 @@ class Study:
         """Start or resume a run, and wait for its result; None if it failed."""
         out, log = self._run_directory(run), self._log(run)
         arguments = [*run.arguments(self._corpus, out), "--resume"]
-        end = run_under_mpirun(run.workers, arguments, log, out)
+        end = run_training(run.workers, arguments, log, out)
         if end.interrupted:
             raise InterruptedStudyError(f"{run.name} was stopped; the same command continues")
         if end.status:

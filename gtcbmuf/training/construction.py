@@ -10,9 +10,11 @@ from gtcbmuf.base.arrays import Vector
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import Config, TopologyConfig, method_name, resolve_group_size
 from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Worker
+from gtcbmuf.core.followers import FollowingDescent, FollowingFilter
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.overlap import Overlapped, Shapes, cut
 from gtcbmuf.core.verified import Verified
+from gtcbmuf.mpi.carried import is_carried, is_first_in_process, per_process
 from gtcbmuf.mpi.collectives import PatientComm
 from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
@@ -74,7 +76,7 @@ def build_exchange(
         CollectiveError: overlap needs another MPI library.
     """
     spec = config.exchange
-    if not spec.overlaps:
+    if not spec.overlaps or is_carried(topology.group):
         return spec.build(topology.group, shapes, meter)
     _require_threads("exchange.overlap = true", "false", MPI.THREAD_SERIALIZED)
     group = PatientComm(topology.group)
@@ -100,7 +102,8 @@ def build_block_filter(
     Raises:
         CollectiveError: a delay needs another MPI library.
     """
-    if delay := config.block_filter.late_steps:
+    delay = config.block_filter.late_steps
+    if delay and not is_carried(topology.world):
         _require_threads(f"block_filter.delay = {delay}", "0", MPI.THREAD_MULTIPLE)
     block_filter = config.block_filter.build(topology, model, meter)
     return Verified(block_filter, topology) if config.train.verify else block_filter
@@ -115,11 +118,16 @@ def build_worker(
 ) -> Worker:
     """Build a worker with both tiers around a model. Collective in the world.
 
-    The other arguments are those of `build_exchange`.
+    Workers of a group that share a process share the model. The other arguments are those of
+    `build_exchange`.
     """
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
-    descent = Descent(model.size, config.train.momentum)
+    block_filter = build_block_filter(config, topology, model, meter)
+    descent = per_process(topology.group, lambda _: Descent(model.size, config.train.momentum))
+    if not is_first_in_process(topology.group):
+        descent = FollowingDescent(descent)
+        block_filter = FollowingFilter(block_filter, model.size)
     forgetting: list[Exchange | Descent] = []
     if config.block_filter.resets_momentum:
         forgetting.append(descent)
@@ -128,7 +136,7 @@ def build_worker(
     return Worker(
         model,
         exchange,
-        build_block_filter(config, topology, model, meter),
+        block_filter,
         config.block_filter.period,
         descent,
         forgetting=forgetting,

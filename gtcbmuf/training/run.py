@@ -31,6 +31,7 @@ from gtcbmuf.core.overlap import Overlapped
 from gtcbmuf.data.corpus import Corpus, Split, open_corpus
 from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi import launcher
+from gtcbmuf.mpi.carried import carry, is_carried, per_process
 from gtcbmuf.mpi.hosts import host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.staging import staged
@@ -39,6 +40,7 @@ from gtcbmuf.training.advice import advise
 from gtcbmuf.training.checkpoints import Checkpoints, LoadedCheckpoint
 from gtcbmuf.training.construction import RunPlan, build_worker, plan_run
 from gtcbmuf.training.event_files import EventFile, require_tensorboard
+from gtcbmuf.training.memory import require_memory
 from gtcbmuf.training.outcome import Outcome, remove_outcome, write_outcome
 from gtcbmuf.training.poll import Poll
 from gtcbmuf.training.progress import Progress
@@ -71,6 +73,7 @@ def train(
     out: Path | str | None = None,
     *,
     world: MPI.Comm | None = None,
+    workers: int | None = None,
     build: BuildModel | None = None,
     resume: bool = False,
     weights: Path | None = None,
@@ -86,7 +89,10 @@ def train(
         out: path of the run directory. The default is a directory under runs/, named after the
             method, the workers and the seed.
         world: communicator of the workers; by default all ranks of the job.
-        build: function that builds another network than the MLP that `model.*` configures.
+        workers: number of workers, where the ranks of a machine carry several each. The results
+            have the bits of as many ranks. By default, a rank is a worker.
+        build: function that builds another network than the MLP that `model.*` configures. The
+            workers of a rank share the network.
         resume: continue from the last usable checkpoint in the run directory. A run without a
             checkpoint starts from the beginning.
         weights: path of a saved model to start from, instead of random weights.
@@ -122,7 +128,14 @@ def train(
         >>> summary["method"], summary["steps"]
         ('sgd', 1)
     """
-    plan = plan_run(world or launcher.start(), str(config), list(settings))
+    world = world or launcher.start()
+    if workers is not None:
+        arguments: dict[str, Any] = {"build": build, "resume": resume, "weights": weights}
+        arguments |= {"scratch": scratch, "test": test, "tensorboard": tensorboard}
+        return carry(
+            world, workers, lambda world: train(config, settings, out, world=world, **arguments)
+        )
+    plan = plan_run(world, str(config), list(settings))
     world = plan.world
     if tensorboard:
         on_root(world, require_tensorboard)
@@ -132,11 +145,24 @@ def train(
             say(f"{path}: this run is already finished")
         return on_root(world, lambda: read_summary(path))
     # From here on, a signal takes effect after the first step. The final test ignores it.
-    with StopSignals() as signals, np.errstate(over="ignore", invalid="ignore"):
+    with ExitStack() as opened, np.errstate(over="ignore", invalid="ignore"):
+        signals = per_process(world, lambda _: opened.enter_context(StopSignals()))
         _stop_if_signalled(world, signals.number)
-        corpus = _open_corpus(plan, scratch)
-        model = agree(world, lambda: _build_model(plan.config, corpus, build))
-        vector = agree(world, lambda: _initial(plan.config, model, weights))
+        corpus = per_process(world, lambda comm: _open_corpus(comm, plan.config, scratch))
+        model = per_process(
+            world, lambda comm: agree(comm, lambda: _build_model(plan.config, corpus, build))
+        )
+        if is_carried(world):
+            per_process(
+                world,
+                lambda comm: on_root(
+                    comm,
+                    lambda: require_memory(world.size, comm.size, model.parameters, corpus),
+                ),
+            )
+        vector = per_process(
+            world, lambda comm: agree(comm, lambda: _initial(plan.config, model, weights))
+        )
         checkpoints = Checkpoints(world, path / "checkpoints", plan.config.train.checkpoints)
         loaded = checkpoints.load() if resume else None
         if loaded:
@@ -160,8 +186,8 @@ def _stop_if_signalled(world: MPI.Comm, number: int) -> None:
         )
 
 
-def _open_corpus(plan: RunPlan, scratch: Path | None) -> Corpus:
-    world, path = plan.world, Path(plan.config.corpus.path)
+def _open_corpus(world: MPI.Comm, config: Config, scratch: Path | None) -> Corpus:
+    path = Path(config.corpus.path)
     if scratch:
         path = on_root(world, lambda: open_corpus(path).path)  # check the corpus before the copy
         path = staged(world, path, scratch)
@@ -220,7 +246,7 @@ class _Run:
         self.leads = world.rank == 0
         self.terminal = self.leads and launcher.on_terminal()
 
-        self.model, self.vector = model, vector
+        self.model, self.vector = model, per_process(topology.group, lambda _: vector.copy())
         topology.broadcast(self.vector)
         self.meter = Meter()
         self.worker = build_worker(config, topology, self.vector, model.shapes, self.meter)
@@ -243,6 +269,7 @@ class _Run:
         environment = {
             "mpi": MPI.Get_library_version().strip(),
             "launcher": launcher.name(),
+            "ranks": per_process(world, lambda comm: comm.size),
             "hosts": {host: {"cores": count} for host, count in zip(hosts, cores, strict=True)},
             "host_of_rank": hosts,
             "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
@@ -367,8 +394,14 @@ class _Run:
         """Train and evaluate epoch by epoch. Collective."""
         world = self.topology.world
         folder, patience = self.out / "alive", 60 * self.config.train.patience
-        watch = Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
-        with watch as self.watchdog:
+
+        def watch(world: MPI.Comm) -> Watchdog:
+            return opened.enter_context(
+                Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
+            )
+
+        with ExitStack() as opened:
+            self.watchdog = per_process(world, watch)
             while self.progress.epoch < self.config.train.epochs:
                 self._epoch()
                 self.progress.end_epoch()
@@ -385,7 +418,7 @@ class _Run:
         self._steps(epoch)
         seconds = progress.seconds_of_epoch()
 
-        loss = world.allreduce(progress.loss) / len(self.corpus.train)
+        loss = math.fsum(world.allgather(progress.loss)) / len(self.corpus.train)
         anchor = self.worker.block_filter.anchor(self.vector)
         if not all_finite(anchor):
             raise self._diverged(f"a weight is not finite on rank {world.rank}")
@@ -395,7 +428,8 @@ class _Run:
         seconds = world.allreduce(seconds, MPI.MAX)
         bytes_sent = world.allreduce(self.meter.bytes_sent)
         updates_sent = world.allreduce(self.meter.updates_sent)
-        by_part = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
+        seconds_of_parts = _over_ranks(world, [self.meter.seconds[part] for part in PARTS])
+        by_part = dict(zip(PARTS, seconds_of_parts, strict=True))
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         [resident] = _over_ranks(world, [peak_kib / 1024])
         self.meter.reset()
@@ -414,7 +448,8 @@ class _Run:
                     "bytes_sent_per_step": bytes_sent / (steps * world.size),
                     "frames_per_second": len(self.corpus.train) / seconds,
                     "seconds": seconds,
-                    "seconds_by_part": dict(zip(PARTS, by_part, strict=True)),
+                    # A worker that waits for a worker of its process waits for its computation.
+                    **({} if is_carried(world) else {"seconds_by_part": by_part}),
                     "peak_resident_mib": resident,
                 }
             )
@@ -506,8 +541,10 @@ class _Run:
     def _frame_error_rate(self, vector: Vector, split: Split) -> float:
         """Return the frame error rate on a split, in per cent. Collective."""
         world = self.topology.world
-        errors = FrameErrors(split, self.model.context, world.size, world.rank)
-        total: int = world.allreduce(errors.count(self.model, vector))
+        share = FrameErrors(split, self.model.context, world.size, world.rank)
+        errors = share.count(self.model, vector)
+        del share  # its buffers: a process may carry a thousand workers
+        total: int = world.allreduce(errors)
         return 100 * total / len(split)
 
     def _error_rates(self, vector: Vector) -> tuple[float, float | None]:
@@ -515,7 +552,10 @@ class _Run:
 
         PER is None if the phones are unknown.
         """
-        result = evaluate(self.topology.world, self.model, vector, self.corpus, "test")
+        result = per_process(
+            self.topology.world,
+            lambda comm: evaluate(comm, self.model, vector, self.corpus, "test"),
+        )
         return result.total.fer, result.total.per if result.decoding else None
 
     def _finish(self, test: bool) -> dict[str, Any]:
