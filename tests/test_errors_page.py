@@ -120,6 +120,12 @@ COMMANDS = {
         "gtcbmuf train bmuf --set block_filter.delay=2 --set block_filter.nesterov=false"
     ),
     "delay of a block": "gtcbmuf train gtc-bmuf --set block_filter.delay=50",
+    "workers that the ranks cannot divide": "mpirun -n 2 gtcbmuf train gtc --workers 3",
+    "no worker": "gtcbmuf train gtc --workers 0",
+    "more workers than fit into memory": (
+        "gtcbmuf train gtc --workers 100000 --set corpus.path=corpus.h5"
+        " --set model.hidden=[1000,1000]"
+    ),
     "sgd on several workers": "mpirun -n 2 gtcbmuf train sgd --set corpus.path=corpus.h5",
     "command of one process, started on ranks": "mpirun -n 2 gtcbmuf reproduce tuning",
     "invalid number of threads": "env OMP_NUM_THREADS=0 gtcbmuf train gtc",
@@ -400,6 +406,7 @@ IN_SOURCE = (
     "no mpirun for a study",
     "overlap or delay without MPI threads",
     "ranks that cannot share memory",
+    "workers that share ranks, on several hosts",
     "corpus of another format version",
     "transition-ids instead of pdf-ids",
     "loss of an epoch above that of guessing",

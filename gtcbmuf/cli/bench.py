@@ -14,7 +14,7 @@ from gtcbmuf.cli.common import (
 )
 
 #: Parts that run in one process, and parts that run on all ranks.
-_SINGLE, _PARALLEL = ("kernels", "wire", "step"), ("collectives", "methods", "scale")
+_SINGLE, _PARALLEL = ("kernels", "wire", "step"), ("collectives", "methods")
 
 
 def add(commands: Commands) -> None:

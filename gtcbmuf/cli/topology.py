@@ -26,6 +26,6 @@ def run(arguments: Any) -> None:
         from gtcbmuf.training.construction import plan_run
 
         run = plan_run(world, arguments.config, arguments.set)
-        hosts = host_of_rank(run.world)
-        if run.world.rank == 0:
+        hosts = host_of_rank(run.ranks)
+        if run.ranks.rank == 0:
             print(describe_groups(hosts, run.group_size))

@@ -224,12 +224,12 @@ class CarriedComm:
         meeting, comms = self._meeting, dict[int, CarriedComm]()
         processes = meeting.processes
         everyone = self._gather({r: (*value, processes.rank) for r, value in values.items()})
-        for color in sorted({color for color, _, _ in everyone} - {MPI.UNDEFINED}):
-            members = sorted(
-                (key, rank, process)
-                for rank, (its_color, key, process) in enumerate(everyone)
-                if its_color == color
-            )
+        by_color: dict[int, list[tuple[int, int, int]]] = {}
+        for rank, (color, key, process) in enumerate(everyone):
+            if color != MPI.UNDEFINED:
+                by_color.setdefault(color, []).append((key, rank, process))
+        for color in sorted(by_color):
+            members = sorted(by_color[color])
             here = {
                 rank: new
                 for new, (_, rank, process) in enumerate(members)
@@ -277,43 +277,57 @@ class CarriedComm:
         return self._attributes.get(key)
 
 
-def carry(processes: MPI.Comm, workers: int, do: Callable[[MPI.Comm], T]) -> T:
-    """Run a number of workers on the processes of a host, as many on each. Collective.
+def host_of_worker(ranks: MPI.Comm, workers: int) -> list[str]:
+    """Return the host of each worker, where ranks carry equal numbers of workers. Collective.
 
     Args:
-        processes: communicator of the processes.
+        ranks: communicator of the ranks.
         workers: number of workers.
+
+    Raises:
+        CollectiveError: the ranks cannot carry as many workers, or they are on several hosts.
+    """
+    if workers < 1 or workers % ranks.size:
+        if ranks.size == 1:
+            raise CollectiveError(f"--workers {workers}: expected 1 or more")
+        raise CollectiveError(
+            f"--workers {workers}: expected a multiple of this job's {ranks.size} ranks"
+        )
+    hosts = host_of_rank(ranks)
+    if len(set(hosts)) > 1 and workers > ranks.size:
+        raise CollectiveError(
+            f"--workers {workers}: this job has {len(set(hosts))} hosts; expected one, because "
+            "workers of a rank share memory; on several hosts, start a rank for each worker"
+        )
+    return hosts if workers == ranks.size else workers * hosts[:1]
+
+
+def carry(ranks: MPI.Comm, workers: int, do: Callable[[MPI.Comm], T]) -> T:
+    """Run a number of workers on the ranks of a host, as many on each. Collective.
+
+    Args:
+        ranks: communicator of the ranks.
+        workers: number of workers. If each rank has one, it is the rank itself.
         do: function that a worker runs with the communicator of all workers.
 
     Returns:
-        The result of the first worker of this process.
+        The result of the first worker of this rank.
 
     Raises:
-        CollectiveError: the workers cannot be divided, or the processes are on several hosts.
+        CollectiveError: as `host_of_worker`, or raised by the function.
 
     Examples:
         >>> carry(MPI.COMM_SELF, 3, lambda world: world.allgather(world.rank))
         [0, 1, 2]
     """
-    if workers < 1 or workers % processes.size:
-        raise CollectiveError(
-            f"--workers {workers}: expected a multiple of this job's {processes.size} ranks"
-            if processes.size > 1
-            else f"--workers {workers}: expected 1 or more"
-        )
-    hosts = set(host_of_rank(processes))
-    if len(hosts) > 1:
-        raise CollectiveError(
-            f"--workers {workers}: this job has {len(hosts)} hosts; expected one, because workers "
-            "of a process share memory; on several hosts, start a rank for each worker"
-        )
-    each = workers // processes.size
+    host_of_worker(ranks, workers)
+    each = workers // ranks.size
     if each == 1:
-        return do(processes)
+        return do(ranks)
     crew = _Crew()
-    ranks = range(processes.rank * each, (processes.rank + 1) * each)
-    meeting = _Meeting(ranks, processes, crew)
-    comms: list[Any] = [CarriedComm(rank, workers, meeting) for rank in ranks]
+    carried = range(ranks.rank * each, (ranks.rank + 1) * each)
+    meeting = _Meeting(carried, ranks, crew)
+    comms: list[Any] = [CarriedComm(rank, workers, meeting) for rank in carried]
     return crew.run([partial(do, comm) for comm in comms])[0]
 
 

@@ -283,20 +283,6 @@ def wait_until_read() -> None:
             time.sleep(0.001)
 
 
-def age() -> float | None:
-    """Return the age of the launcher, or of this process if there is no launcher.
-
-    Returns:
-        The age in seconds, or None if the launcher runs on another host.
-    """
-    process = os.getpid() if name() == "none" else _launcher_process()
-    try:
-        ticks = int(_stat_fields(process)[19])  # since boot, like CLOCK_BOOTTIME
-    except (OSError, ValueError, IndexError):
-        return None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-
-
 def _launcher_process() -> int | None:
     """Return the process id of this process's mpirun, or None if it is not on this host."""
     process = os.getpid()

@@ -14,7 +14,7 @@ from gtcbmuf.core.followers import FollowingDescent, FollowingFilter
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.overlap import Overlapped, Shapes, cut
 from gtcbmuf.core.verified import Verified
-from gtcbmuf.mpi.carried import is_carried, is_first_in_process, per_process
+from gtcbmuf.mpi.carried import host_of_worker, is_carried, is_first_in_process, per_process
 from gtcbmuf.mpi.collectives import PatientComm
 from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
@@ -26,25 +26,35 @@ class RunPlan:
     """The plan of a run.
 
     Attributes:
-        world: communicator of the workers, in the order in which they form groups.
+        ranks: communicator of the ranks, in the order in which their workers form groups.
+        workers: number of workers, N: a multiple of the number of ranks.
         method: name of the method.
         config: configuration in which numbers replace all words that stand for numbers.
         group_size: M, the number of workers in a group.
     """
 
-    world: MPI.Comm
+    ranks: MPI.Comm
+    workers: int
     method: str
     config: Config
     group_size: int
 
 
-def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
+def plan_run(
+    ranks: MPI.Comm, source: str, assignments: list[str], workers: int | None = None
+) -> RunPlan:
     """Read the configuration on rank 0 and fit it to the job's workers. Collective.
 
+    Args:
+        ranks: communicator of all ranks.
+        source, assignments: configuration, and settings that override it.
+        workers: number of workers; by default, every rank is one.
+
     Raises:
-        CollectiveError: the configuration is invalid. Raised on all ranks alike.
+        CollectiveError: the configuration or the number of workers is invalid. Raised on all ranks
+            alike.
     """
-    hosts = host_of_rank(world)
+    hosts = host_of_rank(ranks) if workers is None else host_of_worker(ranks, workers)
 
     def resolve() -> tuple[bool, str, Config, int]:
         config = load_config(source, assignments)
@@ -56,9 +66,10 @@ def plan_run(world: MPI.Comm, source: str, assignments: list[str]) -> RunPlan:
         )
         return config.topology.group_size == "node", method_name(config), resolved, size
 
-    node_is_group, method, config, group_size = on_root(world, resolve)
-    workers = by_host(world, hosts) if node_is_group else world
-    return RunPlan(workers, method, config, group_size)
+    node_is_group, method, config, group_size = on_root(ranks, resolve)
+    if node_is_group and len(hosts) == ranks.size:
+        ranks = by_host(ranks, hosts)
+    return RunPlan(ranks, len(hosts), method, config, group_size)
 
 
 def build_exchange(

@@ -1,4 +1,4 @@
-"""The memory of workers that share a process."""
+"""The memory of workers that share ranks."""
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.memory import available_memory
@@ -7,30 +7,30 @@ from gtcbmuf.data.minibatches import WINDOW
 
 #: Vectors (n,) of a worker: residual, model, and in parts of a vector its rows and what is late.
 _VECTORS = 4
-#: Bytes of a process with all libraries.
-_PROCESS = 250e6
+#: Bytes of a rank with all libraries, and of a worker's objects.
+_RANK, _WORKER = 200e6, 100e3
 
 
-def bytes_of_workers(workers: int, processes: int, parameters: int, corpus: Corpus) -> float:
-    """Estimate the memory of workers that share processes.
+def bytes_of_workers(workers: int, ranks: int, parameters: int, corpus: Corpus) -> float:
+    """Estimate the memory of workers that share ranks.
 
     Args:
-        workers, processes: their numbers.
+        workers, ranks: their numbers.
         parameters: n.
         corpus: the corpus. A worker copies windows of its share.
     """
     window = min(len(corpus.train) / workers, WINDOW)
     of_frame = 2 * corpus.feature_dim + 16  # half floats; targets and positions
-    return processes * _PROCESS + workers * (_VECTORS * 4 * parameters + window * of_frame)
+    return ranks * _RANK + workers * (_WORKER + 4 * _VECTORS * parameters + window * of_frame)
 
 
-def require_memory(workers: int, processes: int, parameters: int, corpus: Corpus) -> None:
-    """Check that this machine has the memory for workers that share processes.
+def require_memory(workers: int, ranks: int, parameters: int, corpus: Corpus) -> None:
+    """Check that this machine has the memory for workers that share ranks.
 
     Raises:
         UserError: it has not.
     """
-    needed = bytes_of_workers(workers, processes, parameters, corpus)
+    needed = bytes_of_workers(workers, ranks, parameters, corpus)
     available = available_memory()
     if available is not None and needed > available:
         raise UserError(

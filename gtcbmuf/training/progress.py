@@ -52,6 +52,7 @@ class Progress:
             shared, numbers: results of `shared` and `numbers`. Other entries are ignored.
         """
         fields = {name: shared[name] for name in _SHARED} | {name: numbers[name] for name in _RANK}
+        fields["taus"] = list(shared["taus"])  # workers of a process share what they have read
         return cls(**fields)
 
     def shared(self) -> dict[str, Any]:

@@ -128,70 +128,56 @@ def train(
         >>> summary["method"], summary["steps"]
         ('sgd', 1)
     """
-    world = world or launcher.start()
-    if workers is not None:
-        arguments: dict[str, Any] = {"build": build, "resume": resume, "weights": weights}
-        arguments |= {"scratch": scratch, "test": test, "tensorboard": tensorboard}
-        return carry(
-            world, workers, lambda world: train(config, settings, out, world=world, **arguments)
-        )
-    plan = plan_run(world, str(config), list(settings))
-    world = plan.world
+    plan = plan_run(world or launcher.start(), str(config), list(settings), workers)
+    ranks = plan.ranks
     if tensorboard:
-        on_root(world, require_tensorboard)
-    path = Path(out) if out else Path("runs") / run_name(plan.config, world.size)
-    if resume and on_root(world, lambda: is_finished(path, world.size, plan.config)):
-        if world.rank == 0:
+        on_root(ranks, require_tensorboard)
+    path = Path(out) if out else Path("runs") / run_name(plan.config, plan.workers)
+    if resume and on_root(ranks, lambda: is_finished(path, plan.workers, plan.config)):
+        if ranks.rank == 0:
             say(f"{path}: this run is already finished")
-        return on_root(world, lambda: read_summary(path))
+        return on_root(ranks, lambda: read_summary(path))
     # From here on, a signal takes effect after the first step. The final test ignores it.
-    with ExitStack() as opened, np.errstate(over="ignore", invalid="ignore"):
-        signals = per_process(world, lambda _: opened.enter_context(StopSignals()))
-        _stop_if_signalled(world, signals.number)
-        corpus = per_process(world, lambda comm: _open_corpus(comm, plan.config, scratch))
-        model = per_process(
-            world, lambda comm: agree(comm, lambda: _build_model(plan.config, corpus, build))
-        )
-        if is_carried(world):
-            per_process(
-                world,
-                lambda comm: on_root(
-                    comm,
-                    lambda: require_memory(world.size, comm.size, model.parameters, corpus),
-                ),
-            )
-        vector = per_process(
-            world, lambda comm: agree(comm, lambda: _initial(plan.config, model, weights))
-        )
-        checkpoints = Checkpoints(world, path / "checkpoints", plan.config.train.checkpoints)
-        loaded = checkpoints.load() if resume else None
-        if loaded:
-            network = network_name(model)
-            agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
-        topology = Topology(world, plan.group_size)
-        run = _Run(plan, topology, corpus, model, vector, checkpoints, signals, path)
-        with closing(run):
-            run.open_directory(loaded, tensorboard)
-            summary = run.run_to_the_end(test)
-        topology.free()
-    return summary
+    with StopSignals() as signals:
+        _stop_if_signalled(ranks, signals.number)
+        corpus = _open_corpus(ranks, plan.config, scratch)
+        model = agree(ranks, lambda: _build_model(plan.config, corpus, build))
+        vector = agree(ranks, lambda: _initial(plan.config, model, weights))
+        if plan.workers > ranks.size:
+            agree(ranks, lambda: require_memory(plan.workers, ranks.size, vector.size, corpus))
+
+        def train_worker(world: MPI.Comm) -> dict[str, Any]:
+            checkpoints = Checkpoints(world, path / "checkpoints", plan.config.train.checkpoints)
+            loaded = checkpoints.load() if resume else None
+            if loaded:
+                network = network_name(model)
+                agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
+            topology = Topology(world, plan.group_size)
+            run = _Run(plan, topology, corpus, model, vector, checkpoints, signals, path)
+            with closing(run), np.errstate(over="ignore", invalid="ignore"):
+                run.open_directory(loaded, tensorboard)
+                summary = run.run_to_the_end(test)
+            topology.free()
+            return summary
+
+        return carry(ranks, plan.workers, train_worker)
 
 
-def _stop_if_signalled(world: MPI.Comm, number: int) -> None:
+def _stop_if_signalled(ranks: MPI.Comm, number: int) -> None:
     """Stop before the first step if any rank has received a signal. Collective."""
-    if number := world.allreduce(number, MPI.MAX):
+    if number := ranks.allreduce(number, MPI.MAX):
         raise InterruptedRunError(
             f"stopped by {signal.Signals(number).name} before the first step; the same command "
             "with --resume continues the run"
         )
 
 
-def _open_corpus(world: MPI.Comm, config: Config, scratch: Path | None) -> Corpus:
+def _open_corpus(ranks: MPI.Comm, config: Config, scratch: Path | None) -> Corpus:
     path = Path(config.corpus.path)
     if scratch:
-        path = on_root(world, lambda: open_corpus(path).path)  # check the corpus before the copy
-        path = staged(world, path, scratch)
-    return agree(world, lambda: open_corpus(path))
+        path = on_root(ranks, lambda: open_corpus(path).path)  # check the corpus before the copy
+        path = staged(ranks, path, scratch)
+    return agree(ranks, lambda: open_corpus(path))
 
 
 def _build_model(config: Config, corpus: Corpus, build: BuildModel | None) -> Model:
@@ -224,7 +210,7 @@ def _initial(config: Config, model: Model, weights: Path | None) -> Vector:
 
 
 class _Run:
-    """The state of a run on one rank."""
+    """The state of a run in one worker."""
 
     def __init__(
         self,
@@ -239,6 +225,7 @@ class _Run:
     ) -> None:
         world, config = topology.world, plan.config
         self.method, self.config, self.topology, self.out = plan.method, config, topology, out
+        self.ranks = plan.ranks.size
         self.corpus, self.checkpoints, self.signals = corpus, checkpoints, signals
         every, _, unit = config.train.checkpoint_every.partition(" ")
         self.every = int(every) if unit == "steps" else None
@@ -269,7 +256,7 @@ class _Run:
         environment = {
             "mpi": MPI.Get_library_version().strip(),
             "launcher": launcher.name(),
-            "ranks": per_process(world, lambda comm: comm.size),
+            "ranks": self.ranks,
             "hosts": {host: {"cores": count} for host, count in zip(hosts, cores, strict=True)},
             "host_of_rank": hosts,
             "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],

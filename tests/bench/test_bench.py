@@ -27,7 +27,6 @@ from gtcbmuf.bench.figures import (
         ),
         ("wire", 0, "decode block change, step 2"),
         ("step", 0, "gtc"),
-        ("scale", 2, "threads of BLAS or Numba"),
         ("collectives", 2, "sum of signs of density 0.01, 2 ranks on 1 hosts"),
     ],
 )

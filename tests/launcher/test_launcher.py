@@ -127,14 +127,6 @@ def test_open_mpi_passes_the_library_check(monkeypatch: pytest.MonkeyPatch, name
     launcher.check_library(OWN)
 
 
-def test_a_rank_knows_its_age() -> None:
-    first = launcher.age()
-    assert first is not None
-    second = launcher.age()
-    assert second is not None
-    assert 0 < first <= second < first + 60
-
-
 EASED = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "UCX_TLS")
 
 
