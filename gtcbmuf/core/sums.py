@@ -172,7 +172,7 @@ class _SumBetweenHosts:
         # Words for the shares that go to the others, and for their parts of this rank's share.
         self._outgoing = [np.zeros(size, np.uint32) for size in sizes]
         self._incoming = [np.zeros(here, np.uint32) for _ in sizes]
-        self._sums = [np.zeros(size, np.uint32) for size in sizes]
+        self._sums = [np.zeros(size, np.uint32) for size in sizes if self._two_rounds]
         self._others = [(lane.rank + i) % lane.size for i in range(1, lane.size)]
         self._coder = wire.Coder(max(part.stop - part.start for part in shares))
         self.bytes_of_call = 0
