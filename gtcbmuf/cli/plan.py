@@ -136,6 +136,7 @@ def run(arguments: Any) -> None:
     numbers = plan.worker_counts(workers, most)
     if arguments.plot:
         plot_speed_ups(plan, numbers, arguments.plot)
-    print(format_methods(plan, workers, arguments.hours * arguments.epochs))
+    speech = arguments.hours * arguments.epochs
+    print(format_methods(plan, workers, speech))
     print(f"\n{format_speed_ups(plan, numbers)}")
-    print(f"\n{format_caveats(plan, workers)}")
+    print(f"\n{format_caveats(plan, workers, speech)}")

@@ -20,6 +20,9 @@ PREDICTION_ERRORS = {
     "bmuf": (-0.08, 0.17),
     "gtc-bmuf": (-0.17, 0.23),
 }
+#: Steps of a training, in units of G * K, from which block momentum cost next to nothing in our
+#: runs (docs/measurements/error.md).
+SUFFICIENT_STEPS = 30
 _MEASURED_STEPS = "2 to 4 emulated hosts with 2 to 8 workers"
 _FRAMES_PER_HOUR = 360_000
 
@@ -91,12 +94,13 @@ def _speed_up_cell(plan: Plan, method: Method) -> str:
     return f"{cell} ({plan.speed_up(blocking):.3g})"
 
 
-def format_caveats(plan: Plan, workers: int) -> str:
+def format_caveats(plan: Plan, workers: int, speech: float) -> str:
     """Format the caveats of a plan, one per line: its accuracy and its assumptions.
 
     Args:
         plan: the plan.
         workers: number of workers, N.
+        speech: hours of training speech, summed over all epochs.
     """
     errors = (
         f"{name} {median:+.0%} ({size:.0%})" for name, (median, size) in PREDICTION_ERRORS.items()
@@ -118,6 +122,18 @@ def format_caveats(plan: Plan, workers: int) -> str:
             f"(network.cores_per_host), so each computes up to {sharers} times as long; "
             "if the hosts have more cores, set network.cores_per_host in the cluster file"
         )
+    steps = round(speech * _FRAMES_PER_HOUR / (workers * plan.minibatch))
+    for method in plan.methods(workers).values():
+        groups = workers // method.group_size
+        lag = groups * method.block_filter.period
+        if method.block_filter.connects and steps < SUFFICIENT_STEPS * lag:
+            longest = steps // (SUFFICIENT_STEPS * groups)
+            remedy = f"--period {longest} or less" if longest else "more speech, or larger groups"
+            lines.append(
+                f"{method.name}: {steps:,} steps are too few for block momentum with {groups} "
+                f"groups and blocks of {plan.period} steps; expected {SUFFICIENT_STEPS} times the "
+                f"product, {SUFFICIENT_STEPS * lag:,}, or {remedy} (docs/measurements/error.md)"
+            )
     if plan.delay:
         lines.append("no step with a delay was compared with a measurement")
     if plan.overlap:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from gtcbmuf.cluster.plan import (
     read_cluster,
     speed_up_curves,
 )
-from gtcbmuf.cluster.plan_report import PREDICTION_ERRORS
+from gtcbmuf.cluster.plan_report import PREDICTION_ERRORS, format_caveats
 from gtcbmuf.cluster.profile import (
     VERSION,
     ClusterProfile,
@@ -458,6 +459,28 @@ def test_the_caveats_of_a_plan_have_the_errors_of_the_measured_steps() -> None:
         name: (round(np.median(errors), 2), round(np.quantile(np.abs(errors), 0.9), 2))
         for name, errors in errors_of_method.items()
     } == PREDICTION_ERRORS
+
+
+@pytest.mark.parametrize("workers", [8, 128])
+@pytest.mark.parametrize("hours", [10, 1000, 100_000])
+def test_a_plan_warns_of_too_few_steps_for_block_momentum(workers: int, hours: int) -> None:
+    def warnings(plan: Plan) -> dict[str, str]:
+        lines = format_caveats(plan, workers, hours).splitlines()
+        return {line.partition(":")[0]: line for line in lines if "too few for block" in line}
+
+    steps = round(hours * 360_000 / (workers * PLAN.minibatch))
+    methods = PLAN.methods(workers)
+    groups = {name: workers // methods[name].group_size for name in ("bmuf", "gtc-bmuf")}
+    short = {name for name, g in groups.items() if steps < 30 * g * PLAN.period}
+    assert warnings(PLAN).keys() == short
+    for name, line in warnings(PLAN).items():
+        assert f"{steps:,} steps" in line
+        remedy = re.search(r"--period (\d+) or less", line)
+        assert bool(remedy) == (steps >= 30 * groups[name])
+        if remedy and name == "bmuf":
+            longest = int(remedy[1])
+            assert name not in warnings(replace(PLAN, period=longest))
+            assert name in warnings(replace(PLAN, period=longest + 1))
 
 
 def test_the_published_predictions_are_those_of_the_present_model() -> None:
