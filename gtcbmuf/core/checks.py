@@ -27,6 +27,7 @@ class NotFiniteError(UserError):
             epoch, an exchange in another loop counts its calls.
         first, last: range of the parameters that are not finite.
         count, size: number of parameters that are not finite; number of all parameters.
+        where: name of the worker; by default its rank.
     """
 
     status = 1
@@ -39,6 +40,7 @@ class NotFiniteError(UserError):
         self.what, self.unit, self.number = what, unit, number
         self.first, self.last = int(places[0]), int(places[-1])
         self.count, self.size = len(places), len(finite)
+        self.where = ""
         super().__init__(what)
 
     def shift(self, offset: int, size: int) -> None:
@@ -48,8 +50,9 @@ class NotFiniteError(UserError):
     def __str__(self) -> str:
         from mpi4py import MPI
 
+        where = self.where or f"rank {MPI.COMM_WORLD.rank}"
         return (
-            f"rank {MPI.COMM_WORLD.rank}: the {self.what} of {self.unit} {self.number:,} is not "
+            f"{where}: the {self.what} of {self.unit} {self.number:,} is not "
             f"finite in {self.count:,} of {self.size:,} parameters, between {self.first:,} and "
             f"{self.last:,}"
         )

@@ -68,7 +68,7 @@ class DelayedBMUF(BMUF):
         self._filtering: Future[None] | None = None
 
     def __call__(self, model: Vector, *, wait: bool = True) -> None:
-        self._arrive(model)
+        self.arrive(model)
         if wait:
             super().__call__(model)
             return
@@ -82,11 +82,12 @@ class DelayedBMUF(BMUF):
     def advance(self, model: Vector) -> None:
         """Count a step; the last step of the delay adds the result to the model. Collective."""
         if self._left[0] == 1:
-            self._arrive(model)
+            self.arrive(model)
         elif self._left[0]:
             self._left -= 1
 
-    def _arrive(self, model: Vector) -> None:
+    def arrive(self, model: Vector) -> None:
+        """Add what is late to the model now, if anything is. Collective in the world."""
         if not self._left[0]:
             return
         with self._meter.time("filter"):
@@ -105,7 +106,7 @@ class DelayedBMUF(BMUF):
 
     def anchor(self, model: Vector) -> Vector:
         """Return the global model, after what is late has been added to the model. Collective."""
-        self._arrive(model)
+        self.arrive(model)
         return super().anchor(model)
 
     def state(self) -> State:

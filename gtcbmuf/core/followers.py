@@ -8,6 +8,7 @@ import numpy as np
 
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.core.algorithm import BlockFilter, Descent, Update
+from gtcbmuf.core.delayed import DelayedBMUF
 
 
 class FollowingDescent(Descent):
@@ -42,7 +43,7 @@ class FollowingFilter:
         self.state, self.restore = block_filter.state, block_filter.restore
 
     def __call__(self, model: Vector, *, wait: bool = True) -> None:
-        self._copy[:] = model
+        self._take(model)
         self._block_filter(self._copy, wait=wait)
 
     def advance(self, model: Vector) -> None:
@@ -50,5 +51,11 @@ class FollowingFilter:
         self._block_filter.advance(self._copy)
 
     def anchor(self, model: Vector) -> Vector:
-        self._copy[:] = model
+        self._take(model)
         return self._block_filter.anchor(self._copy)
+
+    def _take(self, model: Vector) -> None:
+        # What is late comes first: the other worker has added it to the replica, or does so now.
+        if isinstance(self._block_filter, DelayedBMUF):
+            self._block_filter.arrive(self._copy)
+        self._copy[:] = model

@@ -49,11 +49,15 @@ class TopKExchange(ErrorFeedback):
     def __init__(
         self, group: "MPI.Comm", parameters: int, density: float, meter: "Meter | None" = None
     ) -> None:
+        import numpy as np
+
+        from gtcbmuf.mpi.carried import per_process
         from gtcbmuf.mpi.shared_memory import hosts_of
 
         super().__init__(group, parameters, meter)
         self._crosses = hosts_of(group).count > 1
         self._k = max(1, round(check_share("density", density, above_zero=True) * parameters))
+        self._messages = per_process(group, lambda _: np.empty((group.size, 2, self._k), np.int32))
 
     def __call__(self, gradient: "Vector") -> TopKUpdate:
         import numpy as np  # late: a configuration needs none
@@ -64,12 +68,11 @@ class TopKExchange(ErrorFeedback):
             places = np.argpartition(np.abs(self._residual), -self._k)[-self._k :].astype(np.int32)
             message = np.stack([places, self._residual[places].view(np.int32)])
             self._residual[places] = 0
-        messages = np.empty((self._group.size, *message.shape), np.int32)
         with self._meter.time("communicate"):
-            self._group.Allgather(message, messages)
+            self._group.Allgather(message, self._messages)
         self._meter.updates_sent += self._k
         self._meter.bytes_sent += message.nbytes if self._crosses else 0
-        return TopKUpdate(messages, self._residual.size)
+        return TopKUpdate(self._messages, self._residual.size)
 
 
 class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):

@@ -68,6 +68,8 @@ class _Crew:
                     worker.throw()
         if errors:
             raise errors[0]
+        if len(results) < len(workers):
+            raise RuntimeError("workers wait for others that have ended")
         return [results[worker] for worker in workers]
 
 
@@ -190,7 +192,7 @@ class CarriedComm:
         whole[0][...] = self._meet(part, lambda values: np.concatenate(self._gather(values)))
 
     def Allreduce(self, part: Any, total: NDArray[Any], op: Any = MPI.SUM) -> None:  # noqa: N802
-        """Reduce the arrays of all workers, in their order."""
+        """Add up the arrays of all workers in their order, or take the largest values."""
         # A copy, because workers of a process may share the array.
         value = np.array(total if part is MPI.IN_PLACE else part)
         add = np.maximum if op == MPI.MAX else np.add
@@ -287,9 +289,9 @@ def host_of_worker(ranks: MPI.Comm, workers: int) -> list[str]:
     Raises:
         CollectiveError: the ranks cannot carry as many workers, or they are on several hosts.
     """
-    if workers < 1 or workers % ranks.size:
-        if ranks.size == 1:
-            raise CollectiveError(f"--workers {workers}: expected 1 or more")
+    if workers < 1:
+        raise CollectiveError(f"--workers {workers}: expected 1 or more")
+    if workers % ranks.size:
         raise CollectiveError(
             f"--workers {workers}: expected a multiple of this job's {ranks.size} ranks"
         )

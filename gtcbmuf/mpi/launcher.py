@@ -111,6 +111,11 @@ def mpirun(workers: int) -> list[str]:
     return [path, "-n", str(workers)]
 
 
+def spans_hosts() -> bool:
+    """Return whether mpirun would start ranks on several hosts of a Slurm job."""
+    return (_parse_number("SLURM_JOB_NUM_NODES") or 1) > 1
+
+
 def program() -> str:
     """Return the path of this Python's `gtcbmuf` command."""
     return str(Path(sys.executable).with_name("gtcbmuf"))
@@ -148,7 +153,7 @@ def start(*, alone: bool = False) -> "MPI.Comm":
     Raises:
         UserError: no MPI library can be loaded, or it does not belong to the launcher.
     """
-    if alone and name() == "none" and "mpi4py.MPI" not in sys.modules:
+    if alone and size() == 1 and without_mpi.is_possible():
         return without_mpi.install()  # type: ignore[no-any-return]
     prepare()
     # mpi4py would warn on every rank. The checks below report the same fault once.

@@ -49,7 +49,10 @@ def hosts_with_shared_memory(comm: MPI.Comm) -> list[str]:
         return list(declared)
     hosts = host_of_rank(comm)
     local = comm.Split(hosts.index(hosts[comm.rank]), comm.rank)
-    sharing = comm.allgather(local.size == 1 or share_memory(local, 8) is not None)
+    shares = per_process(
+        local, lambda processes: processes.size == 1 or share_memory(processes, 8) is not None
+    )
+    sharing = comm.allgather(shares)
     local.Free()
     lacking = sorted({host for host, shares in zip(hosts, sharing, strict=True) if not shares})
     if lacking and comm.rank == 0:

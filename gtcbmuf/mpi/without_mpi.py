@@ -7,12 +7,23 @@ from types import ModuleType
 from typing import Any
 
 
+def is_possible() -> bool:
+    """Return whether no MPI library is loaded yet."""
+    return isinstance(sys.modules.get("mpi4py.MPI"), _StandIn | None)
+
+
+class _StandIn(ModuleType):
+    """The module in the place of mpi4py.MPI."""
+
+
 def install() -> Any:
     """Let `from mpi4py import MPI` import the stand-in, and return its world, of one worker.
 
     It holds the names that this package uses.
     """
-    module: Any = ModuleType("mpi4py.MPI")
+    if isinstance(sys.modules.get("mpi4py.MPI"), _StandIn):
+        return sys.modules["mpi4py.MPI"].COMM_WORLD
+    module: Any = _StandIn("mpi4py.MPI")
     sys.modules["mpi4py.MPI"] = module
     for name in ("Comm", "Intracomm", "Request", "Status", "Group"):
         setattr(module, name, type(name, (), {}))

@@ -33,10 +33,10 @@ class ProcessEnd:
 
 
 def training_command(workers: int, arguments: Sequence[str], cores: int) -> list[str]:
-    """Return the command that starts `gtcbmuf train` with a number of workers on this machine.
+    """Return the command that starts `gtcbmuf train` with a number of workers.
 
-    A worker is a rank if it has a core. Otherwise ranks carry several workers each. One rank needs
-    neither launcher nor MPI.
+    A worker is a rank if it has a core, or if this Slurm job has several hosts. Otherwise ranks
+    carry several workers each. One rank needs neither launcher nor MPI.
 
     Args:
         workers: number of workers.
@@ -51,6 +51,8 @@ def training_command(workers: int, arguments: Sequence[str], cores: int) -> list
         ['train', 'gtc', '--workers', '7']
     """
     ranks = max(number for number in range(1, cores + 1) if workers % number == 0)
+    if launcher.spans_hosts():
+        ranks = workers
     launch = launcher.mpirun(ranks) if ranks > 1 else []
     carried = ["--workers", str(workers)] if ranks == 1 or ranks < workers else []
     return [*launch, launcher.program(), *arguments, *carried]

@@ -241,9 +241,9 @@ def _environments(runs: Sequence[Run], labels: Sequence[str]) -> str:
 
 def _environment(run: Run) -> list[tuple[str, str]]:
     """What environment.json tells of a run: names and values, without those it does not have."""
-    facts, ranks = run.environment, Counter(run.environment["host_of_rank"])
+    facts, workers = run.environment, Counter(run.environment["host_of_rank"])
     hosts = [
-        f"{host}: {count(ranks[host], 'rank')}, {count(of_host.get('cores') or 0, 'core')}"
+        f"{host}: {count(workers[host], 'worker')}, {count(of_host.get('cores') or 0, 'core')}"
         for host, of_host in facts["hosts"].items()
     ]
     threads = [
@@ -278,5 +278,5 @@ def _environment(run: Run) -> list[tuple[str, str]]:
 def _command(run: Run) -> str:
     """The command that repeats a run; empty if its directory does not hold it."""
     words = [str(word) for word in run.environment.get("command", ())]
-    workers = run.summary["workers"]
-    return shlex.join(["mpirun", "-n", str(workers), *words] if words and workers > 1 else words)
+    ranks = run.environment.get("ranks", run.summary["workers"])
+    return shlex.join(["mpirun", "-n", str(ranks), *words] if words and ranks > 1 else words)

@@ -229,6 +229,10 @@ class Study:
             summary |= {"steps": 0, "wall_seconds": outcome.seconds}
         else:
             return None
+        if summary.get("workers", run.workers) != run.workers:
+            raise UserError(
+                f"{out}: trained {summary['workers']} workers; expected {run.workers}; remove it"
+            )
         environment = read_environment(out)
         if self._digest and environment.get("corpus") != self._digest:
             raise UserError(

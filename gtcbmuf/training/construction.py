@@ -116,7 +116,9 @@ def build_block_filter(
     delay = config.block_filter.late_steps
     if delay and not is_carried(topology.world):
         _require_threads(f"block_filter.delay = {delay}", "0", MPI.THREAD_MULTIPLE)
-    block_filter = config.block_filter.build(topology, model, meter)
+    block_filter: BlockFilter = config.block_filter.build(topology, model, meter)
+    if not is_first_in_process(topology.group):
+        block_filter = FollowingFilter(block_filter, model.size)
     return Verified(block_filter, topology) if config.train.verify else block_filter
 
 
@@ -134,11 +136,9 @@ def build_worker(
     """
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
-    block_filter = build_block_filter(config, topology, model, meter)
     descent = per_process(topology.group, lambda _: Descent(model.size, config.train.momentum))
     if not is_first_in_process(topology.group):
         descent = FollowingDescent(descent)
-        block_filter = FollowingFilter(block_filter, model.size)
     forgetting: list[Exchange | Descent] = []
     if config.block_filter.resets_momentum:
         forgetting.append(descent)
@@ -147,7 +147,7 @@ def build_worker(
     return Worker(
         model,
         exchange,
-        block_filter,
+        build_block_filter(config, topology, model, meter),
         config.block_filter.period,
         descent,
         forgetting=forgetting,

@@ -31,7 +31,7 @@ from gtcbmuf.core.overlap import Overlapped
 from gtcbmuf.data.corpus import Corpus, Split, open_corpus
 from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi import launcher
-from gtcbmuf.mpi.carried import carry, is_carried, per_process
+from gtcbmuf.mpi.carried import carry, per_process
 from gtcbmuf.mpi.hosts import host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.staging import staged
@@ -49,7 +49,7 @@ from gtcbmuf.training.run_directory import RunDirectory
 from gtcbmuf.training.run_files import read_summary
 from gtcbmuf.training.schedule import Schedule
 from gtcbmuf.training.streams import INITIAL, ORDER, WINDOWS, stream
-from gtcbmuf.training.watchdog import Watchdog
+from gtcbmuf.training.watchdog import WAITING, Watchdog
 
 #: Largest number of tau values in an epoch's metrics.
 _TAUS = 20
@@ -88,9 +88,10 @@ def train(
         settings: assignments `section.key=value` that override the configuration.
         out: path of the run directory. The default is a directory under runs/, named after the
             method, the workers and the seed.
-        world: communicator of the workers; by default all ranks of the job.
+        world: communicator of the ranks; by default all ranks of the job.
         workers: number of workers, where the ranks of a machine carry several each. The results
-            have the bits of as many ranks. By default, a rank is a worker.
+            have the bits of as many ranks, unless 32-bit floats are exchanged. By default, a rank
+            is a worker.
         build: function that builds another network than the MLP that `model.*` configures. The
             workers of a rank share the network.
         resume: continue from the last usable checkpoint in the run directory. A run without a
@@ -226,6 +227,7 @@ class _Run:
         world, config = topology.world, plan.config
         self.method, self.config, self.topology, self.out = plan.method, config, topology, out
         self.ranks = plan.ranks.size
+        self.name = f"{'rank' if world.size == self.ranks else 'worker'} {world.rank}"
         self.corpus, self.checkpoints, self.signals = corpus, checkpoints, signals
         every, _, unit = config.train.checkpoint_every.partition(" ")
         self.every = int(every) if unit == "steps" else None
@@ -334,7 +336,7 @@ class _Run:
         state, progress = self.worker.state(), self.progress
         for name, array in state.items():
             if array.dtype == np.float32 and not all_finite(array):
-                raise self._diverged(f"{name} is not finite on rank {self.topology.world.rank}")
+                raise self._diverged(f"{name} is not finite on {self.name}")
         self.poll.record_checkpoint()
         progress.schedule = self.schedule.state()
         shared: dict[str, Any] = {"config": to_tables(self.config), "corpus": self.corpus.digest}
@@ -381,11 +383,15 @@ class _Run:
         """Train and evaluate epoch by epoch. Collective."""
         world = self.topology.world
         folder, patience = self.out / "alive", 60 * self.config.train.patience
+        meters = per_process(world, lambda _: list[Meter]())
+        meters.append(self.meter)
 
-        def watch(world: MPI.Comm) -> Watchdog:
-            return opened.enter_context(
-                Watchdog(folder, world.rank, world.size, patience, lambda: self.meter.part)
-            )
+        def part() -> str:  # of the worker that the others of this rank wait for
+            parts = [meter.part for meter in meters]
+            return next((part for part in parts if part not in WAITING), parts[0])
+
+        def watch(ranks: MPI.Comm) -> Watchdog:
+            return opened.enter_context(Watchdog(folder, ranks.rank, ranks.size, patience, part))
 
         with ExitStack() as opened:
             self.watchdog = per_process(world, watch)
@@ -408,7 +414,7 @@ class _Run:
         loss = math.fsum(world.allgather(progress.loss)) / len(self.corpus.train)
         anchor = self.worker.block_filter.anchor(self.vector)
         if not all_finite(anchor):
-            raise self._diverged(f"a weight is not finite on rank {world.rank}")
+            raise self._diverged(f"a weight is not finite on {self.name}")
         progress.fer_valid = self._frame_error_rate(anchor, self.corpus.valid)
         self.schedule.end_epoch(progress.fer_valid)
         self.watchdog.step((epoch + 1) * steps)
@@ -436,7 +442,7 @@ class _Run:
                     "frames_per_second": len(self.corpus.train) / seconds,
                     "seconds": seconds,
                     # A worker that waits for a worker of its process waits for its computation.
-                    **({} if is_carried(world) else {"seconds_by_part": by_part}),
+                    **({"seconds_by_part": by_part} if world.size == self.ranks else {}),
                     "peak_resident_mib": resident,
                 }
             )
@@ -457,8 +463,7 @@ class _Run:
                 inputs, targets = self.minibatches[step]
             loss = self.model.backward(self.vector, inputs, targets, ready)
             if not math.isfinite(loss):  # before it reaches a checkpoint or another worker
-                rank = self.topology.world.rank
-                raise self._diverged(f"the loss of step {step + 1} is {loss} on rank {rank}")
+                raise self._diverged(f"the loss of step {step + 1} is {loss} on {self.name}")
             self.progress.loss += loss
             if bar is not None:
                 bar.update(len(inputs) * workers)
@@ -473,6 +478,7 @@ class _Run:
                 after=self._after,
             )
         except NotFiniteError as error:
+            error.where = self.name
             raise self._diverged(str(error)) from None
         finally:
             if bar is not None:

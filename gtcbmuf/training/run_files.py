@@ -78,6 +78,7 @@ _ENVIRONMENT = _table(
     dirty=bool | None,
     mpi=str,
     launcher=str,
+    ranks=Count,
     hosts=dict[str, _Host],
     host_of_rank=list[str],
     corpus=str,

@@ -19,7 +19,7 @@ from gtcbmuf.base.output import warn
 from gtcbmuf.mpi import launcher
 
 #: Parts of a step in which a rank waits for others.
-_WAITING = ("communicate", "filter")
+WAITING = ("communicate", "filter")
 #: Seconds that the reporting rank has to end the job before another rank does.
 _PRECEDENCE = 10
 
@@ -105,6 +105,6 @@ class Watchdog:
                 continue
             if age > self._patience / 2:
                 silent.append(f"rank {rank} has not reported for {age:.0f} s")
-            elif part not in _WAITING:
+            elif part not in WAITING:
                 busy.append(f"rank {rank} is in step {int(done) + 1} ({part or 'between parts'})")
         return "; ".join(silent or busy) or "all ranks wait for each other"

@@ -13,11 +13,14 @@ def machine(root: Path, *, meminfo: str = MEMINFO, limit: str | None = None) -> 
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/meminfo").write_text(meminfo)
     if limit is not None:
-        (root / "proc/self/cgroup").write_text("0::/job/7\n")
-        folder = root / "sys/fs/cgroup/job/7"
-        folder.mkdir(parents=True)
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("500000\n")
+        (root / "proc/self/cgroup").write_text("0::/job/step\n")
+        # Slurm limits the job, not its steps.
+        for name, most in {"job/step": "max", "job": limit}.items():
+            folder = root / "sys/fs/cgroup" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "memory.max").write_text(f"{most}\n")
+            (folder / "memory.current").write_text("700000\n")
+            (folder / "memory.stat").write_text("anon 500000\ninactive_file 200000\n")
     return root
 
 

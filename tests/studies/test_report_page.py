@@ -204,7 +204,7 @@ def test_the_environment_of_a_run_is_folded(tmp_path: Path) -> None:
     assert facts["command"] == "mpirun -n 4 gtcbmuf train gtc"
     assert facts["commit"] == "0123456789ab with uncommitted changes"
     assert facts["MPI"] == "MPICH Version: 5.0.2"
-    assert facts["hosts"] == "node1: 4 ranks, 4 cores"
+    assert facts["hosts"] == "node1: 4 workers, 4 cores"
     assert facts["threads"] == "openblas 0.3: 1 thread"
     assert facts["packages"] == "numpy 2.4.6"
 

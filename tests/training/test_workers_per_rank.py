@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -123,6 +124,62 @@ def test_a_study_of_runs_on_few_cores_reports_that_workers_share_them(
     )
 
 
+FAULT = """
+import sys
+from gtcbmuf.mpi import launcher
+
+fault, corpus, out = sys.argv[1:]
+world = launcher.start(alone=True)
+from gtcbmuf.data.minibatches import Minibatches
+from gtcbmuf.mpi.job import job
+from gtcbmuf.training import run
+
+steps = 0
+
+class Damaged(Minibatches):
+    def __getitem__(self, step):
+        global steps
+        steps += self._first == 1500  # worker 2 of 4
+        inputs, targets = super().__getitem__(step)
+        if steps == 9 and self._first == 1500:
+            if fault == "hangs":
+                import time
+                time.sleep(60)
+            inputs[0, 0] = float("inf")
+        return inputs, targets
+
+run.Minibatches = Damaged
+settings = ["train.minibatch=16", "model.hidden=[24]", "train.patience=0.03"]
+with job(world):
+    run.train("gtc", [*settings, f"corpus.path={corpus}"], out, world=world, workers=4)
+"""
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("sends infinity", "training diverged in epoch 1: .* on worker 2;"),
+        ("hangs", r"no step for \d s .*: rank {} is in step 9 \(read\)"),
+    ],
+)
+def test_a_fault_names_where_it_is(
+    fault: str, message: str, ranks: int, corpus: Path, tmp_path: Path
+) -> None:
+    words = (sys.executable, "-c", FAULT, fault, str(corpus), str(tmp_path / "run"))
+    done = mpirun(ranks, *words) if ranks else run(*words)
+    assert done.returncode != 0
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
+    assert re.match("gtcbmuf: " + message.format(1 if ranks else 0), line), line
+
+
+def test_a_process_may_hold_few_files(corpus: Path, tmp_path: Path) -> None:
+    words = ("train", "gtc-bmuf", "--out", tmp_path / "run", "--workers", "100", "--no-test")
+    command = [program("gtcbmuf"), *words, *settings(corpus, "topology.group_size=10")]
+    done = run("sh", "-c", f"ulimit -n 64; {shlex.join(map(str, command))}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_a_run_that_diverges_names_the_worker(ranks: int, corpus: Path, tmp_path: Path) -> None:
     words = settings(corpus, "train.learning_rate=1e8", "train.warmup=0", "train.momentum=0.5")
@@ -130,7 +187,7 @@ def test_a_run_that_diverges_names_the_worker(ranks: int, corpus: Path, tmp_path
     done = gtcbmuf(*run, *words, ranks=ranks)
     assert done.returncode != 0
     [line] = [line for line in done.stderr.splitlines() if line.startswith("gtcbmuf: ")]
-    assert re.match(r"gtcbmuf: training diverged in epoch 1: .* rank [0-3]\b", line), line
+    assert re.match(r"gtcbmuf: training diverged in epoch 1: .* worker [0-3];", line), line
     outcome = json.loads((tmp_path / "run/outcome.json").read_text())
     assert outcome["state"] == "diverged"
     again = gtcbmuf(*run, *settings(corpus), ranks=ranks)
