@@ -39,7 +39,7 @@ def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
     }
     methods = {cell: method_of(*run) for cell, run in runs.items()}
     assert methods["sgd", 1] == Method(1, 1)
-    assert methods["sync-sgd", 32] == method(32, 32)
+    assert methods["sync-sgd", 32] == method(32, 32, bits=16)
     hybrid = next(row for row in results if (row.method, row.workers) == ("gtc-bmuf", 32))
     period = int(hybrid.command.partition("block_filter.period=")[2].split()[0])
     ours = methods["gtc-bmuf", 32]
