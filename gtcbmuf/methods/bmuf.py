@@ -58,7 +58,7 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
 
     #: Treatment of the residuals at a block's end. `keep` keeps them, and `clear` drops them.
     #:
-    #: Leave it at `keep`: `clear` cost 4.6 % more errors with 64 workers. It has no effect without
+    #: Leave it at `keep`: `clear` cost 4.2 % more errors with 64 workers. It has no effect without
     #: an exchange that compresses.
     residual: Literal["keep", "clear"] = "keep"
 
