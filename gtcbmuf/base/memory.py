@@ -12,6 +12,10 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
     Args:
         root: root of the file system with proc/ and sys/.
+
+    Examples:
+        >>> available_memory(Path("/no/such/folder")) is None
+        True
     """
     free = []
     with suppress(OSError, ValueError, IndexError):

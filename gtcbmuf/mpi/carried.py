@@ -288,6 +288,11 @@ def host_of_worker(ranks: MPI.Comm, workers: int) -> list[str]:
 
     Raises:
         CollectiveError: the ranks cannot carry as many workers, or they are on several hosts.
+
+    Examples:
+        >>> hosts = host_of_worker(MPI.COMM_SELF, 3)
+        >>> len(hosts), len(set(hosts))
+        (3, 1)
     """
     if workers < 1:
         raise CollectiveError(f"--workers {workers}: expected 1 or more")
@@ -350,6 +355,10 @@ def per_process(comm: MPI.Comm, do: Callable[[MPI.Comm], T]) -> T:
 
     Returns:
         What the function returned in this process, the same object for all of its workers.
+
+    Examples:
+        >>> carry(MPI.COMM_SELF, 3, lambda world: per_process(world, lambda comm: comm.size))
+        1
     """
     return comm.per_process(do) if isinstance(comm, CarriedComm) else do(comm)
 

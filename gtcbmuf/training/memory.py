@@ -18,6 +18,9 @@ def bytes_of_workers(workers: int, ranks: int, parameters: int, corpus: Corpus) 
         workers, ranks: their numbers.
         parameters: n.
         corpus: the corpus. A worker copies windows of its share.
+
+    Returns:
+        Bytes of all ranks together.
     """
     window = min(len(corpus.train) / workers, WINDOW)
     of_frame = 2 * corpus.feature_dim + 16  # half floats; targets and positions
