@@ -112,7 +112,8 @@ def format_caveats(plan: Plan, workers: int, speech: float) -> str:
         "where workers shared cores, most predicted steps were too short, so their speed-ups were "
         "too high (docs/explanation/cost-model.md)",
     ]
-    if untested := [name for name in plan.methods(workers) if name not in PREDICTION_ERRORS]:
+    methods = plan.methods(workers)
+    if untested := [name for name in methods if name not in PREDICTION_ERRORS]:
         lines.append(f"no prediction for {', '.join(untested)} was compared with a measurement")
     per_host, cores = plan.network.workers_per_host, plan.network.cores_per_host
     if (on_full_host := min(workers, per_host)) > cores:
@@ -123,7 +124,7 @@ def format_caveats(plan: Plan, workers: int, speech: float) -> str:
             "if the hosts have more cores, set network.cores_per_host in the cluster file"
         )
     steps = round(speech * _FRAMES_PER_HOUR / (workers * plan.minibatch))
-    for method in plan.methods(workers).values():
+    for method in methods.values():
         groups = workers // method.group_size
         lag = groups * method.block_filter.period
         if method.block_filter.connects and steps < SUFFICIENT_STEPS * lag:

@@ -123,12 +123,10 @@ class DenseSpec(ExchangeSpec, frozen=True, tag="dense"):
         """Build the exchange."""
         from gtcbmuf.core.algorithm import DenseExchange
         from gtcbmuf.core.overlap import count_parameters
-        from gtcbmuf.mpi.carried import is_carried
 
         if self.bits != 32:
             return IntegerExchange(group, count_parameters(shapes), self.bits, meter)
-        ordered = self.overlap and not is_carried(group)  # whose sums always are
-        return DenseExchange(group, count_parameters(shapes), meter, ordered=ordered)
+        return DenseExchange(group, count_parameters(shapes), meter, ordered=self.overlap)
 
     def sent(self, n: int) -> Sent | Summed:
         """The gradient. Overlap adds in rank order, so that slices have the bits of the whole."""

@@ -90,14 +90,14 @@ class _Meeting:
         self._error: BaseException | None = None
 
     def __call__(self, rank: int, value: Any, act: Callable[[dict[int, Any]], T]) -> T:
-        """Wait for all workers. The last one acts on the values of all, by rank.
+        """Wait for all workers. The last one acts on the values of all, in the order of ranks.
 
         Returns:
             What `act` returned, the same object for all workers.
         """
-        self._values[rank] = value
-        if self.crew is not None:
-            self._waiting[rank] = greenlet.getcurrent()
+        if self.crew is None:
+            return act({rank: value})
+        self._values[rank], self._waiting[rank] = value, greenlet.getcurrent()
         if len(self._values) == len(self.ranks):
             values, waiting = self._values, self._waiting
             self._values, self._waiting, self._error = {}, {}, None
@@ -105,10 +105,8 @@ class _Meeting:
                 self._result = act({rank: values[rank] for rank in self.ranks})
             except Exception as error:
                 self._error = error
-            if self.crew is not None:
-                self.crew.wake([waiting[rank] for rank in self.ranks])
-        if self.crew is not None:
-            self.crew.wait()
+            self.crew.wake([waiting[rank] for rank in self.ranks])
+        self.crew.wait()
         if self._error is not None:
             raise self._error
         result: T = self._result
@@ -201,7 +199,7 @@ class CarriedComm:
     def _add(self, add: np.ufunc, values: dict[int, NDArray[Any]]) -> NDArray[Any]:
         """Reduce arrays in the order of the ranks, from one process to the next."""
         processes = self._meeting.processes
-        total, *rest = (values[rank] for rank in sorted(values))
+        total, *rest = values.values()
         if processes.rank:
             before = np.empty_like(total)
             processes.Recv(before, processes.rank - 1)
@@ -327,11 +325,10 @@ def carry(ranks: MPI.Comm, workers: int, do: Callable[[MPI.Comm], T]) -> T:
         >>> carry(MPI.COMM_SELF, 3, lambda world: world.allgather(world.rank))
         [0, 1, 2]
     """
-    host_of_worker(ranks, workers)
-    each = workers // ranks.size
-    if each == 1:
+    if workers == ranks.size:
         return do(ranks)
-    crew = _Crew()
+    host_of_worker(ranks, workers)
+    each, crew = workers // ranks.size, _Crew()
     carried = range(ranks.rank * each, (ranks.rank + 1) * each)
     meeting = _Meeting(carried, ranks, crew)
     comms: list[Any] = [CarriedComm(rank, workers, meeting) for rank in carried]

@@ -87,7 +87,9 @@ def build_exchange(
         CollectiveError: overlap needs another MPI library.
     """
     spec = config.exchange
-    if not spec.overlaps or is_carried(topology.group):
+    if is_carried(topology.group):  # whose sums are in rank order, and not in threads
+        spec = spec.with_keys(overlap=False)
+    if not spec.overlaps:
         return spec.build(topology.group, shapes, meter)
     _require_threads("exchange.overlap = true", "false", MPI.THREAD_SERIALIZED)
     group = PatientComm(topology.group)
