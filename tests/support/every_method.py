@@ -49,9 +49,9 @@ class StoppedError(Exception):
 
 def stop_after(steps: int) -> None:
     """Let every worker raise an error in the second epoch, after a number of steps."""
-    from gtcbmuf.training import run
+    from gtcbmuf.training import worker_run
 
-    class Minibatches(run.Minibatches):  # type: ignore[name-defined, misc]
+    class Minibatches(worker_run.Minibatches):  # type: ignore[name-defined, misc]
         epochs = 0
 
         def begin_epoch(self, *arguments: Any) -> None:
@@ -63,7 +63,7 @@ def stop_after(steps: int) -> None:
                 raise StoppedError
             return super().__getitem__(step)
 
-    run.Minibatches = Minibatches  # type: ignore[attr-defined]
+    worker_run.Minibatches = Minibatches  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

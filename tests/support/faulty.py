@@ -15,7 +15,7 @@ from gtcbmuf.base.arrays import Vector, Words
 from gtcbmuf.cli.main import main
 from gtcbmuf.core import algorithm, wire
 from gtcbmuf.mpi import launcher, shared_memory
-from gtcbmuf.training import run
+from gtcbmuf.training import worker_run
 
 fault, rank = sys.argv[1], int(sys.argv[2])
 sys.argv = ["gtcbmuf", *sys.argv[3:]]
@@ -61,5 +61,5 @@ if fault.startswith("sends"):
     algorithm.Descent.__call__ = original_descend
     shared_memory.host_of_rank = lambda comm: [f"host{r}" for r in range(comm.size)]
 original_encode, wire.Coder.encode = wire.Coder.encode, encode
-original_evaluate, run.evaluate = run.evaluate, evaluate
+original_evaluate, worker_run.evaluate = worker_run.evaluate, evaluate
 main()

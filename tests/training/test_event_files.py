@@ -26,14 +26,14 @@ SETTINGS = (
 STOPPED = """
 import os, signal
 from gtcbmuf.cli.main import main
-from gtcbmuf.training.run import _Run
+from gtcbmuf.training.worker_run import WorkerRun
 
 def report(self, line):
     original(self, line)
     if line["epoch"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-original, _Run._report = _Run._report, report
+original, WorkerRun._report = WorkerRun._report, report
 main()
 """
 #: A run without TensorBoard.

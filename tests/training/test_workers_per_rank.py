@@ -132,7 +132,7 @@ fault, corpus, out = sys.argv[1:]
 world = launcher.start(alone=True)
 from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi.job import job
-from gtcbmuf.training import run
+from gtcbmuf.training import run, worker_run
 
 steps = 0
 
@@ -148,7 +148,7 @@ class Damaged(Minibatches):
             inputs[0, 0] = float("inf")
         return inputs, targets
 
-run.Minibatches = Damaged
+worker_run.Minibatches = Damaged
 settings = ["train.minibatch=16", "model.hidden=[24]", "train.patience=0.07"]
 with job(world):
     run.train("gtc", [*settings, f"corpus.path={corpus}"], out, world=world, workers=4)
