@@ -200,6 +200,24 @@ def test_a_run_ends_with_the_bits_that_it_has_under_mpirun(
     assert weights(tmp_path / "run") == weights(tmp_path / "alone")
 
 
+def test_ranks_of_one_node_carry_several_workers(cluster: Cluster, tmp_path: Path) -> None:
+    words = train(cluster, tmp_path / "run")
+    job = cluster.sbatch("--nodes=1", JOB, *words, "--workers", "8")
+    assert cluster.end(job)["JobState"] == "COMPLETED", cluster.log(job)
+    assert json.loads((tmp_path / "run/environment.json").read_text())["ranks"] == 2
+
+    done = gtcbmuf("train", *train(cluster, tmp_path / "alone"), "--workers", "8")
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
+
+    words = train(cluster, tmp_path / "apart")
+    job = cluster.sbatch(JOB, *words, "--workers", "8")
+    assert cluster.end(job)["ExitCode"] == "2:0"
+    [line] = [line for line in cluster.log(job).splitlines() if line.startswith("gtcbmuf: ")]
+    assert "--workers 8: this job has 2 hosts; expected one" in line
+    assert not (tmp_path / "apart").exists()
+
+
 def endless(cluster: Cluster, out: Path, config: Path) -> list[str]:
     """Arguments of a run that goes on until another number of epochs is written to `config`."""
     write_epochs(config, 1_000_000)
