@@ -30,12 +30,15 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
 
 
 @contextmanager
-def pictures(path: Path, width: float, height: float, panels: int) -> Iterator[Sequence[Any]]:
+def pictures(
+    path: Path, width: float, height: float, panels: int, *, share_y: bool = True
+) -> Iterator[Sequence[Any]]:
     """Draw panels side by side in one picture, as `picture` draws one.
 
     Args:
         path, width, height: as for `picture`.
-        panels: number of panels. They share both axes.
+        panels: number of panels. They share the horizontal axis.
+        share_y: whether they share the vertical axis, too.
 
     Yields:
         Matplotlib's axes of each panel.
@@ -50,7 +53,7 @@ def pictures(path: Path, width: float, height: float, panels: int) -> Iterator[S
         figsize=(width, height),
         layout="constrained",
         sharex=True,
-        sharey=True,
+        sharey=share_y,
         squeeze=False,
     )
     try:

@@ -164,7 +164,7 @@ def test_an_invalid_option_of_a_plan_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--preset", "nosuch"], "--preset nosuch: expected full, quick"),
+        (["--preset", "nosuch"], "--preset nosuch: expected full, large, quick"),
         (
             [],
             "{results}/quick/error_table.csv: no such file, or no run of sgd and another method of",
