@@ -10,6 +10,7 @@ import math
 from dataclasses import astuple, dataclass, field, replace
 from statistics import NormalDist
 
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.cluster.placement import core_sharers, group_placement
 from gtcbmuf.cluster.profile import Compute, Network
 from gtcbmuf.cluster.traffic import Span, Traffic, collective_traffic
@@ -119,7 +120,7 @@ def barrier_seconds(network: Network, ranks: float, crowding: int) -> float:
 
 
 def step_time(
-    compute: Compute, network: Network, method: Method, *, parameters: int, minibatch: int
+    compute: Compute, network: Network, method: Method, *, shapes: Shapes, minibatch: int
 ) -> StepTime:
     """Model the expected time of a step, by parts.
 
@@ -127,7 +128,7 @@ def step_time(
         compute: compute costs of a worker of the cluster.
         network: network of the cluster.
         method: the training method.
-        parameters: parameters of the model, n.
+        shapes: shapes of the model's arrays.
         minibatch: frames per worker and step.
 
     Returns:
@@ -137,13 +138,14 @@ def step_time(
         >>> from gtcbmuf.methods.dense import DenseSpec
         >>> compute = Compute(*12 * [1e-9], *11 * [(1e-10, 1e-9)])
         >>> network = Network(1e-6, 2e-5, 5e9, 1e9, workers_per_host=4, cores_per_host=4)
-        >>> sizes = {"parameters": 1_000_000, "minibatch": 128}
+        >>> sizes = {"shapes": [(1000, 1000)], "minibatch": 128}
         >>> one = step_time(compute, network, Method(1, 1), **sizes)
         >>> eight = step_time(compute, network, Method(8, 8, DenseSpec()), **sizes)
         >>> one.exchange == 0 < eight.exchange
         True
     """
-    n, group_size, per_host = parameters, method.group_size, network.workers_per_host
+    n, group_size = count_parameters(shapes), method.group_size
+    per_host = network.workers_per_host
     exchange, block_filter = method.exchange, method.block_filter
     crowding = core_sharers(network, method.workers)
 
@@ -159,13 +161,13 @@ def step_time(
         return crowding * work_seconds(work, compute, size)
 
     group, _ = _group(method, per_host)
-    group_traffic = exchange_traffic(method, n, per_host)
+    group_traffic = exchange_traffic(method, shapes, per_host)
     exchange_time = waiting(group_traffic, group.per_host) + working(group_traffic.work)
     if exchange.overlaps:
         exchange_time = not_hidden(exchange_time + group_traffic.rounds * POLL_DELAY, compute_time)
 
-    encode_time = working(exchange.encoding(n))
-    decode_time = working(exchange.adding(n, group_size))
+    encode_time = working(exchange.encoding(shapes))
+    decode_time = working(exchange.adding(shapes, group_size))
 
     # The groups wait for each other once per block. K steps deviate by sqrt(K) times as much.
     group_wait = compute_time * straggler_delay(method.groups, compute.deviation)
@@ -212,17 +214,19 @@ def not_hidden(exchange: float, compute: float) -> float:
     return max(exchange - (1 - 1 / SLICES) * 2 / 3 * compute, exchange / SLICES)
 
 
-def exchange_traffic(method: Method, n: int, per_host: int) -> Traffic:
+def exchange_traffic(method: Method, shapes: Shapes, per_host: int) -> Traffic:
     """Model the traffic of a group's exchange in a step.
 
     Args:
         method: the training method.
-        n: parameters of the model.
+        shapes: shapes of the model's arrays.
         per_host: workers on a full host.
     """
     group, link_sharers = _group(method, per_host)
     slices = SLICES if method.exchange.overlaps else 1
-    sent = method.exchange.sent(max(n // slices, 1))
+    if method.exchange.overlaps:
+        shapes = [(max(count_parameters(shapes) // slices, 1),)]
+    sent = method.exchange.sent(shapes)
     traffic = collective_traffic(sent, group, method.group_size)
     return replace(traffic, link_bytes=link_sharers * traffic.link_bytes).times(slices)
 
@@ -231,20 +235,22 @@ def block_traffic(method: Method, n: int, per_host: int) -> Traffic:
     """Model the traffic of all workers at a block's end.
 
     Args:
-        method, n, per_host: as in `exchange_traffic`.
+        method: the training method.
+        n: parameters of the model.
+        per_host: workers on a full host.
     """
     sent = method.block_filter.sent(n)
     return collective_traffic(sent, _world(method, per_host), method.groups)
 
 
-def link_bytes(method: Method, n: int, per_host: int) -> float:
+def link_bytes(method: Method, shapes: Shapes, per_host: int) -> float:
     """Model the bytes per step that leave a host by its link, averaged over a block.
 
     Args:
-        method, n, per_host: as in `exchange_traffic`.
+        method, shapes, per_host: as in `exchange_traffic`.
     """
-    at_block_end = block_traffic(method, n, per_host).link_bytes
-    in_step = exchange_traffic(method, n, per_host).link_bytes
+    at_block_end = block_traffic(method, count_parameters(shapes), per_host).link_bytes
+    in_step = exchange_traffic(method, shapes, per_host).link_bytes
     return in_step + at_block_end / method.block_filter.period
 
 

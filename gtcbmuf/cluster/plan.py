@@ -14,7 +14,8 @@ import msgspec
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.provenance import processor
-from gtcbmuf.cluster.costs import Method, StepTime, step_time
+from gtcbmuf.base.shapes import Shapes, square_matrices
+from gtcbmuf.cluster.costs import SLICES, Method, StepTime, step_time
 from gtcbmuf.cluster.placement import group_sizes, host_count
 from gtcbmuf.cluster.profile import MOST_PER_HOST, Compute, Network, read_profile
 from gtcbmuf.config.loading import load_config, recipe_names
@@ -168,8 +169,14 @@ class Plan:
 
     def step(self, method: Method) -> StepTime:
         """Model the time of a method's step, by parts, in seconds."""
-        sizes = {"parameters": self.parameters, "minibatch": self.minibatch}
-        return step_time(self.compute, self.network, method, **sizes)
+        return step_time(
+            self.compute, self.network, method, shapes=self.shapes, minibatch=self.minibatch
+        )
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shapes of the model's arrays. A plan knows no layers, so it assumes equal matrices."""
+        return square_matrices(self.parameters, SLICES)
 
     def speed_up(self, method: Method) -> float:
         """Model the speed-up: frames per second, relative to one worker."""

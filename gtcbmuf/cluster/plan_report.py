@@ -45,7 +45,7 @@ def format_methods(plan: Plan, workers: int, speech: float) -> str:
     for method in methods:
         seconds, hosts = plan.step(method).sum, plan.host_count(method.workers)
         hours = frames / (method.workers * plan.minibatch) * seconds / 3600
-        link_load = link_bytes(method, plan.parameters, plan.network.workers_per_host)
+        link_load = link_bytes(method, plan.shapes, plan.network.workers_per_host)
         period, density = plan.sufficient_settings(method)
         rows.append(
             (

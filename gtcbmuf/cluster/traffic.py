@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from gtcbmuf.cluster.coded_sums import Size, message_size
 from gtcbmuf.cluster.profile import Network
-from gtcbmuf.methods.declaration import FLOAT, Sent, Signs, Summed, Work
+from gtcbmuf.methods.declaration import FLOAT, Collectives, Signs, Summed, Work
 
 #: Total bytes from which MPICH's allgather uses a ring: for any number of ranks, and for numbers
 #: other than powers of two (TRG; MPIR_CVAR_ALLGATHER_LONG_MSG_SIZE and _SHORT_MSG_SIZE).
@@ -73,6 +73,14 @@ class Traffic:
         """Multiply the traffic, for `number` such collectives one after the other."""
         parts = {name: number * value for name, value in vars(self).items() if name != "work"}
         return Traffic(**parts, work={name: number * value for name, value in self.work.items()})
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        """Add the traffic of a collective that follows."""
+        theirs = vars(other)
+        parts = {name: value + theirs[name] for name, value in vars(self).items() if name != "work"}
+        names = {*self.work, *other.work}
+        work = {name: self.work.get(name, 0) + other.work.get(name, 0) for name in names}
+        return Traffic(**parts, work=work)
 
     def seconds(self, network: Network) -> float:
         """Compute the seconds of messages and bytes on a network, without barriers and work."""
@@ -227,18 +235,21 @@ COLLECTIVES: dict[str, Callable[[Span, float], Traffic]] = {
     "allgather": allgather,
     "allreduce": allreduce,
     "rank order sum": rank_order_sum,
-    "nothing": lambda span, size: _NO_TRAFFIC,
 }
 
 
-def collective_traffic(sent: Sent | Summed, span: Span, rows: int) -> Traffic:
-    """Model a method's collective among some ranks. A single rank has no traffic.
+def collective_traffic(collectives: Collectives, span: Span, rows: int) -> Traffic:
+    """Model a method's collectives among some ranks, one after another.
 
     Args:
-        sent: what each rank, or each row of ranks, sends.
-        span: the ranks.
+        collectives: what each rank, or each row of ranks, sends.
+        span: the ranks. A single rank has no traffic, but it adds up integers.
         rows: rows of an integer sum.
     """
-    if isinstance(sent, Summed):
-        return integer_sum(span, sent, rows)
-    return COLLECTIVES[sent.collective](span, sent.bytes) if span.ranks > 1 else _NO_TRAFFIC
+    traffic = _NO_TRAFFIC
+    for sent in collectives:
+        if isinstance(sent, Summed):
+            traffic += integer_sum(span, sent, rows)
+        elif span.ranks > 1:
+            traffic += COLLECTIVES[sent.collective](span, sent.bytes)
+    return traffic

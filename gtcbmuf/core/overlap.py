@@ -11,25 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gtcbmuf.base.arrays import Vector
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.core.algorithm import Exchange, State, Update
 from gtcbmuf.core.checks import NotFiniteError, VectorCheck
 from gtcbmuf.core.meter import Meter
 
 #: Smallest number of parameters that is worth a separate exchange.
 SMALLEST = 1 << 16
-
-#: Shapes of a model's arrays, in the order of the flat vector.
-Shapes = Sequence[tuple[int, ...]]
-
-
-def count_parameters(shapes: Shapes) -> int:
-    """Count the parameters of arrays with these shapes.
-
-    Examples:
-        >>> count_parameters([(3, 4), (4,)])
-        16
-    """
-    return sum(map(math.prod, shapes))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from gtcbmuf.base.toml import Positive, Share
-from gtcbmuf.methods.declaration import FilterSpec, Rounded, Summed, Work
+from gtcbmuf.methods.declaration import Collectives, FilterSpec, Rounded, Summed, Work
 
 if TYPE_CHECKING:
     from gtcbmuf.base.arrays import Vector
@@ -111,9 +111,9 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
             return DelayedBMUF(topology, model, delay=self.delay, period=self.period, **options)
         return BMUF(topology, model, **options)
 
-    def sent(self, n: int) -> Summed:
+    def sent(self, n: int) -> Collectives:
         """The group's change. Its root mean square is 1/step of a quantisation step."""
-        return Summed(n, Rounded(1 / self.step))
+        return (Summed(n, Rounded(1 / self.step)),)
 
     def encoding(self, n: int, group_size: int) -> Work:
         """Every worker checks its model, and quantises a part of its group's change."""

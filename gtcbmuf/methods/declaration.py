@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gtcbmuf.base.shapes import Shapes
 from gtcbmuf.base.toml import Count
 
 if TYPE_CHECKING:  # nothing here needs an MPI library
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # nothing here needs an MPI library
     from gtcbmuf.base.arrays import Vector
     from gtcbmuf.core.algorithm import BlockFilter, Exchange
     from gtcbmuf.core.meter import Meter
-    from gtcbmuf.core.overlap import Shapes
     from gtcbmuf.mpi.topology import Topology
 
 #: Bytes of a float32.
@@ -39,8 +39,8 @@ class Sent:
         bytes: bytes of each worker.
     """
 
-    collective: Literal["allgather", "allreduce", "rank order sum", "nothing"]
-    bytes: float = 0.0
+    collective: Literal["allgather", "allreduce", "rank order sum"]
+    bytes: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class Summed:
 
     length: int
     integers: Signs | Rounded
+
+
+#: Collectives, one after another. Empty: nothing is sent.
+Collectives = tuple[Sent | Summed, ...]
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -130,7 +134,7 @@ class ExchangeSpec(Spec, frozen=True):
         """Whether it sends only a share of the parameters, given by its key `density`."""
         return "density" in self.__struct_fields__
 
-    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
+    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
         """Build the exchange.
 
         Args:
@@ -140,15 +144,15 @@ class ExchangeSpec(Spec, frozen=True):
         """
         raise NotImplementedError
 
-    def sent(self, n: int) -> Sent | Summed:
-        """What a worker sends to its group in a step, for a model of n parameters."""
+    def sent(self, shapes: Shapes) -> Collectives:
+        """What a worker sends to its group in a step, for a model with arrays of these shapes."""
         raise NotImplementedError
 
-    def encoding(self, n: int) -> Work:
+    def encoding(self, shapes: Shapes) -> Work:
         """Operations of a worker in a step before it sends."""
         raise NotImplementedError
 
-    def adding(self, n: int, group_size: int) -> Work:
+    def adding(self, shapes: Shapes, group_size: int) -> Work:
         """Operations of a worker in a step to add the updates of M workers to its model."""
         raise NotImplementedError
 
@@ -198,7 +202,7 @@ class FilterSpec(Spec, frozen=True):
         """
         raise NotImplementedError
 
-    def sent(self, n: int) -> Sent | Summed:
+    def sent(self, n: int) -> Collectives:
         """What a group sends to the other groups at a block's end, for n parameters."""
         raise NotImplementedError
 

@@ -2,8 +2,17 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.core.error_feedback import ErrorFeedback
-from gtcbmuf.methods.declaration import FLOAT, ExchangeSpec, Rounded, Sent, Summed, Work
+from gtcbmuf.methods.declaration import (
+    FLOAT,
+    Collectives,
+    ExchangeSpec,
+    Rounded,
+    Sent,
+    Summed,
+    Work,
+)
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -11,7 +20,6 @@ if TYPE_CHECKING:
     from gtcbmuf.base.arrays import Integers, Vector
     from gtcbmuf.core.algorithm import Exchange, State
     from gtcbmuf.core.meter import Meter
-    from gtcbmuf.core.overlap import Shapes
 
 #: Root mean squares that the largest integer stands for, by the integer's bits.
 _RANGES = {8: 8, 16: 128}
@@ -119,28 +127,29 @@ class DenseSpec(ExchangeSpec, frozen=True, tag="dense"):
         """Whether slices of the model are exchanged during the backward pass."""
         return self.overlap
 
-    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
+    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import DenseExchange
-        from gtcbmuf.core.overlap import count_parameters
 
         if self.bits != 32:
             return IntegerExchange(group, count_parameters(shapes), self.bits, meter)
         return DenseExchange(group, count_parameters(shapes), meter, ordered=self.overlap)
 
-    def sent(self, n: int) -> Sent | Summed:
+    def sent(self, shapes: Shapes) -> Collectives:
         """The gradient. Overlap adds in rank order, so that slices have the bits of the whole."""
+        n = count_parameters(shapes)
         if self.bits != 32:
-            return Summed(n, Rounded(2 ** (self.bits - 1) / _RANGES[self.bits]))
-        return Sent("rank order sum" if self.overlap else "allreduce", n * FLOAT)
+            return (Summed(n, Rounded(2 ** (self.bits - 1) / _RANGES[self.bits])),)
+        return (Sent("rank order sum" if self.overlap else "allreduce", n * FLOAT),)
 
-    def encoding(self, n: int) -> Work:
+    def encoding(self, shapes: Shapes) -> Work:
         """Nothing for floats. Integers: an addition, a check, and the rounding."""
         if self.bits == 32:
             return {}
         passes = ("dense_parameter", "check_parameter", "quantise_parameter")
-        return {"exchange": 1, **dict.fromkeys(passes, n)}
+        return {"exchange": 1, **dict.fromkeys(passes, count_parameters(shapes))}
 
-    def adding(self, n: int, group_size: int) -> Work:
+    def adding(self, shapes: Shapes, group_size: int) -> Work:
         """One addition of the sum."""
-        return {"dense_parameter": n} if self.bits == 32 else {"add_parameter": n}
+        kind = "dense_parameter" if self.bits == 32 else "add_parameter"
+        return {kind: count_parameters(shapes)}

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.base.toml import Positive
-from gtcbmuf.methods.declaration import ExchangeSpec, Signs, Summed, Work
+from gtcbmuf.methods.declaration import Collectives, ExchangeSpec, Signs, Summed, Work
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from gtcbmuf.core.algorithm import Exchange
     from gtcbmuf.core.meter import Meter
-    from gtcbmuf.core.overlap import Shapes
 
 
 class GTCSpec(ExchangeSpec, frozen=True, tag="gtc"):
@@ -36,25 +36,24 @@ class GTCSpec(ExchangeSpec, frozen=True, tag="gtc"):
 
     label: ClassVar[str] = "gtc"
 
-    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
+    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import GTCExchange
-        from gtcbmuf.core.overlap import count_parameters
 
         density = None if self.density == "any" else self.density
         return GTCExchange(group, count_parameters(shapes), self.tau, meter, density=density)
 
-    def sent(self, n: int) -> Summed:
+    def sent(self, shapes: Shapes) -> Collectives:
         """The signs."""
-        return Summed(n, Signs(self._density))
+        return (Summed(count_parameters(shapes), Signs(self._density)),)
 
-    def encoding(self, n: int) -> Work:
+    def encoding(self, shapes: Shapes) -> Work:
         """One pass over the residual."""
-        return {"exchange": 1, "threshold_parameter": n}
+        return {"exchange": 1, "threshold_parameter": count_parameters(shapes)}
 
-    def adding(self, n: int, group_size: int) -> Work:
+    def adding(self, shapes: Shapes, group_size: int) -> Work:
         """One addition of the group's counts."""
-        return {"add_parameter": n}
+        return {"add_parameter": count_parameters(shapes)}
 
     @property
     def _density(self) -> float:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec, Sent, Work
+from gtcbmuf.base.shapes import Shapes, count_parameters
+from gtcbmuf.methods.declaration import Collectives, ExchangeSpec, FilterSpec, Work
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -10,7 +11,6 @@ if TYPE_CHECKING:
     from gtcbmuf.base.arrays import Vector
     from gtcbmuf.core.algorithm import BlockFilter, Exchange
     from gtcbmuf.core.meter import Meter
-    from gtcbmuf.core.overlap import Shapes
     from gtcbmuf.mpi.topology import Topology
 
 
@@ -20,24 +20,23 @@ class NoExchangeSpec(ExchangeSpec, frozen=True, tag="none"):
     connects: ClassVar[bool] = False
     label: ClassVar[str] = ""
 
-    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> "Exchange":
+    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import NoExchange
-        from gtcbmuf.core.overlap import count_parameters
 
         return NoExchange(count_parameters(shapes))
 
-    def sent(self, n: int) -> Sent:
+    def sent(self, shapes: Shapes) -> Collectives:
         """Nothing."""
-        return Sent("nothing")
+        return ()
 
-    def encoding(self, n: int) -> Work:
+    def encoding(self, shapes: Shapes) -> Work:
         """Nothing."""
         return {}
 
-    def adding(self, n: int, group_size: int) -> Work:
+    def adding(self, shapes: Shapes, group_size: int) -> Work:
         """One addition of the gradient."""
-        return {"dense_parameter": n}
+        return {"dense_parameter": count_parameters(shapes)}
 
 
 class NoFilterSpec(FilterSpec, frozen=True, tag="none"):
@@ -52,9 +51,9 @@ class NoFilterSpec(FilterSpec, frozen=True, tag="none"):
 
         return NoFilter(model.size)
 
-    def sent(self, n: int) -> Sent:
+    def sent(self, n: int) -> Collectives:
         """Nothing."""
-        return Sent("nothing")
+        return ()
 
     def encoding(self, n: int, group_size: int) -> Work:
         """Nothing."""

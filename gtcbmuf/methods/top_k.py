@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.core.checks import check_share, check_target
 from gtcbmuf.core.error_feedback import ErrorFeedback
-from gtcbmuf.methods.declaration import FLOAT, ExchangeSpec, Sent, Work
+from gtcbmuf.methods.declaration import FLOAT, Collectives, ExchangeSpec, Sent, Work
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from gtcbmuf.base.arrays import Vector
     from gtcbmuf.core.meter import Meter
-    from gtcbmuf.core.overlap import Shapes
 
 
 class TopKUpdate:
@@ -86,20 +86,18 @@ class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
 
     label: ClassVar[str] = "top-k"
 
-    def build(self, group: "MPI.Comm", shapes: "Shapes", meter: "Meter | None") -> TopKExchange:
+    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> TopKExchange:
         """Build the exchange."""
-        from gtcbmuf.core.overlap import count_parameters
-
         return TopKExchange(group, count_parameters(shapes), self.density, meter)
 
-    def sent(self, n: int) -> Sent:
+    def sent(self, shapes: Shapes) -> Collectives:
         """A place and a value for each sent parameter."""
-        return Sent("allgather", 2 * FLOAT * n * self.density)
+        return (Sent("allgather", 2 * FLOAT * count_parameters(shapes) * self.density),)
 
-    def encoding(self, n: int) -> Work:
+    def encoding(self, shapes: Shapes) -> Work:
         """The selection takes as long as 10 passes of GTC (`gtcbmuf bench kernels`)."""
-        return {"threshold_parameter": 10 * n}
+        return {"threshold_parameter": 10 * count_parameters(shapes)}
 
-    def adding(self, n: int, group_size: int) -> Work:
+    def adding(self, shapes: Shapes, group_size: int) -> Work:
         """Every worker adds the messages of the whole group: 3 times as long as decoding them."""
-        return {"decode_code": 3 * group_size * n * self.density}
+        return {"decode_code": 3 * group_size * count_parameters(shapes) * self.density}

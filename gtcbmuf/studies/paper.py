@@ -10,6 +10,7 @@ from gtcbmuf.cluster import placement
 from gtcbmuf.cluster.coded_sums import message_size
 from gtcbmuf.cluster.fitting import fit as fit_terms
 from gtcbmuf.methods.bmuf import BMUFSpec
+from gtcbmuf.methods.declaration import Summed
 
 #: A method and its number of workers.
 CellKey = tuple[str, int]
@@ -153,7 +154,9 @@ def improved_speed_ups(fit: Fit, workers: int, m: int, bits: float) -> dict[str,
 
 def _bits_of_change(groups: int) -> float:
     """Bits per parameter of the sum of some groups' block changes, with the default step."""
-    size = message_size(BMUFSpec().sent(MODEL).integers, groups, MODEL)
+    [sent] = BMUFSpec().sent(MODEL)
+    assert isinstance(sent, Summed)
+    size = message_size(sent.integers, groups, MODEL)
     return 8 * size.bytes / MODEL
 
 

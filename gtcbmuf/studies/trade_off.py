@@ -161,7 +161,7 @@ def model_speed_up(
             compute,
             network,
             of_method,
-            parameters=network_shape.parameters,
+            shapes=network_shape.shapes,
             minibatch=config.train.minibatch,
         ).sum
         for of_method in (Method(1, 1), method)

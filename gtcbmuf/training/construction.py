@@ -7,12 +7,13 @@ from mpi4py import MPI
 from msgspec.structs import replace
 
 from gtcbmuf.base.arrays import Vector
+from gtcbmuf.base.shapes import Shapes
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import Config, TopologyConfig, method_name, resolve_group_size
 from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Worker
 from gtcbmuf.core.followers import FollowingDescent, FollowingFilter
 from gtcbmuf.core.meter import Meter
-from gtcbmuf.core.overlap import Overlapped, Shapes, cut
+from gtcbmuf.core.overlap import Overlapped, cut
 from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.carried import host_of_worker, is_carried, is_first_in_process, per_process
 from gtcbmuf.mpi.collectives import PatientComm

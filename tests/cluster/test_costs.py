@@ -27,7 +27,8 @@ from gtcbmuf.core import wire
 from gtcbmuf.methods.declaration import Rounded, Signs, Summed
 from gtcbmuf.mpi import collectives
 
-SIZES = {"parameters": 1_000_000, "minibatch": 128}
+SHAPES = [(1000, 1000)]
+SIZES = {"shapes": SHAPES, "minibatch": 128}
 
 
 def row_of(
@@ -280,7 +281,7 @@ def test_placement_of_groups_matches_the_hosts_of_their_ranks(workers: int, per_
 
 
 def test_a_group_that_straddles_hosts_uses_the_link() -> None:
-    inside, across = (costs.exchange_traffic(method(48, m, 0.001), 1_000_000, 24) for m in (8, 16))
+    inside, across = (costs.exchange_traffic(method(48, m, 0.001), SHAPES, 24) for m in (8, 16))
     assert inside.link_bytes == inside.messages_across == 0
     # Eight of its ranks are on each host.
     whole = integer_sum(Span(16, 2), Summed(1_000_000, Signs(0.001)), 16)
@@ -288,7 +289,7 @@ def test_a_group_that_straddles_hosts_uses_the_link() -> None:
     assert whole.link_bytes > 0
     # Groups of 18 on hosts of 24: some host has the end of one group and the start of the next, and
     # six ranks of a group are on its smaller host.
-    twice = costs.exchange_traffic(method(144, 18, 0.001), 1_000_000, 24).link_bytes
+    twice = costs.exchange_traffic(method(144, 18, 0.001), SHAPES, 24).link_bytes
     once = integer_sum(Span(18, 2, lanes=6), Summed(1_000_000, Signs(0.001)), 18).link_bytes
     assert twice == pytest.approx(2 * once)
 
@@ -356,7 +357,7 @@ def test_a_hybrid_step_is_the_sum_of_its_tiers() -> None:
     assert time.filter == pytest.approx(block_end / 20)
     stragglers = costs.straggler_delay(4, 0.1) * (1 + 1 / math.sqrt(20))
     assert time.stragglers == pytest.approx(time.compute * stragglers)
-    assert costs.link_bytes(hybrid, 1_000_000, 4) == pytest.approx(link / 20)
+    assert costs.link_bytes(hybrid, SHAPES, 4) == pytest.approx(link / 20)
 
 
 def test_a_delay_hides_the_waiting_at_the_end_of_a_block() -> None:
@@ -368,7 +369,7 @@ def test_a_delay_hides_the_waiting_at_the_end_of_a_block() -> None:
         return costs.step_time(COMPUTE, slow, hybrid, **SIZES)
 
     at_once, late, hidden = timed(0), timed(1), timed(10)
-    link = 20 * costs.link_bytes(method(16, 4, density=0.001, period=20), 1_000_000, 4)
+    link = 20 * costs.link_bytes(method(16, 4, density=0.001, period=20), SHAPES, 4)
     latencies = 2 * 2e-5 + 2 * 2 * 1e-6
     between_groups = costs.straggler_delay(4, 0.1) * math.sqrt(20) * at_once.compute
     passes = 2e6 * between(COMPUTE.dense_parameter)
@@ -401,9 +402,7 @@ def test_a_step_waits_for_the_core_with_the_most_workers(
 
 
 def test_sync_sgd_of_integers_sends_fewer_bytes() -> None:
-    sizes = {
-        bits: costs.link_bytes(method(32, 32, bits=bits), 1_000_000, 4) for bits in (8, 16, 32)
-    }
+    sizes = {bits: costs.link_bytes(method(32, 32, bits=bits), SHAPES, 4) for bits in (8, 16, 32)}
     assert 2 < sizes[32] / sizes[16] < 3
     assert 3 < sizes[32] / sizes[8] < 4.5
 
@@ -420,11 +419,11 @@ def test_the_unhidden_exchange_matches_a_simulation_of_its_slices(
 
 
 def test_an_overlapped_dense_exchange_is_in_rank_order() -> None:
-    n = 800_000
-    traffic = costs.exchange_traffic(method(16, 16, overlap=True), n, 4)
-    whole = rank_order_sum(Span(16, 4), 4 * n)
+    shapes = [(800, 1000)]
+    traffic = costs.exchange_traffic(method(16, 16, overlap=True), shapes, 4)
+    whole = rank_order_sum(Span(16, 4), 4 * 800_000)
     assert traffic.link_bytes == pytest.approx(whole.link_bytes)
-    assert traffic.link_bytes > costs.exchange_traffic(method(16, 16), n, 4).link_bytes
+    assert traffic.link_bytes > costs.exchange_traffic(method(16, 16), shapes, 4).link_bytes
     assert traffic.messages_across == costs.SLICES * whole.messages_across
 
 

@@ -18,9 +18,10 @@ from support.launch import ROOT, gtcbmuf, mpirun, run
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.provenance import processor
+from gtcbmuf.base.shapes import square_matrices
 from gtcbmuf.bench.figures import Figure
 from gtcbmuf.cluster import calibrate
-from gtcbmuf.cluster.costs import Method, link_bytes, step_time
+from gtcbmuf.cluster.costs import SLICES, Method, link_bytes, step_time
 from gtcbmuf.cluster.placement import group_sizes
 from gtcbmuf.cluster.plan import (
     PERIODS,
@@ -231,7 +232,7 @@ def test_any_valid_plan_has_finite_figures(
     settings = [plan.sufficient_settings(method) for method in methods]
     assert all(period is None or period > delay for period, _ in settings)
     assert all(np.isfinite(speed_up) and speed_up > 0 for speed_up in speed_ups)
-    assert all(np.isfinite(link_bytes(method, plan.parameters, 8)) for method in methods)
+    assert all(np.isfinite(link_bytes(method, plan.shapes, 8)) for method in methods)
 
 
 def test_a_plan_lists_every_method_and_says_that_it_is_modelled(file: Path, tmp_path: Path) -> None:
@@ -505,7 +506,7 @@ def test_the_published_predictions_are_those_of_the_present_model() -> None:
                 ),
                 recipe.block_filter.with_keys(period=int(line["period"] or 1)),
             ),
-            parameters=int(line["parameters"]),
+            shapes=square_matrices(int(line["parameters"]), SLICES),
             minibatch=int(line["minibatch"]),
         )
         assert time.sum == pytest.approx(float(line["predicted"]), abs=2e-6)

@@ -8,12 +8,13 @@ import pytest
 from mpi4py import MPI
 from support.clusters import COMPUTE, NETWORK
 
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.cluster.costs import Method, link_bytes, step_time
 from gtcbmuf.cluster.plan import Plan
 from gtcbmuf.config.loading import load_config, recipe_names
 from gtcbmuf.config.schema import Config, fingerprint, to_tables
 from gtcbmuf.methods import EXCHANGES, FILTERS
-from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec, Sent
+from gtcbmuf.methods.declaration import Collectives, ExchangeSpec, FilterSpec, Sent
 from gtcbmuf.methods.dense import DenseSpec
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.methods.none import NoFilterSpec
@@ -21,6 +22,7 @@ from gtcbmuf.mpi.topology import Topology
 
 N = 50
 SHAPES = [(6, 5), (5,), (5, 3)]
+MODEL = [(1000, 999), (1000,)]
 
 
 def exchanges() -> list[ExchangeSpec]:
@@ -55,11 +57,11 @@ def test_a_filter_is_built_and_leaves_one_workers_model(spec: FilterSpec) -> Non
 def test_a_method_has_a_price(exchange: ExchangeSpec, block_filter: FilterSpec) -> None:
     for workers, group_size in ((1, 1), (8, 8), (8, 2), (48, 6)):
         method = Method(workers, group_size, exchange, block_filter)
-        time = step_time(COMPUTE, NETWORK, method, parameters=1_000_000, minibatch=64)
+        time = step_time(COMPUTE, NETWORK, method, shapes=MODEL, minibatch=64)
         assert 0 < time.sum < math.inf
         assert (time.exchange > 0) >= (exchange.connects and group_size > 1)
         assert (time.filter > 0) is block_filter.connects
-        assert 0 <= link_bytes(method, 1_000_000, 4) < math.inf
+        assert 0 <= link_bytes(method, MODEL, 4) < math.inf
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -84,8 +86,8 @@ def test_a_declaration_that_lacks_a_part_does_not_import() -> None:
     with pytest.raises(TypeError, match=r"Halved in .* lacks label, build, encoding, adding"):
 
         class Halved(ExchangeSpec, frozen=True, tag="halved"):
-            def sent(self, n: int) -> Sent:
-                return Sent("allreduce", 2 * n)
+            def sent(self, shapes: Shapes) -> Collectives:
+                return (Sent("allreduce", 2 * count_parameters(shapes)),)
 
     assert "halved" not in EXCHANGES
 
@@ -97,7 +99,7 @@ def test_a_declaration_that_lacks_a_part_does_not_import() -> None:
 
 def test_what_gtc_costs_is_not_guessed() -> None:
     with pytest.raises(ValueError, match="depends on its density"):
-        GTCSpec().sent(N)
+        GTCSpec().sent(SHAPES)
 
 
 def test_a_block_filter_without_a_part_of_its_own_keeps_everything() -> None:
