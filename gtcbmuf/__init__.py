@@ -40,9 +40,15 @@ if TYPE_CHECKING:
     from gtcbmuf.core.algorithm import Worker as Worker
     from gtcbmuf.core.checks import NotFiniteError as NotFiniteError
     from gtcbmuf.core.meter import Meter as Meter
+    from gtcbmuf.core.signs import EFSignExchange as EFSignExchange
+    from gtcbmuf.core.signs import MajorityExchange as MajorityExchange
+    from gtcbmuf.core.signs import OneBitExchange as OneBitExchange
     from gtcbmuf.data.corpus import open_corpus as open_corpus
     from gtcbmuf.data.corpus_writer import CorpusWriter as CorpusWriter
     from gtcbmuf.data.corpus_writer import Utterance as Utterance
+    from gtcbmuf.methods.powersgd import PowerSGDExchange as PowerSGDExchange
+    from gtcbmuf.methods.qsgd import QSGDExchange as QSGDExchange
+    from gtcbmuf.methods.top_k import DGCExchange as DGCExchange
     from gtcbmuf.methods.top_k import TopKExchange as TopKExchange
     from gtcbmuf.mpi.job import job as job
     from gtcbmuf.mpi.topology import Topology as Topology
@@ -65,7 +71,10 @@ _HOMES = {
     "gtcbmuf.core.meter": ("Meter",),
     "gtcbmuf.data.corpus": ("open_corpus",),
     "gtcbmuf.data.corpus_writer": ("CorpusWriter", "Utterance"),
-    "gtcbmuf.methods.top_k": ("TopKExchange",),
+    "gtcbmuf.core.signs": ("EFSignExchange", "MajorityExchange", "OneBitExchange"),
+    "gtcbmuf.methods.powersgd": ("PowerSGDExchange",),
+    "gtcbmuf.methods.qsgd": ("QSGDExchange",),
+    "gtcbmuf.methods.top_k": ("DGCExchange", "TopKExchange"),
     "gtcbmuf.mpi.job": ("job",),
     "gtcbmuf.training.run": ("train",),
     "gtcbmuf.training.run_files": ("read_run",),

@@ -30,6 +30,12 @@ EXCHANGES: dict[str, Callable[[], Any]] = {
     "gtc": lambda: gtcbmuf.GTCExchange(SELF, N, tau=10.0),
     "gtc, dense messages": lambda: gtcbmuf.GTCExchange(SELF, N, tau=1e-3),
     "top-k": lambda: gtcbmuf.TopKExchange(SELF, N, density=0.01),
+    "dgc": lambda: gtcbmuf.DGCExchange(SELF, N, density=0.01, momentum=0.5),
+    "one-bit": lambda: gtcbmuf.OneBitExchange(SELF, [(10, 99), (10,)]),
+    "ef-signsgd": lambda: gtcbmuf.EFSignExchange(SELF, [(10, 99), (10,)]),
+    "signsgd": lambda: gtcbmuf.MajorityExchange(SELF, N, momentum=0.9),
+    "qsgd": lambda: gtcbmuf.QSGDExchange(SELF, N, levels=7, bucket=512),
+    "powersgd": lambda: gtcbmuf.PowerSGDExchange(SELF, [(10, 99), (10,)], rank=2),
 }
 FILTERS: dict[str, Callable[[], Any]] = {
     "none": lambda: gtcbmuf.NoFilter(N),

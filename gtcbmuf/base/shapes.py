@@ -1,5 +1,6 @@
 """Shapes of a model's arrays. The arrays lie one after another in the model's flat vector."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -15,6 +16,19 @@ def count_parameters(shapes: Shapes) -> int:
         16
     """
     return sum(map(math.prod, shapes))
+
+
+def column_ends(shapes: Shapes) -> list[int]:
+    """Return the ends of all columns in the flat vector: the weights that leave one input.
+
+    A vector, such as a layer's biases, is one column.
+
+    Examples:
+        >>> column_ends([(2, 3), (3,)])
+        [3, 6, 9]
+    """
+    lengths = [length for *rows, length in shapes for _ in range(math.prod(rows))]
+    return list(itertools.accumulate(lengths))
 
 
 def square_matrices(parameters: int, number: int) -> list[tuple[int, ...]]:

@@ -175,6 +175,27 @@ def rank_order_sum(span: Span, size: float) -> Traffic:
     return Traffic(2 * (per_host - 1), copy_bytes, across, link_bytes, rounds=p, work=additions)
 
 
+def sum_of_parts(span: Span, size: float) -> Traffic:
+    """Model a sum whose parts have an owner each (`gtcbmuf.core.signs.SignSum`).
+
+    First, every rank sends every other rank that rank's part, all at once. Then the sums of the
+    parts are gathered.
+
+    Args:
+        span: the p ranks.
+        size: bytes of a rank's vector.
+    """
+    p, per_host = span.ranks, span.per_host
+    scattered = Traffic(
+        p - 1,
+        (p - 1) / p * size,
+        1 if span.hosts > 1 else 0,
+        per_host * (p - per_host) / p * size,
+        rounds=1,
+    )
+    return scattered + allgather(span, size / p)
+
+
 def integer_sum(span: Span, summed: Summed, rows: int) -> Traffic:
     """Model a sum of integers (`gtcbmuf.core.sums.IntegerSum`).
 
@@ -235,6 +256,7 @@ COLLECTIVES: dict[str, Callable[[Span, float], Traffic]] = {
     "allgather": allgather,
     "allreduce": allreduce,
     "rank order sum": rank_order_sum,
+    "sum of parts": sum_of_parts,
 }
 
 

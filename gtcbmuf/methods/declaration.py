@@ -39,7 +39,7 @@ class Sent:
         bytes: bytes of each worker.
     """
 
-    collective: Literal["allgather", "allreduce", "rank order sum"]
+    collective: Literal["allgather", "allreduce", "rank order sum", "sum of parts"]
     bytes: float
 
 

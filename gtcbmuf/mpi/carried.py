@@ -185,6 +185,11 @@ class CarriedComm:
         """Copy the arrays of all workers to the rows of an array."""
         whole[...] = self._meet(part, lambda values: np.stack(self._gather(values)))
 
+    def Alltoall(self, parts: NDArray[Any], received: NDArray[Any]) -> None:  # noqa: N802
+        """Copy row r of every worker's array to worker r, to the row of its sender."""
+        everything = self._meet(parts, lambda values: np.stack(self._gather(values)))
+        received[...] = everything[:, self.rank]
+
     def Allgatherv(self, part: NDArray[Any], whole: list[Any]) -> None:  # noqa: N802
         """Copy the arrays of all workers to an array, one after another."""
         whole[0][...] = self._meet(part, lambda values: np.concatenate(self._gather(values)))

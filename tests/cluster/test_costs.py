@@ -22,6 +22,7 @@ from gtcbmuf.cluster.traffic import (
     allreduce,
     integer_sum,
     rank_order_sum,
+    sum_of_parts,
 )
 from gtcbmuf.core import wire
 from gtcbmuf.methods.declaration import Rounded, Signs, Summed
@@ -178,6 +179,17 @@ def test_a_sum_in_rank_order_matches_its_messages(span: Span) -> None:
     ring = {(rank, (rank + 1) % p): size / p * (p - 1) for rank in ranks} if p > 1 else {}
     traffic = rank_order_sum(span, size)
     assert traffic.link_bytes == pytest.approx(busiest_link(span, parts) + busiest_link(span, ring))
+
+
+@given(spans(), st.sampled_from([8.0, 1e4, 1e7]))
+def test_a_sum_of_parts_matches_its_messages(span: Span, size: float) -> None:
+    ranks = range(span.ranks)
+    parts = {(rank, other): size / span.ranks for rank in ranks for other in ranks if rank != other}
+    traffic, gathered = sum_of_parts(span, size), allgather(span, size / span.ranks)
+    expected = busiest_link(span, parts) + gathered.link_bytes
+    assert traffic.link_bytes == pytest.approx(expected)
+    received = 2 * size * (span.ranks - 1) / span.ranks
+    assert traffic.copy_bytes == pytest.approx(received)
 
 
 def test_long_allgathers_use_a_ring() -> None:

@@ -70,6 +70,10 @@ def test_arrays_are_copied_when_they_are_passed() -> None:
         own = vector(world.rank)
         world.Allgatherv(own, [joined, [7] * WORKERS])
         own[:] = 0
+        parts, received = np.outer(np.arange(WORKERS), [1, world.rank]), np.zeros((WORKERS, 2), int)
+        world.Alltoall(parts, received)
+        parts[:] = 0
+        assert received.tolist() == [[world.rank, world.rank * r] for r in range(WORKERS)]
         world.Bcast(cast, root=2)
         sent = cast.copy()
         cast[:] = 0

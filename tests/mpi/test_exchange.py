@@ -8,6 +8,7 @@ import pytest
 from mpi4py import MPI
 from numpy.typing import NDArray
 from support.placements import placements
+from support.rivals import RIVALS
 
 from gtcbmuf.core.algorithm import DenseExchange, Exchange, GTCExchange, NoExchange
 from gtcbmuf.core.checks import NotFiniteError
@@ -57,11 +58,13 @@ def in_16_bits(group: MPI.Comm, n: int = N, meter: Meter | None = None) -> Integ
     return IntegerExchange(group, n, 16, meter)
 
 
-EXCHANGES = [gtc, in_8_bits, in_16_bits]
 Make = Callable[..., Exchange]
+#: Those that add up integers, as GTC does.
+INTEGERS: list[Make] = [gtc, in_8_bits, in_16_bits]
+EXCHANGES = [*INTEGERS, *RIVALS]
 
 
-# All that add up integers
+# All
 
 
 @pytest.mark.parametrize("n", [3, N])
@@ -107,7 +110,7 @@ def test_a_gradient_that_is_not_finite_is_not_sent(make: Make, value: float) -> 
         exchange.forget()
 
 
-@pytest.mark.parametrize("make", EXCHANGES)
+@pytest.mark.parametrize("make", INTEGERS)
 def test_the_meter_counts_updates_and_the_bytes_that_leave_a_host(make: Make) -> None:
     silent = np.zeros(N, np.float32)
     for hosts in placements(WORLD.size):
