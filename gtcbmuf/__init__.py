@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gtcbmuf.core.algorithm import Worker as Worker
     from gtcbmuf.core.checks import NotFiniteError as NotFiniteError
     from gtcbmuf.core.meter import Meter as Meter
+    from gtcbmuf.core.optimisers import AdamW as AdamW
+    from gtcbmuf.core.optimisers import Nesterov as Nesterov
     from gtcbmuf.data.corpus import open_corpus as open_corpus
     from gtcbmuf.data.corpus_writer import CorpusWriter as CorpusWriter
     from gtcbmuf.data.corpus_writer import Utterance as Utterance
@@ -63,6 +65,7 @@ _HOMES = {
     ),
     "gtcbmuf.core.checks": ("NotFiniteError",),
     "gtcbmuf.core.meter": ("Meter",),
+    "gtcbmuf.core.optimisers": ("AdamW", "Nesterov"),
     "gtcbmuf.data.corpus": ("open_corpus",),
     "gtcbmuf.data.corpus_writer": ("CorpusWriter", "Utterance"),
     "gtcbmuf.methods.top_k": ("TopKExchange",),
