@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gtcbmuf.core.algorithm import Worker as Worker
     from gtcbmuf.core.checks import NotFiniteError as NotFiniteError
     from gtcbmuf.core.meter import Meter as Meter
+    from gtcbmuf.core.optimisers import AdamW as AdamW
+    from gtcbmuf.core.optimisers import Nesterov as Nesterov
     from gtcbmuf.core.signs import EFSignExchange as EFSignExchange
     from gtcbmuf.core.signs import MajorityExchange as MajorityExchange
     from gtcbmuf.core.signs import OneBitExchange as OneBitExchange
@@ -69,9 +71,10 @@ _HOMES = {
     ),
     "gtcbmuf.core.checks": ("NotFiniteError",),
     "gtcbmuf.core.meter": ("Meter",),
+    "gtcbmuf.core.optimisers": ("AdamW", "Nesterov"),
+    "gtcbmuf.core.signs": ("EFSignExchange", "MajorityExchange", "OneBitExchange"),
     "gtcbmuf.data.corpus": ("open_corpus",),
     "gtcbmuf.data.corpus_writer": ("CorpusWriter", "Utterance"),
-    "gtcbmuf.core.signs": ("EFSignExchange", "MajorityExchange", "OneBitExchange"),
     "gtcbmuf.methods.powersgd": ("PowerSGDExchange",),
     "gtcbmuf.methods.qsgd": ("QSGDExchange",),
     "gtcbmuf.methods.top_k": ("DGCExchange", "TopKExchange"),

@@ -113,6 +113,11 @@ COMMANDS = {
     "`--set` without a value": "gtcbmuf train gtc --set exchange.tau",
     "unknown option": "gtcbmuf submit gtc --nods 4",
     "checkpoints at no interval": "gtcbmuf train gtc --set train.checkpoint_every=often",
+    "Nesterov without momentum": "gtcbmuf train gtc --set train.optimizer=nesterov",
+    "AdamW with momentum": (
+        "gtcbmuf train gtc --set train.optimizer=adamw --set train.momentum=0.9"
+    ),
+    "weight decay without AdamW": "gtcbmuf train gtc --set train.weight_decay=0.1",
     "integers with overlap": (
         "gtcbmuf train sync-sgd --set exchange.bits=16 --set exchange.overlap=true"
     ),

@@ -101,6 +101,8 @@ def test_the_bounds_on_the_page_are_enforced(kind: str, path: str, line: str) ->
     kinds = [f"{section}.kind={kind}"] if kind else []
     if path == "block_filter.delay":
         kinds += [f"block_filter.period={2**31 - 1}", "block_filter.nesterov=true"]
+    if path == "train.weight_decay":
+        kinds.append("train.optimizer=adamw")
     shape = "[{!r}]" if path == "model.hidden" else "{!r}"
     inside, outside = values(line)
     for value in inside:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.text import open_text
 from gtcbmuf.base.toml import explain, read_shipped, shipped_names
-from gtcbmuf.config.schema import KINDS, Config, CorpusConfig
+from gtcbmuf.config.schema import KINDS, Config, CorpusConfig, TrainConfig
 
 #: Maximum number of characters in a configuration: tomllib's time can grow with its square.
 _LONGEST = 1 << 14
@@ -64,6 +64,7 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
             f"{source}: train.checkpoint_every = {every!r}: expected 'never', or a number of steps "
             "or minutes such as '500 steps'"
         )
+    _check_optimizer(config.train, source)
     bits = getattr(config.exchange, "bits", 32)
     if config.exchange.overlaps and bits != 32:
         raise UserError(f"{source}: exchange.bits = {bits}: expected 32 with exchange.overlap")
@@ -80,6 +81,24 @@ def load_config(source: str, assignments: Iterable[str] = ()) -> Config:
         )
     corpus = CorpusConfig(os.path.expanduser(config.corpus.path))
     return replace(config, corpus=corpus)
+
+
+def _check_optimizer(train: TrainConfig, source: str) -> None:
+    """Refuse settings that have no effect with the optimiser, or that it cannot use."""
+    if train.optimizer == "nesterov" and not train.momentum:
+        raise UserError(
+            f'{source}: train.momentum = 0: expected above 0 with train.optimizer = "nesterov"'
+        )
+    if train.optimizer == "adamw" and train.momentum:
+        raise UserError(
+            f"{source}: train.momentum = {train.momentum}: expected 0 with train.optimizer = "
+            '"adamw", whose momentum is train.beta1'
+        )
+    if train.optimizer != "adamw" and train.weight_decay:
+        raise UserError(
+            f"{source}: train.weight_decay = {train.weight_decay}: expected 0 with "
+            f'train.optimizer = "{train.optimizer}"; only "adamw" decays weights'
+        )
 
 
 def _read(source: str) -> str:

@@ -52,7 +52,8 @@ class TrainConfig(Section, frozen=True):
     #: with the minibatch or the group size, until it is too large.
     #:
     #: Lower it when training diverges. Start between 1e-3 and 4e-3 with up to 32 workers. Sync SGD
-    #: with more workers needs less: 0.3e-3 was best with 128.
+    #: with more workers needs less: 0.3e-3 was best with 128. With `adamw` the rate is per step and
+    #: does not follow the number of frames: tune it by itself.
     learning_rate: Positive = 1.6e-3
 
     #: Change of the learning rate after an epoch. `constant` keeps it. `exponential` multiplies it
@@ -75,11 +76,47 @@ class TrainConfig(Section, frozen=True):
     #: and 0.5.
     warmup: Annotated[float, Meta(ge=0, lt=1e9)] = 0.0
 
-    #: Heavy-ball momentum of a worker's descent.
+    #: Local optimiser: how a worker applies its group's update. `sgd` is gradient descent, with
+    #: heavy-ball momentum if `train.momentum` is above 0. `nesterov` has Nesterov momentum, as
+    #: PyTorch's SGD. `adamw` is Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    #:
+    #: Leave it at `sgd` for the methods of the paper. Try `adamw` for a network that is usually
+    #: trained with Adam. Choose `train.learning_rate` and `block_filter.local_momentum` with it.
+    optimizer: Literal["sgd", "nesterov", "adamw"] = "sgd"
+
+    #: Momentum of the optimisers `sgd` (heavy ball) and `nesterov`. It must be above 0 for
+    #: `nesterov`, and 0 for `adamw`.
     #:
     #: Leave it at 0 unless you compare optimisers: 0.5 gained nothing in our runs of the hybrid.
     #: With momentum m, multiply the learning rate by 1 - m.
     momentum: Share = 0.0
+
+    #: Decay of the first moment of `adamw`, the mean of the updates. It has no effect with another
+    #: optimiser.
+    #:
+    #: Leave it at 0.9 unless you repeat a run of another toolkit.
+    beta1: Share = 0.9
+
+    #: Decay of the second moment of `adamw`, the mean of the squared updates. It has no effect with
+    #: another optimiser.
+    #:
+    #: Lower it when the loss jumps late in training: a smaller value follows a change of the
+    #: gradients' size sooner.
+    beta2: Share = 0.999
+
+    #: Number that `adamw` adds to the root of the second moment, in the unit of a group's update.
+    #: An update is a sum over frames. So the default is PyTorch's 1e-8 for 100 frames in a step. It
+    #: has no effect with another optimiser.
+    #:
+    #: Multiply PyTorch's value by the frames of a group's step to repeat its run. Raise it when
+    #: parameters with tiny gradients move too far.
+    epsilon: Positive = 1e-6
+
+    #: Decoupled weight decay of `adamw`: a step multiplies the model by 1 - learning rate * decay.
+    #: It must be 0 for the other optimisers.
+    #:
+    #: Raise it when the valid FER rises while the training loss still falls. Biases decay, too.
+    weight_decay: Annotated[float, Meta(ge=0, lt=1e9)] = 0.0
 
     #: Seed of the initial weights and of the order of the frames.
     #:

@@ -613,7 +613,7 @@ class Descent:
         if self._velocity is None:
             update.add_to(model, -learning_rate)
         else:
-            self._velocity *= self._momentum
+            kernels.decay(self._velocity, self._momentum)
             update.add_to(self._velocity, 1.0)
             kernels.add_scaled(self._velocity, np.float32(-learning_rate), model)
 

@@ -170,6 +170,17 @@ def check_above_zero(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_not_negative(name: str, value: Any) -> float:
+    """Return a number from 0 that is finite in float32.
+
+    Raises:
+        ValueError: the value is no such number.
+    """
+    if not _is_number(value) or not 0 <= value <= 1e30:
+        raise ValueError(f"{name} = {value!r}: expected a number from 0 to 1e+30")
+    return float(value)
+
+
 def check_share(name: str, value: Any, *, above_zero: bool = False) -> float:
     """Return a number from 0 to below 1, or above 0 and below 1.
 

@@ -300,7 +300,7 @@ class MajorityExchange(ErrorFeedback):
     def __call__(self, gradient: Vector) -> SignUpdate:
         layout, total = self._sum.layout, self._sum.total
         with self._meter.time("encode"):
-            self._residual *= self._momentum
+            kernels.decay(self._residual, self._momentum)
             share = np.float32(1) - self._momentum
             kernels.add_scaled(self._check(gradient), share, self._residual)
             self._check.require_finite(self._residual)

@@ -62,10 +62,12 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
     #: an exchange that compresses.
     residual: Literal["keep", "clear"] = "keep"
 
-    #: Treatment of `train.momentum` at a block's end. `reset` starts it again from 0, `keep`
-    #: continues.
+    #: Treatment of the local optimiser's state at a block's end: its momentum, or both moments and
+    #: the step count of `adamw`. `reset` starts them again from 0, `keep` continues.
     #:
-    #: Change it only to compare: we saw no difference. It has no effect if `train.momentum` is 0.
+    #: Change it only to compare: we saw no difference with the momentum of `sgd`. We have not
+    #: compared them with `adamw`. There, the first step after `reset` moves each parameter with an
+    #: update by the learning rate, whatever the update's size. `sgd` without momentum has no state.
     local_momentum: Literal["reset", "keep"] = "reset"
 
     @property
@@ -85,7 +87,7 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
 
     @property
     def resets_momentum(self) -> bool:
-        """Whether the workers' local momentum starts again from 0 after a block."""
+        """Whether the state of the local optimisers starts again from 0 after a block."""
         return self.local_momentum == "reset"
 
     def resolve(self, groups: int) -> Self:

@@ -185,7 +185,7 @@ class FilterSpec(Spec, frozen=True):
 
     @property
     def resets_momentum(self) -> bool:
-        """Whether the workers' local momentum starts again from 0 after a block."""
+        """Whether the state of the local optimisers starts again from 0 after a block."""
         return False
 
     def resolve(self, groups: int) -> Self:

@@ -154,7 +154,9 @@ class DGCExchange(TopKExchange):
         return _FIRST_DENSITY * fall
 
     def _accumulate(self, gradient: "Vector") -> None:
-        self._momentum *= self._factor
+        from gtcbmuf.core import kernels
+
+        kernels.decay(self._momentum, self._factor)
         self._momentum += gradient
         self._residual += self._momentum
 

@@ -1,6 +1,7 @@
 """Builds workers and their two tiers from a configuration."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mpi4py import MPI
@@ -9,10 +10,17 @@ from msgspec.structs import replace
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.shapes import Shapes
 from gtcbmuf.config.loading import load_config
-from gtcbmuf.config.schema import Config, TopologyConfig, method_name, resolve_group_size
+from gtcbmuf.config.schema import (
+    Config,
+    TopologyConfig,
+    TrainConfig,
+    method_name,
+    resolve_group_size,
+)
 from gtcbmuf.core.algorithm import BlockFilter, Descent, Exchange, Worker
 from gtcbmuf.core.followers import FollowingDescent, FollowingFilter
 from gtcbmuf.core.meter import Meter
+from gtcbmuf.core.optimisers import AdamW, Nesterov
 from gtcbmuf.core.overlap import Overlapped, cut
 from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.carried import host_of_worker, is_carried, is_first_in_process, per_process
@@ -20,6 +28,19 @@ from gtcbmuf.mpi.collectives import PatientComm
 from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
 from gtcbmuf.mpi.topology import Topology
+
+#: What builds an optimiser for n parameters, by `train.optimizer`.
+_OPTIMISERS: Mapping[str, Callable[[int, TrainConfig], Descent]] = {
+    "sgd": lambda n, train: Descent(n, train.momentum),
+    "nesterov": lambda n, train: Nesterov(n, train.momentum),
+    "adamw": lambda n, train: AdamW(
+        n,
+        beta1=train.beta1,
+        beta2=train.beta2,
+        epsilon=train.epsilon,
+        weight_decay=train.weight_decay,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +160,8 @@ def build_worker(
     """
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
-    descent = per_process(topology.group, lambda _: Descent(model.size, config.train.momentum))
+    build = _OPTIMISERS[config.train.optimizer]
+    descent = per_process(topology.group, lambda _: build(model.size, config.train))
     if not is_first_in_process(topology.group):
         descent = FollowingDescent(descent)
     forgetting: list[Exchange | Descent] = []

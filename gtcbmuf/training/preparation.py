@@ -53,7 +53,7 @@ def prepare(
     model = agree(ranks, lambda: _build_model(plan.config, corpus, build))
     initial = agree(ranks, lambda: _initial(plan.config, model, weights))
     if plan.workers > ranks.size:
-        agree(ranks, lambda: require_memory(plan.workers, ranks.size, initial.size, corpus))
+        agree(ranks, lambda: require_memory(plan, initial.size, corpus))
     return Preparation(corpus, model, initial)
 
 

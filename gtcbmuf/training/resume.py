@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import reading
@@ -18,9 +19,9 @@ from gtcbmuf.training.run_files import read_summary, require
 _FREE = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
 
 
-def _tables(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the configuration as a checkpoint stores it, with lists in place of tuples."""
-    tables: dict[str, dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(config))
+def _tables(config: Struct) -> dict[str, Any]:
+    """Return a configuration as a checkpoint stores it, with lists in place of tuples."""
+    tables: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
     return tables
 
 
@@ -29,11 +30,13 @@ def _difference(
 ) -> tuple[str, Any, Any] | None:
     """Return the first key whose value differs from `before`, and both values.
 
-    Keys in `free` may differ. Return None if no other key differs.
+    Keys in `free` may differ. A key that `before` lacks is newer than it, and had its default.
+    Return None if no other key differs.
     """
     for section, keys in _tables(config).items():
+        table = _tables(type(getattr(config, section))()) | before.get(section, {})
         for key, value in keys.items():
-            earlier = before.get(section, {}).get(key)
+            earlier = table[key]
             if earlier != value and key not in free:
                 return f"{section}.{key}", earlier, value
     return None

@@ -19,6 +19,7 @@ from gtcbmuf.config.schema import (
     ModelConfig,
     TopologyConfig,
     TrainConfig,
+    fingerprint,
     method_name,
     resolve_group_size,
     to_tables,
@@ -140,7 +141,11 @@ def test_an_assignment_to_an_unknown_key_is_refused_likewise() -> None:
         ("train.schedule", "cosine", "'cosine'", "constant, exponential, newbob"),
         ("train.decay", "1.5", "1.5", "<= 1"),
         ("train.warmup", "inf", "inf", "< 1000000000"),
+        ("train.optimizer", "adam", "'adam'", "valid words: sgd, nesterov, adamw"),
         ("train.momentum", "1", "1", "<= 0.999999"),
+        ("train.beta2", "1", "1", "<= 0.999999"),
+        ("train.epsilon", "0", "0", ">= 1e-30"),
+        ("train.weight_decay", "-1", "-1", ">= 0"),
         ("train.seed", "-1", "-1", ">= 0"),
         ("train.verify", "1", "1", "`bool`"),
         ("topology.group_size", "0", "0", "all"),
@@ -173,6 +178,50 @@ def test_a_number_that_is_no_choice_is_refused_with_the_choices() -> None:
 def test_overlap_of_integers_is_refused() -> None:
     message = refusal("sync-sgd", "exchange.bits=16", "exchange.overlap=true")
     assert message.startswith("sync-sgd: exchange.bits = 16: expected 32 with exchange.overlap")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["train.optimizer=nesterov"],
+            'train.momentum = 0: expected above 0 with train.optimizer = "nesterov"',
+        ),
+        (
+            ["train.optimizer=adamw", "train.momentum=0.5"],
+            'train.momentum = 0.5: expected 0 with train.optimizer = "adamw", '
+            "whose momentum is train.beta1",
+        ),
+        (
+            ["train.weight_decay=0.1"],
+            'train.weight_decay = 0.1: expected 0 with train.optimizer = "sgd"; '
+            'only "adamw" decays weights',
+        ),
+        (
+            ["train.optimizer=nesterov", "train.momentum=0.5", "train.weight_decay=0.1"],
+            'train.weight_decay = 0.1: expected 0 with train.optimizer = "nesterov"; '
+            'only "adamw" decays weights',
+        ),
+    ],
+)
+def test_settings_that_an_optimiser_cannot_use_are_refused(
+    settings: list[str], message: str
+) -> None:
+    assert refusal("sgd", *settings) == f"sgd: {message}"
+
+
+def test_each_optimiser_takes_its_settings() -> None:
+    adamw = ["train.beta1=0.5", "train.beta2=0", "train.epsilon=1", "train.weight_decay=0.1"]
+    assert load_config("sgd", ["train.optimizer=adamw", *adamw]).train.beta1 == 0.5
+    assert load_config("sgd", ["train.optimizer=nesterov", "train.momentum=0.5"])
+    assert load_config("sgd", ["train.optimizer=sgd", "train.momentum=0.5"])
+
+
+def test_keys_with_defaults_do_not_change_a_fingerprint() -> None:
+    """Those of version 0.2."""
+    assert fingerprint(load_config("sgd")) == "27d6fe3dcebb7641"
+    assert fingerprint(load_config("gtc-bmuf")) == "12c449213363bad4"
+    assert fingerprint(load_config("sgd", ["train.optimizer=adamw"])) != "27d6fe3dcebb7641"
 
 
 def test_a_wrong_element_is_named_with_its_place(tmp_path: Path) -> None:

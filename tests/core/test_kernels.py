@@ -243,3 +243,54 @@ def test_add_scaled(vectors: Any, scale: float) -> None:
     expected = vector.astype(np.float64) + np.float64(np.float32(scale)) * update
     kernels.add_scaled(update, np.float32(scale), vector)
     np.testing.assert_allclose(vector, expected, rtol=1e-6, atol=1e-6)
+
+
+#: Large and small enough for both sides of NEGLIGIBLE.
+SCALES = st.sampled_from([1.0, 1e-31, 1e-32, 1e-33]).map(np.float32)
+
+
+def test_momentum_decays(form: Any) -> None:
+    @given(pairs(), st.floats(0, 1, width=32), SCALES)
+    def check(vectors: Any, momentum: float, scale: np.float32) -> None:
+        velocity = vectors[0] * scale
+        expected = velocity * np.float32(momentum)
+        expected[abs(expected) < np.float32(1e-32)] = 0
+        form(kernels.decay)(velocity, np.float32(momentum))
+        assert velocity.tobytes() == expected.tobytes()
+
+    check()
+
+
+@st.composite
+def steps_of_adamw(draw: Any) -> list[NDArray[np.float32]]:
+    """Gradient, two moments and model; the second moment is not negative."""
+    n = draw(SIZES)
+    vector = arrays.arrays(np.float32, n, elements=FLOATS, fill=FLOATS)
+    gradient, first, second, model = (draw(vector) for _ in range(4))
+    return [gradient, first, abs(second), model]
+
+
+def test_adamw_is_the_scalar_rule(form: Any) -> None:
+    @given(
+        steps_of_adamw(), SCALES, st.lists(st.floats(2**-10, 1, width=32), min_size=6, max_size=6)
+    )
+    def check(vectors: Any, scale: np.float32, numbers: list[float]) -> None:
+        new, new_square, rate, correction, epsilon, kept = map(np.float32, numbers)
+        for vector in vectors[:3]:
+            vector *= scale
+        gradient, *expected = (vector.copy() for vector in vectors)
+        first, second, model = expected
+        for i, u in enumerate(gradient):
+            first[i] += new * (u - first[i])
+            second[i] += new_square * (u * u - second[i])
+            for moment in (first, second):
+                if abs(moment[i]) < np.float32(1e-32):
+                    moment[i] = 0
+            root = np.sqrt(second[i]) * correction + epsilon
+            model[i] = kept * model[i] - rate * first[i] / root
+        form(kernels.adamw)(
+            vectors[0], new, new_square, rate, correction, epsilon, kept, *vectors[1:]
+        )
+        assert [v.tobytes() for v in vectors] == [v.tobytes() for v in (gradient, *expected)]
+
+    check()

@@ -39,6 +39,15 @@ METHODS = {
     "bmuf": ("bmuf", "block_filter.period=10"),
     "hybrid": HYBRID,
     "hybrid-momentum": (*HYBRID, "train.momentum=0.5", "block_filter.residual=clear"),
+    "hybrid-adamw": (
+        *(*HYBRID, "train.optimizer=adamw", "train.weight_decay=0.1"),
+        "block_filter.local_momentum=keep",
+    ),
+    "hybrid-adamw-reset": (*HYBRID, "train.optimizer=adamw", "train.verify=true"),
+    "bmuf-nesterov": (
+        *("bmuf", "block_filter.period=10", "block_filter.local_momentum=keep"),
+        *("train.optimizer=nesterov", "train.momentum=0.5"),
+    ),
     "hybrid-verified": (*HYBRID, "train.verify=true"),
     # The result of step 45 is late at the checkpoints and at the end of an epoch of 47 steps.
     "hybrid-delay": (
