@@ -66,28 +66,32 @@ def format_methods(plan: Plan, workers: int, speech: float) -> str:
 
 
 def format_speed_ups(plan: Plan, numbers: Sequence[int]) -> str:
-    """Format a table of speed-ups as Markdown. Its last row is the largest number that pays.
+    """Format a table of speed-ups as Markdown: a row of each method, a column of each number.
+
+    A hybrid has a second row with its fastest group sizes. The last column is the largest number of
+    workers that pays.
 
     Args:
         plan: the plan.
         numbers: numbers of workers.
     """
+    curves = speed_up_curves(plan, numbers)
     methods_by_workers = {number: plan.methods(number) for number in numbers}
-    names = list(dict.fromkeys(name for methods in methods_by_workers.values() for name in methods))
-    hybrids = [name for name in names if name not in plan.single_tier_methods(2)]
     rows = []
-    for number, methods in methods_by_workers.items():
-        cells = (_speed_up_cell(plan, methods[name]) if name in methods else "" for name in names)
-        sizes = (str(methods[name].group_size) if name in methods else "" for name in hybrids)
-        rows.append((str(number), *cells, *sizes))
-    limits = [str(pays_until(curve)) for curve in speed_up_curves(plan, numbers).values()]
-    rows.append(("pays until", *limits, *("" for _ in hybrids)))
-    return markdown(("workers", *names, *("groups of" for _ in hybrids)), rows)
+    for name, curve in curves.items():
+        methods = {number: methods_by_workers[number].get(name) for number in numbers}
+        cells = (_speed_up_cell(plan, method) if method else "" for method in methods.values())
+        rows.append((name, *cells, str(pays_until(curve))))
+        if name not in plan.single_tier_methods(2):
+            sizes = (str(method.group_size) if method else "" for method in methods.values())
+            rows.append((f"{name}, groups of", *sizes, ""))
+    return markdown(("workers", *map(str, numbers), "pays until"), rows)
 
 
 def _speed_up_cell(plan: Plan, method: Method) -> str:
     """Format a speed-up. With overlap, the speed-up without overlap follows in brackets."""
-    cell = f"{plan.speed_up(method):.3g}"
+    speed_up = plan.speed_up(method)
+    cell = f"{speed_up:.3g}" if speed_up < 1000 else f"{speed_up:,.0f}"
     if not method.exchange.overlaps:
         return cell
     blocking = replace(method, exchange=method.exchange.with_keys(overlap=False))
