@@ -21,8 +21,11 @@ from gtcbmuf.methods import EXCHANGES, FILTERS
 
 SCRIPT = ROOT / "scripts/write-reference"
 PAGE = (ROOT / "docs/reference/configuration.md").read_text()
-#: Text of each key.
-ENTRIES = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
+#: Text of each key, with a line for each paragraph.
+ENTRIES = {
+    key: re.sub(r"(?<=[^\n|])\n(?=[^\n|])", " ", text)
+    for key, text in re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
 KINDS = [*(("exchange", kind) for kind in EXCHANGES), *(("block_filter", kind) for kind in FILTERS)]
 
 

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from gtcbmuf.methods.declaration import Rounded, Signs
+from gtcbmuf.methods.declaration import Integers, Levels, Rounded, Signs
 
 #: Bytes of a message's header (`wire.HEADER` words).
 HEADER = 32
@@ -35,7 +35,7 @@ class Size:
     codes: float
 
 
-def message_size(integers: Signs | Rounded, rows: float, length: float) -> Size:
+def message_size(integers: Integers, rows: float, length: float) -> Size:
     """Compute the expected size of a message.
 
     Args:
@@ -103,7 +103,7 @@ def _field_bits(sizes: NDArray[np.float64], length: float) -> int:
 
 
 @cache
-def _sizes_of_sum(integers: Signs | Rounded, rows: float) -> tuple[NDArray[np.float64], int]:
+def _sizes_of_sum(integers: Integers, rows: float) -> tuple[NDArray[np.float64], int]:
     """Compute the probabilities of the sizes 0, 1, 2 ... of a sum.
 
     Returns:
@@ -125,9 +125,11 @@ def _sizes_of_sum(integers: Signs | Rounded, rows: float) -> tuple[NDArray[np.fl
     return sizes / sizes.sum(), halvings
 
 
-def _variance(integers: Signs | Rounded) -> float:
+def _variance(integers: Integers) -> float:
     if isinstance(integers, Signs):
         return integers.density
+    if isinstance(integers, Levels):
+        return 4.2 * integers.density  # 3/5 * 1 + 2/5 * 9
     if integers.deviation > _LARGEST:
         return integers.deviation**2 + 1 / 12
     half = math.ceil(_RANGE * max(integers.deviation, 1.0)) + 8
@@ -135,12 +137,16 @@ def _variance(integers: Signs | Rounded) -> float:
     return float(_probabilities(integers, half) @ sizes**2)
 
 
-def _probabilities(integers: Signs | Rounded, half: int) -> NDArray[np.float64]:
+def _probabilities(integers: Integers, half: int) -> NDArray[np.float64]:
     """Return the probabilities of 0, 1, 2 ... and, from the end, of -1, -2 ...; (2 * half,)."""
     probabilities = np.zeros(2 * half)
     if isinstance(integers, Signs):
         density = min(integers.density, 1.0)
         probabilities[[0, 1, -1]] = 1 - density, density / 2, density / 2
+        return probabilities
+    if isinstance(integers, Levels):
+        small, large = 0.3 * integers.density, 0.2 * integers.density
+        probabilities[[0, 1, -1, 3, -3]] = 1 - integers.density, small, small, large, large
         return probabilities
     scale = integers.deviation * math.sqrt(2)
     tails = np.array([math.erfc((size - 0.5) / scale) / 2 for size in range(1, half + 1)])

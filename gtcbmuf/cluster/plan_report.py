@@ -131,7 +131,9 @@ def format_caveats(plan: Plan, workers: int, speech: float) -> str:
     for method in methods.values():
         groups = workers // method.group_size
         lag = groups * method.block_filter.period
-        if method.block_filter.connects and steps < SUFFICIENT_STEPS * lag:
+        # A momentum that the groups determine looks back over G blocks.
+        depends_on_groups = method.block_filter.resolve(groups) != method.block_filter
+        if depends_on_groups and steps < SUFFICIENT_STEPS * lag:
             longest = steps // (SUFFICIENT_STEPS * groups)
             remedy = f"--period {longest} or less" if longest else "more speech, or larger groups"
             lines.append(
@@ -139,6 +141,9 @@ def format_caveats(plan: Plan, workers: int, speech: float) -> str:
                 f"groups and blocks of {plan.period} steps; expected {SUFFICIENT_STEPS} times the "
                 f"product, {SUFFICIENT_STEPS * lag:,}, or {remedy} (docs/measurements/error.md)"
             )
+    synchronous = [name for name, one in methods.items() if one.block_filter.period_of(0) == 1]
+    if synchronous and plan.period > 1:
+        lines.append(f"{', '.join(synchronous)}: planned after its synchronous epochs")
     if plan.delay:
         lines.append("no step with a delay was compared with a measurement")
     if plan.overlap:

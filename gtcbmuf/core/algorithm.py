@@ -110,8 +110,8 @@ class BlockFilter(Protocol):
         """
         ...
 
-    def advance(self, model: Vector) -> None:
-        """Take note of the end of a step, before the filter is called."""
+    def advance(self, model: Vector, learning_rate: float) -> None:
+        """Take note of the end of a step and its learning rate, before the filter is called."""
         ...
 
     def anchor(self, model: Vector) -> Vector:
@@ -377,7 +377,7 @@ class NoFilter:
     def __call__(self, model: Vector, *, wait: bool = True) -> None:
         self._check.require_finite(self._check(model))
 
-    def advance(self, model: Vector) -> None:
+    def advance(self, model: Vector, learning_rate: float) -> None:
         """Nothing is late."""
 
     def anchor(self, model: Vector) -> Vector:
@@ -501,7 +501,7 @@ class BMUF:
             self._filter(step, energy)
             self._restart(model, step)
 
-    def advance(self, model: Vector) -> None:
+    def advance(self, model: Vector, learning_rate: float) -> None:
         """Nothing is late."""
 
     def _require_model(self, model: Vector) -> None:
@@ -521,7 +521,7 @@ class BMUF:
     def _filter(self, step: float, energy: int) -> None:
         """Average the groups' changes, and filter the average. Collective in the world."""
         averages = self._blocks[0] < self._averaged
-        eta, zeta = (np.float32(0), np.float32(1)) if averages else (self._eta, self._zeta)
+        eta, zeta = (np.float32(0), np.float32(1)) if averages else (self._momentum(), self._zeta)
         mine, change = self._sum.mine, self._sum.reduce(step, (energy, 0)).astype(np.float32)
         change *= np.float32(step / self._groups)  # G(t)
         anchor, delta, start = self._anchor[mine], self._delta[mine], self._next_start[mine]
@@ -535,6 +535,9 @@ class BMUF:
         else:
             start[:] = anchor
         self._deviation.follow(int(self._sum.finish()[0]))
+
+    def _momentum(self) -> np.float32:
+        return self._eta
 
     def _restart(self, model: Vector, step: float) -> None:
         """Replace the start in the model by the next one."""
@@ -557,9 +560,12 @@ class BMUF:
         mine = self._sum.mine
         unsent = self._sum.reduce(float(step), (0, 0)).astype(np.float32)
         unsent *= np.float32(step / self._groups)
-        np.add(self._anchor[mine], unsent, out=self._evaluated[mine])
+        np.add(self._global_model()[mine], unsent, out=self._evaluated[mine])
         self._sum.finish()
         return self._evaluated.copy()
+
+    def _global_model(self) -> Vector:
+        return self._anchor
 
     def state(self) -> State:
         """Number of blocks (1,), root mean square (1,); anchor, start and Delta, a part of each.
@@ -713,7 +719,7 @@ class Worker:
             ends_block = (step + 1) % self.period == 0 or step + 1 == steps
             with self.meter.time("decode"):
                 self.descent(self.model, update, rate)
-            self.block_filter.advance(self.model)
+            self.block_filter.advance(self.model, rate)
             if ends_block:
                 self.block_filter(self.model, wait=step + 1 == steps)  # tier 2
                 for part in self.forgetting:

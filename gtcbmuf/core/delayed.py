@@ -41,7 +41,7 @@ class DelayedBMUF(BMUF):
         >>> bmuf = DelayedBMUF(topology, model, delay=2, period=4, momentum=0.5, step=0.01)
         >>> for step in range(8):
         ...     model += 1
-        ...     bmuf.advance(model)
+        ...     bmuf.advance(model, learning_rate=1)
         ...     if step % 4 == 3:  # a block of 4 steps
         ...         bmuf(model, wait=step == 7)
         >>> np.round(model).tolist()  # 4, then 4 + 4/2 more
@@ -79,7 +79,7 @@ class DelayedBMUF(BMUF):
             self._filtering = self._thread.submit(self._filter, step, energy)
             self._left[0] = self._delay
 
-    def advance(self, model: Vector) -> None:
+    def advance(self, model: Vector, learning_rate: float) -> None:
         """Count a step; the last step of the delay adds the result to the model. Collective."""
         if self._left[0] == 1:
             self.arrive(model)

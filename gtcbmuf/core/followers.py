@@ -46,9 +46,9 @@ class FollowingFilter:
         self._take(model)
         self._block_filter(self._copy, wait=wait)
 
-    def advance(self, model: Vector) -> None:
+    def advance(self, model: Vector, learning_rate: float) -> None:
         # What is late is added to the copy, which nobody reads before the next call.
-        self._block_filter.advance(self._copy)
+        self._block_filter.advance(self._copy, learning_rate)
 
     def anchor(self, model: Vector) -> Vector:
         self._take(model)

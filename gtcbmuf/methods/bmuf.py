@@ -1,6 +1,6 @@
 """Blockwise model-update filtering (Chen and Huo 2016) and plain averaging."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import Meta
 from msgspec.structs import replace
@@ -15,7 +15,67 @@ if TYPE_CHECKING:
     from gtcbmuf.mpi.topology import Topology
 
 
-class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
+class MeetingSpec(FilterSpec, frozen=True):
+    """Base of the block filters in which groups meet: what they do to the workers' states."""
+
+    is_base: ClassVar[bool] = True
+
+    #: Treatment of the residuals at a block's end. `keep` keeps them, and `clear` drops them.
+    #:
+    #: Leave it at `keep`: `clear` cost 4.2 % more errors with 64 workers. It has no effect without
+    #: an exchange that compresses.
+    residual: Literal["keep", "clear"] = "keep"
+
+    #: Treatment of the local optimiser's state at a block's end: its momentum, or both moments and
+    #: the step count of `adamw`. `reset` starts them again from 0, `keep` continues.
+    #:
+    #: Change it only to compare: we saw no difference with the momentum of `sgd`. We have not
+    #: compared them with `adamw`. There, the first step after `reset` moves each parameter with an
+    #: update by the learning rate, whatever the update's size. `sgd` without momentum has no state.
+    local_momentum: Literal["reset", "keep"] = "reset"
+
+    @property
+    def clears_residuals(self) -> bool:
+        """Whether the exchanges drop their residuals at a block's end."""
+        return self.residual == "clear"
+
+    @property
+    def resets_momentum(self) -> bool:
+        """Whether the state of the local optimisers starts again from 0 after a block."""
+        return self.local_momentum == "reset"
+
+
+class RoundedFilterSpec(MeetingSpec, frozen=True):
+    """Base of the block filters that sum the groups' changes as rounded numbers."""
+
+    is_base: ClassVar[bool] = True
+
+    #: Quantisation step of a group's change, as a multiple of the change's root mean square. A
+    #: group keeps in its model what it has not sent.
+    #:
+    #: Leave it at 2, for 1.2 bits a parameter. 3 sends 0.7 bits: use it only where bytes are dear
+    #: and the learning rate falls by less than 2 % per block. For the filter of the source to
+    #: nearly float precision, set it to 0.01.
+    step: Annotated[float, Meta(ge=0.001, le=3)] = 2.0
+
+    def sent(self, n: int) -> Collectives:
+        """The group's change. Its root mean square is 1/step of a quantisation step."""
+        return (Summed(n, Rounded(1 / self.step)),)
+
+    def encoding(self, n: int, group_size: int) -> Work:
+        """Every worker checks its model, and quantises a part of its group's change."""
+        return {"filter": 1, "check_parameter": n, "quantise_parameter": n / group_size}
+
+    def filtering(self, n: int) -> Work:
+        """One filter operation for each parameter."""
+        return {"filter_parameter": n}
+
+    def adding(self, n: int) -> Work:
+        """Every worker adds the start to what it has not sent."""
+        return {"restart_parameter": n}
+
+
+class BMUFSpec(RoundedFilterSpec, frozen=True, tag="bmuf"):
     """The groups' changes are averaged and filtered with block momentum."""
 
     #: Block momentum, eta. `"auto"` is 1 - 1/G for G groups. 0 averages without momentum.
@@ -36,14 +96,6 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
     #: `false` to compare with the classical filter.
     nesterov: bool = False
 
-    #: Quantisation step of a group's change, as a multiple of the change's root mean square. A
-    #: group keeps in its model what it has not sent.
-    #:
-    #: Leave it at 2, for 1.2 bits a parameter. 3 sends 0.7 bits: use it only where bytes are dear
-    #: and the learning rate falls by less than 2 % per block. For the filter of the source to
-    #: nearly float precision, set it to 0.01.
-    step: Annotated[float, Meta(ge=0.001, le=3)] = 2.0
-
     #: Number of steps after a block's end until its result arrives. The groups train on meanwhile.
     #:
     #: Set it when the network makes a block's end take long, to as few steps as hide that time. It
@@ -56,20 +108,6 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
     #: Raise it when the first blocks diverge. 10 blocks made no visible difference in our runs.
     averaged_blocks: Annotated[int, Meta(ge=0, lt=2**31)] = 0
 
-    #: Treatment of the residuals at a block's end. `keep` keeps them, and `clear` drops them.
-    #:
-    #: Leave it at `keep`: `clear` cost 4.2 % more errors with 64 workers. It has no effect without
-    #: an exchange that compresses.
-    residual: Literal["keep", "clear"] = "keep"
-
-    #: Treatment of the local optimiser's state at a block's end: its momentum, or both moments and
-    #: the step count of `adamw`. `reset` starts them again from 0, `keep` continues.
-    #:
-    #: Change it only to compare: we saw no difference with the momentum of `sgd`. We have not
-    #: compared them with `adamw`. There, the first step after `reset` moves each parameter with an
-    #: update by the learning rate, whatever the update's size. `sgd` without momentum has no state.
-    local_momentum: Literal["reset", "keep"] = "reset"
-
     @property
     def label(self) -> str:  # type: ignore[override]
         """`averaging` without momentum, else `bmuf`."""
@@ -79,16 +117,6 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
     def late_steps(self) -> int:
         """Steps of the delay."""
         return self.delay
-
-    @property
-    def clears_residuals(self) -> bool:
-        """Whether the exchanges drop their residuals at a block's end."""
-        return self.residual == "clear"
-
-    @property
-    def resets_momentum(self) -> bool:
-        """Whether the state of the local optimisers starts again from 0 after a block."""
-        return self.local_momentum == "reset"
 
     def resolve(self, groups: int) -> Self:
         """Replace "auto" by eta = 1 - 1/G."""
@@ -113,19 +141,7 @@ class BMUFSpec(FilterSpec, frozen=True, tag="bmuf"):
             return DelayedBMUF(topology, model, delay=self.delay, period=self.period, **options)
         return BMUF(topology, model, **options)
 
-    def sent(self, n: int) -> Collectives:
-        """The group's change. Its root mean square is 1/step of a quantisation step."""
-        return (Summed(n, Rounded(1 / self.step)),)
-
-    def encoding(self, n: int, group_size: int) -> Work:
-        """Every worker checks its model, and quantises a part of its group's change."""
-        return {"filter": 1, "check_parameter": n, "quantise_parameter": n / group_size}
-
-    def filtering(self, n: int) -> Work:
-        """One filter operation for each parameter."""
-        return {"filter_parameter": n}
-
     def adding(self, n: int) -> Work:
-        """Every worker adds the start to what it has not sent: later, with a delay."""
+        """Two passes more with a delay."""
         passes_of_delay = {"dense_parameter": 2 * n} if self.delay else {}
-        return {"restart_parameter": n, **passes_of_delay}
+        return {**super().adding(n), **passes_of_delay}

@@ -55,6 +55,19 @@ class Signs:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """Random integers of which a share is 1, -1, 3 or -3, and the rest is 0.
+
+    Three of five such integers are 1 or -1. Both signs are equally likely.
+
+    Attributes:
+        density: that share.
+    """
+
+    density: float
+
+
+@dataclass(frozen=True)
 class Rounded:
     """Normally distributed numbers around 0, rounded to integers.
 
@@ -63,6 +76,10 @@ class Rounded:
     """
 
     deviation: float
+
+
+#: Distributions of integers.
+Integers = Signs | Levels | Rounded
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class Summed:
     """
 
     length: int
-    integers: Signs | Rounded
+    integers: Integers
 
 
 #: Collectives, one after another. Empty: nothing is sent.
@@ -89,13 +106,15 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_fi
     label: ClassVar[str]
     #: Whether workers learn from each other through it.
     connects: ClassVar[bool] = True
+    #: Whether a class is no declaration, but a base of some.
+    is_base: ClassVar[bool] = False
     #: Names that a declaration must define.
     needed: ClassVar[tuple[str, ...]] = ()
     #: All declarations, in the order of their import.
     declared: ClassVar[list[type[Any]]] = []
 
     def __init_subclass__(cls) -> None:
-        if Spec in cls.__bases__:  # ExchangeSpec, FilterSpec
+        if Spec in cls.__bases__ or cls.__dict__.get("is_base"):  # ExchangeSpec, FilterSpec ...
             return
         lacking = [name for name in cls.needed if not _declares(cls, name)]
         if lacking:
@@ -172,6 +191,10 @@ class FilterSpec(Spec, frozen=True):
     #: With 128 workers at the same learning rate, 10 was best: 5 cost 1.7 %, and 2 cost 5.4 %. The
     #: paper used about 50. It has no effect without a block filter, except for `train.verify`.
     period: Count = 50
+
+    def period_of(self, epoch: int) -> int:
+        """Return the steps per block in an epoch, which is 0 for the first one."""
+        return self.period
 
     @property
     def late_steps(self) -> int:

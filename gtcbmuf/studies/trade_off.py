@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -156,17 +156,18 @@ def model_speed_up(
     config, method = run.config, method_of(run, density)
     inputs = (2 * config.model.context + 1) * feature_dim
     network_shape = Architecture((inputs, *config.model.hidden, targets), config.model.activation)
-    single, step = (
-        step_time(
-            compute,
-            network,
-            of_method,
-            shapes=network_shape.shapes,
-            minibatch=config.train.minibatch,
-        ).sum
-        for of_method in (Method(1, 1), method)
+
+    def seconds(of_method: Method) -> float:
+        shapes, minibatch = network_shape.shapes, config.train.minibatch
+        return step_time(compute, network, of_method, shapes=shapes, minibatch=minibatch).sum
+
+    block_filter = config.block_filter
+    periods = [block_filter.period_of(epoch) for epoch in range(config.train.epochs)]
+    step = fmean(
+        seconds(replace(method, block_filter=block_filter.with_keys(period=period)))
+        for period in periods
     )
-    return method.workers * single / step
+    return method.workers * seconds(Method(1, 1)) / step
 
 
 def method_of(run: RunSpec, density: float) -> Method:

@@ -270,6 +270,7 @@ class WorkerRun:
             lambda window: stream(seed, WINDOWS, world.rank, epoch, window),
         )
         rate = self.schedule.rate
+        self.worker.period = self.config.block_filter.period_of(epoch)
         progress.start_epoch()
         self._steps(epoch)
         seconds = progress.seconds_of_epoch()

@@ -33,7 +33,7 @@ def train(bmuf: BMUF, model: Model, topology: Topology, first: int, end: int) ->
     """Run some steps of an epoch of STEPS, as `Worker.run` does."""
     for step in range(first, end):
         model += move(step, WORLD.rank // topology.group.size)
-        bmuf.advance(model)
+        bmuf.advance(model, 1.0)
         if (step + 1) % PERIOD == 0 or step + 1 == STEPS:
             bmuf(model, wait=step + 1 == STEPS)
 
@@ -107,7 +107,7 @@ def test_an_epoch_that_waits_at_every_block_is_not_delayed(topology: Topology) -
     for step in range(3):
         for model, block_filter in zip((plain, delayed), filters, strict=True):
             model += move(step, WORLD.rank // topology.group.size)
-            block_filter.advance(model)
+            block_filter.advance(model, 1.0)
             block_filter(model)
     assert delayed.tobytes() == plain.tobytes()
 

@@ -49,6 +49,22 @@ def train(
     return summary
 
 
+def test_post_local_sgd_is_synchronous_in_its_first_epochs(corpus: Path, tmp_path: Path) -> None:
+    """Those epochs are averaging after every step; the later ones are not."""
+    lines = {}
+    for method, more in {
+        "post-local": ["block_filter.synchronous_epochs=2"],
+        "averaging": ["block_filter.period=1"],
+    }.items():
+        out = tmp_path / method
+        train(method, corpus, out, *more, "train.learning_rate=4e-3", ranks=4)
+        lines[method] = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    assert len(lines["averaging"]) > 2
+    post_local, averaging = ([line["loss"] for line in of_run] for of_run in lines.values())
+    assert post_local[:2] == averaging[:2]
+    assert post_local[2:] != averaging[2:]
+
+
 @pytest.mark.parametrize("method", json.loads(GOLDEN.read_text()))
 def test_golden_trajectory(
     method: str, corpus: Path, tmp_path: Path, request: pytest.FixtureRequest

@@ -27,7 +27,7 @@ WORKERS = 4
 FORMS = {"one process": (0, True), "two ranks": (2, True), "a rank each": (WORKERS, False)}
 WITHOUT_MPI = {"MPI4PY_LIBMPI": "/nonexistent"}
 #: Only these add floats: a rank each in the order that the MPI library chooses.
-FLOAT_SUMS = {"sync-sgd", "powersgd"}
+FLOAT_SUMS = {"sync-sgd", "powersgd", "powersgd-diloco"}
 RESUMED = METHODS.keys() - FLOAT_SUMS - {"sync-sgd-overlap"}
 
 
