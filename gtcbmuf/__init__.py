@@ -42,9 +42,12 @@ if TYPE_CHECKING:
     from gtcbmuf.core.meter import Meter as Meter
     from gtcbmuf.core.optimisers import AdamW as AdamW
     from gtcbmuf.core.optimisers import Nesterov as Nesterov
+    from gtcbmuf.core.outer_steps import DiLoCo as DiLoCo
+    from gtcbmuf.core.outer_steps import SlowMo as SlowMo
     from gtcbmuf.core.signs import EFSignExchange as EFSignExchange
     from gtcbmuf.core.signs import MajorityExchange as MajorityExchange
     from gtcbmuf.core.signs import OneBitExchange as OneBitExchange
+    from gtcbmuf.core.sparse_outer import SparseOuterStep as SparseOuterStep
     from gtcbmuf.data.corpus import open_corpus as open_corpus
     from gtcbmuf.data.corpus_writer import CorpusWriter as CorpusWriter
     from gtcbmuf.data.corpus_writer import Utterance as Utterance
@@ -72,7 +75,9 @@ _HOMES = {
     "gtcbmuf.core.checks": ("NotFiniteError",),
     "gtcbmuf.core.meter": ("Meter",),
     "gtcbmuf.core.optimisers": ("AdamW", "Nesterov"),
+    "gtcbmuf.core.outer_steps": ("DiLoCo", "SlowMo"),
     "gtcbmuf.core.signs": ("EFSignExchange", "MajorityExchange", "OneBitExchange"),
+    "gtcbmuf.core.sparse_outer": ("SparseOuterStep",),
     "gtcbmuf.data.corpus": ("open_corpus",),
     "gtcbmuf.data.corpus_writer": ("CorpusWriter", "Utterance"),
     "gtcbmuf.methods.powersgd": ("PowerSGDExchange",),

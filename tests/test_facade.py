@@ -40,6 +40,11 @@ EXCHANGES: dict[str, Callable[[], Any]] = {
 FILTERS: dict[str, Callable[[], Any]] = {
     "none": lambda: gtcbmuf.NoFilter(N),
     "bmuf": lambda: gtcbmuf.BMUF(gtcbmuf.Topology(SELF, 1), vector()),
+    "slowmo": lambda: gtcbmuf.SlowMo(gtcbmuf.Topology(SELF, 1), vector(), momentum=0.5),
+    "diloco": lambda: gtcbmuf.DiLoCo(gtcbmuf.Topology(SELF, 1), vector()),
+    "sparse": lambda: gtcbmuf.SparseOuterStep(
+        gtcbmuf.Topology(SELF, 1), vector(), density=0.1, decay=0.9
+    ),
 }
 
 

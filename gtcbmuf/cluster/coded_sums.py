@@ -129,7 +129,7 @@ def _variance(integers: Integers) -> float:
     if isinstance(integers, Signs):
         return integers.density
     if isinstance(integers, Levels):
-        return 4.2 * integers.density  # 3/5 * 1 + 2/5 * 9
+        return 11 / 8 * integers.density  # 7/8 * 1 + 1/8 * 4
     if integers.deviation > _LARGEST:
         return integers.deviation**2 + 1 / 12
     half = math.ceil(_RANGE * max(integers.deviation, 1.0)) + 8
@@ -145,8 +145,8 @@ def _probabilities(integers: Integers, half: int) -> NDArray[np.float64]:
         probabilities[[0, 1, -1]] = 1 - density, density / 2, density / 2
         return probabilities
     if isinstance(integers, Levels):
-        small, large = 0.3 * integers.density, 0.2 * integers.density
-        probabilities[[0, 1, -1, 3, -3]] = 1 - integers.density, small, small, large, large
+        small, large = 7 / 16 * integers.density, 1 / 16 * integers.density
+        probabilities[[0, 1, -1, 2, -2]] = 1 - integers.density, small, small, large, large
         return probabilities
     scale = integers.deviation * math.sqrt(2)
     tails = np.array([math.erfc((size - 0.5) / scale) / 2 for size in range(1, half + 1)])

@@ -56,9 +56,9 @@ class Signs:
 
 @dataclass(frozen=True)
 class Levels:
-    """Random integers of which a share is 1, -1, 3 or -3, and the rest is 0.
+    """Random integers of which a share is 1, -1, 2 or -2, and the rest is 0.
 
-    Three of five such integers are 1 or -1. Both signs are equally likely.
+    Seven of eight such integers are 1 or -1. Both signs are equally likely.
 
     Attributes:
         density: that share.

@@ -25,19 +25,18 @@ from gtcbmuf.cluster.traffic import (
     sum_of_parts,
 )
 from gtcbmuf.core import wire
-from gtcbmuf.methods.declaration import Rounded, Signs, Summed
+from gtcbmuf.methods.declaration import Integers, Levels, Rounded, Signs, Summed
 from gtcbmuf.mpi import collectives
 
 SHAPES = [(1000, 1000)]
 SIZES = {"shapes": SHAPES, "minibatch": 128}
 
 
-def row_of(
-    integers: Signs | Rounded, length: int, stream: np.random.Generator
-) -> NDArray[np.int32]:
-    if isinstance(integers, Signs):
+def row_of(integers: Integers, length: int, stream: np.random.Generator) -> NDArray[np.int32]:
+    if not isinstance(integers, Rounded):
         reaching = stream.random(length) < integers.density
-        return np.where(reaching, stream.choice([-1, 1], length), 0).astype(np.int32)
+        values = [-1, 1] if isinstance(integers, Signs) else [*7 * [-1, 1], -2, 2]
+        return np.where(reaching, stream.choice(values, length), 0).astype(np.int32)
     return np.rint(stream.normal(0, integers.deviation, length)).astype(np.int32)
 
 
@@ -49,6 +48,7 @@ def encoded(values: NDArray[np.int32]) -> NDArray[np.uint32]:
 
 DISTRIBUTIONS = (
     *map(Signs, (0.0, 1e-3, 0.01, 0.05, 0.2, 1.0)),
+    *map(Levels, (1e-3, 0.03, 0.5)),
     *map(Rounded, (0.01, 1 / 3, 0.5, 1.0, 4.0, 16.0, 256.0)),
 )
 
@@ -56,7 +56,7 @@ DISTRIBUTIONS = (
 @pytest.mark.parametrize("rows", [1, 2, 16, 100])
 @pytest.mark.parametrize("integers", DISTRIBUTIONS, ids=str)
 def test_the_expected_size_of_a_message_is_that_of_the_encoder(
-    integers: Signs | Rounded, rows: int
+    integers: Integers, rows: int
 ) -> None:
     n, stream = 100_000, np.random.default_rng(0)
     values = sum((row_of(integers, n, stream) for _ in range(rows)), np.zeros(n, np.int32))
@@ -78,16 +78,18 @@ def test_a_row_of_which_half_is_elsewhere_takes_half_of_the_bits() -> None:
 
 
 @given(
-    st.builds(Signs, st.floats(1e-9, 1)) | st.builds(Rounded, st.floats(0.01, 1e4)),
+    st.builds(Signs, st.floats(1e-9, 1))
+    | st.builds(Levels, st.floats(1e-9, 1))
+    | st.builds(Rounded, st.floats(0.01, 1e4)),
     st.integers(1, 10_000_000),
     st.integers(1, 2**31 - 1),
 )
 def test_a_message_grows_with_the_rows_and_fits_into_fields(
-    integers: Signs | Rounded, rows: int, n: int
+    integers: Integers, rows: int, n: int
 ) -> None:
     one, both = (message_size(integers, number, n).bytes for number in (rows, 2 * rows))
     assert wire.HEADER * 4 <= one <= 1.02 * both
-    deviation = 1 if isinstance(integers, Signs) else 1 + integers.deviation
+    deviation = 1 + integers.deviation if isinstance(integers, Rounded) else 2
     assert both <= wire.HEADER * 4 + n / 8 * (5 + max(math.log2(deviation * 2 * rows), 0))
 
 
@@ -222,7 +224,7 @@ def test_rounds_are_integers_for_three_hosts() -> None:
     ],
 )
 def test_a_sum_between_hosts_matches_its_messages(
-    hosts: int, lanes: int, rows: int, integers: Signs | Rounded
+    hosts: int, lanes: int, rows: int, integers: Integers
 ) -> None:
     n, stream = 240_000, np.random.default_rng(0)
     sums = [

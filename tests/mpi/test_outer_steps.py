@@ -151,7 +151,7 @@ def test_sparse_loco_sends_two_bits_of_the_largest_numbers(topology: Topology, n
     block_filter.restore({**block_filter.state(), "deviation": deviation})
     for block in range(5):
         start, residuals = model.copy(), whole_residuals(block_filter, topology)
-        unit = block_filter.state()["deviation"][0] / 2
+        unit = sparse_outer.UNIT * block_filter.state()["deviation"][0]
         model += change(block, own_group(topology), n)
         models = WORLD.allgather(model.copy())[::size]
         block_filter(model)
@@ -162,7 +162,7 @@ def test_sparse_loco_sends_two_bits_of_the_largest_numbers(topology: Topology, n
             for chunk in chunks:
                 k = max(1, round(density * (chunk.stop - chunk.start)))
                 for place in chunk.start + np.argsort(-np.abs(residual[chunk]))[:k]:
-                    size_of_level = 1 if abs(residual[place]) < 2 * unit else 3
+                    size_of_level = 1 if abs(residual[place]) < np.float32(1.5) * unit else 2
                     levels[group, place] = np.copysign(size_of_level, residual[place])
                     chosen.append(residual[place])
             residuals[group] = residual - unit * levels[group]
