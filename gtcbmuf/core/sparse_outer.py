@@ -89,8 +89,8 @@ class SparseOuterStep:
         >>> sparse = SparseOuterStep(topology, model, density=0.25, decay=0.5)
         >>> model += np.array([1, 0, -4, 2], np.float32)  # a block of steps
         >>> sparse(model)
-        >>> np.round(model, 1).tolist(), np.round(sparse.state()["residual"], 1).tolist()
-        ([0.0, 0.0, -3.4, 0.0], [1.0, 0.0, -0.6, 2.0])
+        >>> print(np.round(model, 1), np.round(sparse.state()["residual"], 1))
+        [ 0.   0.  -3.4  0. ] [ 1.   0.  -0.6  2. ]
     """
 
     def __init__(
