@@ -147,16 +147,23 @@ def add_run(parser: argparse.ArgumentParser, name: str) -> None:
     )
 
 
-def add_cluster(parser: argparse._ActionsContainer) -> None:
-    """Add the options of a cluster's profile."""
+def add_cluster(parser: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """Add the options of a cluster's profile.
+
+    Args:
+        parser: of the command.
+        several: whether there may be several networks.
+    """
     parser.add_argument(
         "--cluster", type=Path, metavar="FILE.toml", help="cluster file from gtcbmuf calibrate"
     )
     parser.add_argument(
         "--network",
         type=Path,
+        nargs="+" if several else None,
         metavar="FILE.toml",
-        help="cluster file with another network (default: that of --cluster)",
+        help="cluster file with another network (default: that of --cluster)"
+        + ("; comparison takes several" if several else ""),
     )
     parser.add_argument(
         "--elsewhere",

@@ -9,7 +9,7 @@ from gtcbmuf.cli.common import Commands, add_cluster, add_command
 #: Studies that consist of runs.
 _RUNS = ("tuning", "choices", "error-table")
 #: Studies that model a cluster.
-_MODELS = ("speedup-table", "trade-off")
+_MODELS = ("speedup-table", "trade-off", "comparison")
 #: The studies that take an option, for options that not all of them take.
 _OPTIONS = {
     "seeds": ("error-table",),
@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
         "gtcbmuf reproduce error-table --results mine",
         "gtcbmuf reproduce tuning --preset mine.toml",
         "gtcbmuf reproduce trade-off --preset full --cluster cluster.toml",
+        "gtcbmuf reproduce comparison --preset rivals-32 --cluster c.toml --network a.toml b.toml",
     )
     parser.add_argument(
         "study",
@@ -37,7 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--preset",
         default="quick",
-        help="quick, full, or a TOML file of your own (default: quick)",
+        help="quick, full, large, rivals-32, or a TOML file of your own (default: quick)",
     )
     parser.add_argument(
         "--seeds",
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="with --slurm: print the jobs, submit nothing"
     )
-    add_cluster(parser.add_argument_group("speedup-table and trade-off"))
+    add_cluster(parser.add_argument_group("speedup-table, trade-off and comparison"), several=True)
     parser.set_defaults(run=run)
 
 
@@ -79,7 +80,7 @@ def run(arguments: Any) -> None:
         reproduce_model(
             *study,
             cluster=arguments.cluster,
-            network=arguments.network,
+            networks=arguments.network or [],
             elsewhere=arguments.elsewhere,
         )
     else:

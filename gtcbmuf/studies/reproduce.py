@@ -127,16 +127,17 @@ def reproduce_model(
     results_folder: Path,
     *,
     cluster: Path | None,
-    network: Path | None,
+    networks: Sequence[Path],
     elsewhere: bool,
 ) -> None:
     """Write and print a table whose speed-ups come from a model of a cluster.
 
     Args:
-        study: speedup-table or trade-off.
+        study: speedup-table, trade-off or comparison.
         preset_name: name or file of the preset.
         results_folder: the table goes to its subfolder with the preset's name.
-        cluster, network, elsewhere: as in `gtcbmuf.cluster.plan.read_cluster`.
+        cluster, elsewhere: as in `gtcbmuf.cluster.plan.read_cluster`.
+        networks: files of other networks than the cluster's; one at most, except for comparison.
 
     Raises:
         UserError: the preset or a file of the cluster is invalid, a measurement failed, or a file
@@ -146,13 +147,24 @@ def reproduce_model(
     from gtcbmuf.cluster.plan import read_cluster
 
     preset = read_preset(preset_name)
-    compute, link = read_cluster(cluster, network, elsewhere=elsewhere)
-    cluster_name = " with the network of ".join(str(file) for file in (cluster, network) if file)
+    if len(networks) > 1 and study != "comparison":
+        raise UserError(f"--network: {len(networks)} files; expected one for {study}")
+    files: list[Path | None] = [*networks] or [None]
+    clusters = [read_cluster(cluster, network, elsewhere=elsewhere) for network in files]
+    compute, link = clusters[0]
+    names = " and ".join(map(str, networks))
+    cluster_name = f"{cluster}{f' with the network of {names}' if names else ''}"
     folder = results_folder / preset.name
     if study == "speedup-table":
         from gtcbmuf.studies.speedup_table import reproduce_speedup_table
 
         reproduce_speedup_table(compute, link, cluster_name, folder)
+    elif study == "comparison":
+        from gtcbmuf.studies.comparison import reproduce_comparison
+
+        stems = [file.stem for file in networks] or [Path(cluster_name).stem]
+        links = {stem: other for stem, (_, other) in zip(stems, clusters, strict=True)}
+        reproduce_comparison(preset, compute, links, cluster_name, folder)
     else:
         from gtcbmuf.studies.trade_off import reproduce_trade_off
 

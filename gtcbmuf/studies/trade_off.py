@@ -13,7 +13,7 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_csv, write_text, writing
 from gtcbmuf.base.plotting import pictures
 from gtcbmuf.base.provenance import provenance
-from gtcbmuf.cluster.costs import Method, step_time
+from gtcbmuf.cluster.costs import Method, link_bytes, step_time
 from gtcbmuf.cluster.profile import Compute, Network
 from gtcbmuf.config.schema import resolve_group_size
 from gtcbmuf.data import features
@@ -65,7 +65,7 @@ def reproduce_trade_off(
         UserError: there is no error table, or a file cannot be read or written.
     """
     file = folder / "error_table.csv"
-    pairs = _match(error_table_runs(preset), read_results(file))
+    pairs = match(error_table_runs(preset), read_results(file))
     rows = _trade_off_rows(pairs, compute, network, frame_sizes(preset))
     if not rows:
         raise UserError(
@@ -84,8 +84,8 @@ def reproduce_trade_off(
     )
 
 
-def _match(runs: Sequence[RunSpec], results: Sequence[Result]) -> list[tuple[RunSpec, Result]]:
-    """Each result of one of the runs with that run; of equal results, the last."""
+def match(runs: Sequence[RunSpec], results: Sequence[Result]) -> list[tuple[RunSpec, Result]]:
+    """Return each result of one of the runs with that run; of equal results, the last."""
     pairs = {
         (result.method, result.workers, result.seed): (run, result)
         for run in runs
@@ -104,10 +104,9 @@ def _trade_off_rows(
     """The rows of the table, without sgd's."""
     speeds: dict[paper.CellKey, list[float]] = {}
     for run, result in pairs:
-        diverged = math.isnan(result.fer_test)
-        speed = (
-            math.nan if diverged else model_speed_up(compute, network, run, result.density, *frame)
-        )
+        speed = math.nan
+        if not math.isnan(result.fer_test):  # not diverged
+            speed = run_costs(compute, network, run, result.density, *frame).speed_up
         speeds.setdefault((result.method, result.workers), []).append(speed)
     return [
         TradeOffRow(
@@ -136,15 +135,30 @@ def frame_sizes(preset: Preset) -> tuple[int, int]:
     return corpus.feature_dim, corpus.target_count
 
 
-def model_speed_up(
+@dataclass(frozen=True)
+class RunCosts:
+    """What the steps of a run cost, by the cost model.
+
+    Attributes:
+        speed_up: over one worker.
+        step_seconds: mean seconds of a step, over all epochs.
+        worker_bytes: mean bytes of a worker that leave its host in a step.
+    """
+
+    speed_up: float
+    step_seconds: float
+    worker_bytes: float
+
+
+def run_costs(
     compute: Compute,
     network: Network,
     run: RunSpec,
     density: float,
     feature_dim: int,
     targets: int,
-) -> float:
-    """Return the modelled speed-up over one worker of a run, with its own model and settings.
+) -> RunCosts:
+    """Return the modelled costs of a run, with its own model and settings.
 
     Args:
         compute, network: the cluster.
@@ -156,18 +170,23 @@ def model_speed_up(
     config, method = run.config, method_of(run, density)
     inputs = (2 * config.model.context + 1) * feature_dim
     network_shape = Architecture((inputs, *config.model.hidden, targets), config.model.activation)
+    shapes, minibatch = network_shape.shapes, config.train.minibatch
+    block_filter, per_host = config.block_filter, network.workers_per_host
 
     def seconds(of_method: Method) -> float:
-        shapes, minibatch = network_shape.shapes, config.train.minibatch
         return step_time(compute, network, of_method, shapes=shapes, minibatch=minibatch).sum
 
-    block_filter = config.block_filter
     periods = [block_filter.period_of(epoch) for epoch in range(config.train.epochs)]
-    step = fmean(
-        seconds(replace(method, block_filter=block_filter.with_keys(period=period)))
-        for period in periods
+    methods = [
+        replace(method, block_filter=block_filter.with_keys(period=period)) for period in periods
+    ]
+    step = fmean(map(seconds, methods))
+    of_host = fmean(link_bytes(of_epoch, shapes, per_host) for of_epoch in methods)
+    return RunCosts(
+        speed_up=method.workers * seconds(Method(1, 1)) / step,
+        step_seconds=step,
+        worker_bytes=of_host / min(method.workers, per_host),
     )
-    return method.workers * seconds(Method(1, 1)) / step
 
 
 def method_of(run: RunSpec, density: float) -> Method:

@@ -14,7 +14,7 @@ from support.launch import ROOT
 from gtcbmuf.acoustic.mlp import Architecture
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_csv
-from gtcbmuf.cluster.costs import Method
+from gtcbmuf.cluster.costs import Method, link_bytes
 from gtcbmuf.cluster.plan import Plan
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.studies.preset_files import read_preset
@@ -23,8 +23,8 @@ from gtcbmuf.studies.results import read_results
 from gtcbmuf.studies.trade_off import (
     frame_sizes,
     method_of,
-    model_speed_up,
     reproduce_trade_off,
+    run_costs,
 )
 
 
@@ -54,12 +54,15 @@ def test_the_trade_off_is_of_what_each_run_did(tmp_path: Path) -> None:
     plan = Plan(COMPUTE, NETWORK, parameters, minibatch, density=0.5, period=1)
     cluster, frame = (COMPUTE, NETWORK), frame_sizes(quick)
     run, density = runs["gtc-bmuf", 32]
-    assert model_speed_up(*cluster, run, density, *frame) == plan.speed_up(methods["gtc-bmuf", 32])
+    costs = run_costs(*cluster, run, density, *frame)
+    assert costs.speed_up == plan.speed_up(methods["gtc-bmuf", 32])
+    assert costs.step_seconds == plan.step(methods["gtc-bmuf", 32]).sum
+    per_link = link_bytes(methods["gtc-bmuf", 32], plan.shapes, NETWORK.workers_per_host)
+    assert costs.worker_bytes == pytest.approx(per_link / NETWORK.workers_per_host)
     wider = replace(run, assignments=(*run.assignments, "model.hidden=[99]"))
     plan = replace(plan, parameters=Architecture((440, 99, 147), "relu").parameters)
-    assert model_speed_up(*cluster, wider, density, *frame) == plan.speed_up(
-        methods["gtc-bmuf", 32]
-    )
+    speed_up = plan.speed_up(methods["gtc-bmuf", 32])
+    assert run_costs(*cluster, wider, density, *frame).speed_up == speed_up
 
     write_corpus(tmp_path / "corpus.h5", targets=12, dim=8)
     own = replace(quick, synthesis=None, corpus=tmp_path / "corpus.h5")
@@ -87,7 +90,8 @@ def test_the_table_of_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str
     row, frame = rows["gtc-bmuf", 32], frame_sizes(quick)
     run = next(run for run in error_table_runs(quick) if run.matches(hybrid))
     assert float(row["increase"]) == pytest.approx(100 * (hybrid.fer_test / sgd.fer_test - 1))
-    assert float(row["speed_up"]) == model_speed_up(COMPUTE, NETWORK, run, hybrid.density, *frame)
+    costs = run_costs(COMPUTE, NETWORK, run, hybrid.density, *frame)
+    assert float(row["speed_up"]) == costs.speed_up
     assert (row["groups"], row["cluster"]) == ("4", "a.toml")
     assert math.isnan(float(rows["sync-sgd", 32]["increase"]))
     table = (tmp_path / "trade_off.md").read_text().rstrip()
