@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gtcbmuf.core.signs import EFSignExchange as EFSignExchange
     from gtcbmuf.core.signs import MajorityExchange as MajorityExchange
     from gtcbmuf.core.signs import OneBitExchange as OneBitExchange
-    from gtcbmuf.core.sparse_outer import SparseOuterStep as SparseOuterStep
+    from gtcbmuf.core.sparse_outer import SparseLoCo as SparseLoCo
     from gtcbmuf.data.corpus import open_corpus as open_corpus
     from gtcbmuf.data.corpus_writer import CorpusWriter as CorpusWriter
     from gtcbmuf.data.corpus_writer import Utterance as Utterance
@@ -77,7 +77,7 @@ _HOMES = {
     "gtcbmuf.core.optimisers": ("AdamW", "Nesterov"),
     "gtcbmuf.core.outer_steps": ("DiLoCo", "SlowMo"),
     "gtcbmuf.core.signs": ("EFSignExchange", "MajorityExchange", "OneBitExchange"),
-    "gtcbmuf.core.sparse_outer": ("SparseOuterStep",),
+    "gtcbmuf.core.sparse_outer": ("SparseLoCo",),
     "gtcbmuf.data.corpus": ("open_corpus",),
     "gtcbmuf.data.corpus_writer": ("CorpusWriter", "Utterance"),
     "gtcbmuf.methods.powersgd": ("PowerSGDExchange",),

@@ -42,9 +42,7 @@ FILTERS: dict[str, Callable[[], Any]] = {
     "bmuf": lambda: gtcbmuf.BMUF(gtcbmuf.Topology(SELF, 1), vector()),
     "slowmo": lambda: gtcbmuf.SlowMo(gtcbmuf.Topology(SELF, 1), vector(), momentum=0.5),
     "diloco": lambda: gtcbmuf.DiLoCo(gtcbmuf.Topology(SELF, 1), vector()),
-    "sparse": lambda: gtcbmuf.SparseOuterStep(
-        gtcbmuf.Topology(SELF, 1), vector(), density=0.1, decay=0.9
-    ),
+    "sparse": lambda: gtcbmuf.SparseLoCo(gtcbmuf.Topology(SELF, 1), vector(), density=0.1),
 }
 
 

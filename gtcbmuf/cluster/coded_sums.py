@@ -129,7 +129,7 @@ def _variance(integers: Integers) -> float:
     if isinstance(integers, Signs):
         return integers.density
     if isinstance(integers, Levels):
-        return 11 / 8 * integers.density  # 7/8 * 1 + 1/8 * 4
+        return integers.density * (1 + (3**2 - 1) * integers.large)
     if integers.deviation > _LARGEST:
         return integers.deviation**2 + 1 / 12
     half = math.ceil(_RANGE * max(integers.deviation, 1.0)) + 8
@@ -145,8 +145,9 @@ def _probabilities(integers: Integers, half: int) -> NDArray[np.float64]:
         probabilities[[0, 1, -1]] = 1 - density, density / 2, density / 2
         return probabilities
     if isinstance(integers, Levels):
-        small, large = 7 / 16 * integers.density, 1 / 16 * integers.density
-        probabilities[[0, 1, -1, 2, -2]] = 1 - integers.density, small, small, large, large
+        large = integers.density * integers.large
+        probabilities[[0, 3, -3]] = 1 - integers.density, large / 2, large / 2
+        probabilities[[1, -1]] = (integers.density - large) / 2
         return probabilities
     scale = integers.deviation * math.sqrt(2)
     tails = np.array([math.erfc((size - 0.5) / scale) / 2 for size in range(1, half + 1)])

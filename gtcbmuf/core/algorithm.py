@@ -52,7 +52,7 @@ from gtcbmuf.core.deviation import Deviation
 from gtcbmuf.core.error_feedback import ErrorFeedback
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.sums import IntegerSum
-from gtcbmuf.mpi.collectives import RankOrderSum
+from gtcbmuf.mpi.collectives import RankOrderSum, gather_shares
 from gtcbmuf.mpi.job import check_replicas
 from gtcbmuf.mpi.shared_memory import hosts_of
 from gtcbmuf.mpi.topology import Topology
@@ -579,12 +579,8 @@ class BMUF:
     def restore(self, state: State) -> None:
         """Continue from a `state`. Collective in the world."""
         self._blocks[:], self._deviation.value[:] = state["blocks"], state["deviation"]
-        workers, whole = self._world.size, np.empty(self._size, np.float32)
-        ends = [share(self._size, workers, worker) for worker in range(workers)]
         for name, vector in self._vectors().items():
-            self._world.Allgatherv(
-                np.ascontiguousarray(state[name]), [whole, [end - first for first, end in ends]]
-            )
+            whole = gather_shares(self._world, state[name], self._size)
             vector[self._sum.mine] = whole[self._sum.mine]
         self._sum.hosts.barrier()
 

@@ -18,6 +18,8 @@ NOT_FINITE = -1
 MOST_ROWS = 127
 #: Largest size of a quantised number, and of a number whose square `energy` adds up.
 LARGEST, RANGE = 32_767, 2**13
+#: Largest exponent of a unit, as in a float32: three units are finite.
+MOST_EXPONENT = 252
 #: Momentum and moments below it become 0. Without updates they would reach denormal numbers and
 #: stay there: a step with these takes 20 times as long.
 NEGLIGIBLE = np.float32(1e-32)
@@ -271,3 +273,95 @@ def all_finite(vector: Vector) -> bool:
     for i in range(bits.size):
         largest = max(largest, bits[i] & _SIZE)
     return bool(largest < _EXPONENT)
+
+
+@kernel("(f4[::1], i8, f8, i2[::1], u1[::1])")
+def choose_largest(
+    vector: Vector,
+    chunk: int,
+    density: float,
+    chosen: NDArray[np.int16],
+    exponents: NDArray[np.uint8],
+) -> None:
+    """chosen = 1 for the numbers of largest size in each chunk, 0 for the others.
+
+    Of numbers with the same size, the first are chosen.
+
+    Args:
+        vector: (n,) float32, finite.
+        chunk: length of a chunk; the last one may be shorter.
+        density: share of the numbers in a chunk, rounded to at least one number.
+        chosen: (n,) int16, output.
+        exponents: one for each chunk, uint8, output: the exponent, as in a float32, of the power of
+            two that is nearest to the mean size of the chosen numbers. 0 if they are all 0.
+    """
+    raw, mean = vector.view(np.uint32), np.zeros(1, np.float32)
+    for number in range(exponents.size):
+        begin = number * chunk
+        sizes = raw[begin : begin + chunk] & _SIZE  # ordered like the numbers' sizes
+        count, least = max(1, int(density * sizes.size + 0.5)), np.uint32(0)
+        for bit in range(30, -1, -1):  # the size that `count` numbers reach, bit by bit
+            trial, reaching = least | np.uint32(1 << bit), np.int32(0)
+            for i in range(sizes.size):
+                reaching = np.int32(reaching + np.int32(sizes[i] >= trial))
+            least = trial if reaching >= count else least
+        ties, total = count, 0.0
+        for i in range(sizes.size):
+            ties -= sizes[i] > least
+        for i in range(sizes.size):
+            chosen[begin + i] = 0
+            if sizes[i] >= least and (sizes[i] > least or ties > 0):
+                ties -= sizes[i] == least
+                chosen[begin + i] = 1
+                total += np.float64(abs(vector[begin + i]))
+        mean[0] = total / count
+        # Adding half of the mantissa's range rounds to the nearest power of two.
+        nearest = (mean.view(np.uint32)[0] + np.uint32(1 << 22)) >> np.uint32(23)
+        exponents[number] = min(nearest, np.uint32(MOST_EXPONENT))
+
+
+@kernel("(f4[::1], i8, f4[::1], i2[::1])")
+def take_levels(residual: Vector, chunk: int, units: Vector, integers: NDArray[np.int16]) -> None:
+    """Round the chosen numbers to 0, 1 or 3 units of their chunk, and subtract that.
+
+    Below half a unit, a number is rounded to 0; from 2 units on, to 3. A unit is a power of two. So
+    the subtraction is exact, unless a number has more than 2^23 units.
+
+    Args:
+        residual: (n,) float32, changed in place.
+        chunk: length of a chunk.
+        units: the unit of each chunk, float32; a chunk with the unit 0 sends nothing.
+        integers: (n,) int16. Input: 1 for a chosen number, else 0. Output: its units.
+    """
+    for number in range(units.size):
+        unit, begin = units[number], number * chunk
+        for i in range(begin, min(begin + chunk, residual.size)):
+            if integers[i]:
+                size = abs(residual[i])
+                level = 3 if size >= 2 * unit else 1 if size >= unit / 2 else 0
+                level = level if unit > 0 else 0
+                integers[i] = level if residual[i] > 0 else -level
+                residual[i] -= unit * np.float32(integers[i])
+
+
+@kernel("(i4[::1], i8, i8, f4[::1], f4, f4[::1])")
+def add_levels(
+    sums: Integers, first: int, chunk: int, units: Vector, scale: np.float32, vector: Vector
+) -> None:
+    """vector += scale * unit of the chunk * sums.
+
+    Args:
+        sums: (m,) int32.
+        first: number of the first sum in the whole vector, which is cut into chunks.
+        chunk: length of a chunk.
+        units: the unit of each chunk of the whole vector, float32.
+        scale: a factor.
+        vector: (m,) float32, changed in place.
+    """
+    end = first + vector.size
+    for number in range(first // chunk, (end + chunk - 1) // chunk):
+        unit, begin = scale * units[number], max(number * chunk - first, 0)
+        part = vector[begin : (number + 1) * chunk - first]
+        terms = sums[begin : (number + 1) * chunk - first]
+        for i in range(part.size):
+            part[i] += unit * np.float32(terms[i])

@@ -1,11 +1,11 @@
-"""A sparse outer step with error feedback, as a block filter."""
+"""SparseLoCo (Sarfi et al. 2025): a block's largest changes in 2 bits, with error feedback."""
 
 import numpy as np
-from numpy.typing import NDArray
+from mpi4py import MPI
 
 from gtcbmuf.base.arrays import Vector
-from gtcbmuf.base.jit import kernel
 from gtcbmuf.base.partition import share
+from gtcbmuf.core import kernels
 from gtcbmuf.core.algorithm import State
 from gtcbmuf.core.checks import (
     VectorCheck,
@@ -13,84 +13,65 @@ from gtcbmuf.core.checks import (
     check_share,
     check_target,
 )
-from gtcbmuf.core.deviation import Deviation
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.sums import IntegerSum
+from gtcbmuf.mpi.collectives import gather_shares
 from gtcbmuf.mpi.job import check_replicas
 from gtcbmuf.mpi.topology import Topology
 
-#: Numbers of which some share is sent: chunks of a part of the model; the last one is shorter.
+#: Parameters of a chunk.
 CHUNK = 4096
+#: Largest size of an integer that a group sends.
+_BOUND = 3
 
 
-#: The unit of what is sent, in root mean squares of the chosen numbers. Most of these are a little
-#: above the smallest of them.
-UNIT = np.float32(0.85)
+class SparseLoCo:
+    """A sparse outer step with error feedback (Sarfi et al. 2025, algorithm 1).
 
+    With the start S of the block, and the model M and the residual e of each of G groups,
 
-def chosen_in(chunk: int, density: float) -> int:
-    """Return the number of parameters of a chunk that are sent: at least 1."""
-    return max(1, round(density * chunk))
-
-
-@kernel("(f4[::1], f8, i8[::1])")
-def find_largest(vector: Vector, density: float, places: NDArray[np.int64]) -> int:
-    """Find the numbers of largest size in each chunk of a vector; of equal ones, the first.
-
-    Args:
-        vector: (n,) float32.
-        density: share of a chunk, as in `chosen_in`.
-        places: (k,) int64, output: ascending places; k is large enough.
-
-    Returns:
-        The number of places.
-    """
-    count = 0
-    for begin in range(0, vector.size, CHUNK):
-        sizes = np.abs(vector[begin : begin + CHUNK])
-        most = max(1, int(np.rint(density * sizes.size)))
-        least = np.partition(sizes, sizes.size - most)[sizes.size - most]
-        equal = most - int((sizes > least).sum())
-        for i in range(sizes.size):
-            is_least = sizes[i] == least
-            if sizes[i] > least or (is_least and equal > 0):
-                places[count] = begin + i
-                count += 1
-                equal -= is_least
-    return count
-
-
-class SparseOuterStep:
-    """SparseLoCo's outer step (Sarfi et al. 2025, algorithm 1): few numbers of two bits each.
-
-    With the start S, the model M of each of G groups, and a group's residual e,
-
-        e    = decay * e + M - S(t-1)
-        q    = the numbers of e of largest size in each chunk of 4096, rounded to -2, -1, 1 or 2
+        e    = decay * e + (M - S(t-1))
+        q    = -3, -1, 1 or 3 for the k entries of e of largest size in a chunk, 0 for all others
         e    = e - unit * q
-        S(t) = S(t-1) + learning_rate * unit * (sum of q) / G
+        S(t) = S(t-1) + alpha * unit * (sum of q) / G
+        M    = S(t)
 
-    All groups go on from S(t). The unit is 0.85 times the root mean square of the numbers that were
-    chosen in the last block. It is the same for all groups, so that integers are summed. The source
-    has a unit for each chunk.
+    The residual takes the place of an outer momentum. All groups go on from S(t), which is
+    evaluated and saved.
+
+    In the source, a group has values of its own for the four levels. Here the unit is common to
+    all groups, so that the sum is one of integers. It is a power of two, the nearest to the mean
+    size of the k entries, so that the subtraction from e is exact. Of the groups, that with the
+    largest unit decides: they take the maximum of one byte for each chunk. A group sends nothing
+    for an entry below half a unit. A chunk has 4,096 consecutive parameters; in the source, it is a
+    part of one matrix.
 
     Args:
         topology: groups and hosts.
         model: (n,) float32, the start of the first block, the same bits on all workers.
-        density: share of a chunk that is sent, above 0 and below 1.
-        decay: factor of the residual, above 0 and below 1.
-        learning_rate: outer learning rate.
+        density: share of the parameters sent, k / 4096.
+        decay: factor of the residual after a block, from 0 to 1.
+        learning_rate: alpha, the outer learning rate.
         meter: counts.
+
+    Raises:
+        ValueError: the model or a number is out of its range.
+        ReplicaError: the workers' models differ.
+
+    Raises, when called:
+        MessageError: a message from another host cannot be read; names its sender.
 
     Examples:
         >>> from mpi4py import MPI
         >>> model = np.zeros(4, np.float32)
-        >>> topology = Topology(MPI.COMM_SELF, 1)
-        >>> sparse = SparseOuterStep(topology, model, density=0.25, decay=0.5)
-        >>> model += np.array([1, 0, -4, 2], np.float32)  # a block of steps
+        >>> sparse = SparseLoCo(Topology(MPI.COMM_SELF, 1), model, density=0.25, decay=0.5)
+        >>> model += np.array([1, -4, 2, 0], np.float32)  # a block of steps
         >>> sparse(model)
-        >>> print(np.round(model, 1), np.round(sparse.state()["residual"], 1))
-        [ 0.   0.  -3.4  0. ] [ 1.   0.  -0.6  2. ]
+        >>> model.tolist(), sparse.state()["residual"].tolist()
+        ([0.0, -4.0, 0.0, 0.0], [1.0, 0.0, 2.0, 0.0])
+        >>> sparse(model)  # a block that changed nothing: half of the residual is left
+        >>> model.tolist(), sparse.state()["residual"].tolist()
+        ([0.0, -4.0, 1.0, 0.0], [0.5, 0.0, 0.0, 0.0])
     """
 
     def __init__(
@@ -99,7 +80,7 @@ class SparseOuterStep:
         model: Vector,
         *,
         density: float,
-        decay: float,
+        decay: float = 0.95,
         learning_rate: float = 1.0,
         meter: Meter | None = None,
     ) -> None:
@@ -107,85 +88,74 @@ class SparseOuterStep:
         n, workers = model.size, topology.group.size
         self._check, self._size = VectorCheck("model", "block", n), n
         self._density = check_share("density", density, above_zero=True)
-        self._decay = np.float32(check_share("decay", decay, above_zero=True))
-        self._rate = check_above_zero("learning_rate", learning_rate)
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay = {decay!r}: expected a number from 0 to 1")
+        self._decay = np.float32(decay)
+        self._scale = np.float32(check_above_zero("learning_rate", learning_rate) / topology.groups)
         check_replicas(topology.world, model, "start of the first block")
-        self._world, self._groups = topology.world, topology.groups
-        self._meter = meter or Meter()
-        self._sum = IntegerSum(topology.world, n, 2, sharers=workers, meter=self._meter)
-        # This worker's part of its group's change.
-        self._sent = slice(*share(n, workers, topology.group.rank))
-        length = self._sent.stop - self._sent.start
-        chunks = [min(CHUNK, length - begin) for begin in range(0, length, CHUNK)]
-        self._places = np.zeros(sum(chosen_in(chunk, density) for chunk in chunks), np.int64)
-        self._deviation = Deviation(topology.world.allreduce(self._places.size))
+        self._world, self._meter = topology.world, meter or Meter()
+        self._sum = IntegerSum(topology.world, n, _BOUND, sharers=workers, meter=self._meter)
+        # This worker's chunks of its group's change, which no other worker of the group has.
+        self._exponents = np.zeros(-(-n // CHUNK), np.uint8)
+        self._chunks = slice(*share(self._exponents.size, workers, topology.group.rank))
+        first, end = (min(edge * CHUNK, n) for edge in (self._chunks.start, self._chunks.stop))
+        self._sent = slice(first, end)
         self._blocks = np.zeros(1, np.int64)  # done so far
-        self._residual = np.zeros(length, np.float32)
+        self._residual = np.zeros(end - first, np.float32)
+        # The workers of a host share it. They write to it within a sum, and read it otherwise.
         self._start = self._sum.hosts.array((n,), np.float32)
         self._start[self._sum.mine] = model[self._sum.mine]
         self._sum.hosts.barrier()
 
     def __call__(self, model: Vector, *, wait: bool = True) -> None:
-        """Filter this worker's model (n,) in place. Collective in the world."""
         check_target("model", model, self._size)
         self._check.number = int(self._blocks[0]) + 1
         self._check.require_finite(model)
         with self._meter.time("filter"):
-            unit, energy = self._quantise(model)
-            mine = self._sum.mine
-            change = self._sum.reduce(float(unit), (energy, 0)).astype(np.float32)
-            change *= np.float32(self._rate * float(unit) / self._groups)
-            self._start[mine] += change
-            self._deviation.follow(int(self._sum.finish()[0]))
+            units = self._quantise(model)
+            sums, mine = self._sum.reduce(1.0, (0, 0)), self._sum.mine
+            kernels.add_levels(sums, mine.start, CHUNK, units, self._scale, self._start[mine])
+            self._sum.finish()
             model[:] = self._start
-        self._blocks += 1
+            self._blocks += 1
 
-    def _quantise(self, model: Vector) -> tuple[np.float32, int]:
-        """Move what is sent from the residual to this worker's part of a row.
-
-        Returns:
-            The unit, and the energy of the chosen numbers.
-        """
+    def _quantise(self, model: Vector) -> Vector:
+        """Move this worker's part of what its group sends to its row. Return all units."""
         residual, row = self._residual, self._sum.row[self._sent]
         residual *= self._decay
-        residual += model[self._sent]
-        residual -= self._start[self._sent]
-        places = self._places[: find_largest(residual, self._density, self._places)]
-        chosen = residual[places]
-        zeros = np.zeros_like(chosen)
-        if not self._deviation.value[0]:
-            self._deviation.measure(self._world, chosen, zeros)
-        energy, unit = self._deviation.energy(chosen, zeros), UNIT * self._deviation.value[0]
-        levels = np.where(np.abs(chosen) < np.float32(1.5) * unit, 1, 2) * np.sign(chosen)
-        row[:] = 0
-        row[places] = levels.astype(np.int16)
-        residual[places] = chosen - unit * levels.astype(np.float32)
-        return unit, energy
+        residual += model[self._sent] - self._start[self._sent]
+        self._exponents[:] = 0
+        kernels.choose_largest(residual, CHUNK, self._density, row, self._exponents[self._chunks])
+        self._agree()
+        units: Vector = (self._exponents.astype(np.uint32) << 23).view(np.float32)
+        kernels.take_levels(residual, CHUNK, units[self._chunks], row)
+        return units
+
+    def _agree(self) -> None:
+        """Take the largest exponent of all groups for each chunk. Collective in the world."""
+        largest = np.empty_like(self._exponents)
+        self._world.Allreduce(self._exponents, largest, MPI.MAX)
+        self._exponents = largest
+        self._meter.bytes_sent += largest.nbytes if self._sum.hosts.count > 1 else 0
 
     def advance(self, model: Vector, learning_rate: float) -> None:
         """Nothing is late."""
 
     def anchor(self, model: Vector) -> Vector:
-        """Return S(t), which is the model of every group after a block."""
+        """Return S(t) of the last block, as in the source: without the groups' residuals."""
         return self._start.copy()
 
     def state(self) -> State:
-        """Number of blocks (1,), root mean square (1,); start and residual, a part of each."""
+        """Number of blocks (1,), and this worker's parts of the residual and of the start.
+
+        They do not depend on the hosts.
+        """
         part = slice(*share(self._size, self._world.size, self._world.rank))
-        return {
-            "blocks": self._blocks,
-            "deviation": self._deviation.value,
-            "start": self._start[part],
-            "residual": self._residual,
-        }
+        return {"blocks": self._blocks, "residual": self._residual, "start": self._start[part]}
 
     def restore(self, state: State) -> None:
         """Continue from a `state`. Collective in the world."""
-        self._blocks[:], self._deviation.value[:] = state["blocks"], state["deviation"]
-        self._residual[:] = state["residual"]
-        workers, whole = self._world.size, np.empty(self._size, np.float32)
-        ends = [share(self._size, workers, worker) for worker in range(workers)]
-        part = np.ascontiguousarray(state["start"])
-        self._world.Allgatherv(part, [whole, [end - first for first, end in ends]])
-        self._start[self._sum.mine] = whole[self._sum.mine]
+        self._blocks[:], self._residual[:] = state["blocks"], state["residual"]
+        whole, mine = gather_shares(self._world, state["start"], self._size), self._sum.mine
+        self._start[mine] = whole[mine]
         self._sum.hosts.barrier()

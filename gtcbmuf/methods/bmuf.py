@@ -55,7 +55,8 @@ class RoundedFilterSpec(MeetingSpec, frozen=True):
     #:
     #: Leave it at 2, for 1.2 bits a parameter. 3 sends 0.7 bits: use it only where bytes are dear
     #: and the learning rate falls by less than 2 % per block. For the filter of the source to
-    #: nearly float precision, set it to 0.01.
+    #: nearly float precision, set it to 0.01. The same holds for SlowMo and DiLoCo, whose sources
+    #: send floats.
     step: Annotated[float, Meta(ge=0.001, le=3)] = 2.0
 
     def sent(self, n: int) -> Collectives:

@@ -56,15 +56,15 @@ class Signs:
 
 @dataclass(frozen=True)
 class Levels:
-    """Random integers of which a share is 1, -1, 2 or -2, and the rest is 0.
-
-    Seven of eight such integers are 1 or -1. Both signs are equally likely.
+    """Random integers of which a share is not 0. They are 1, or some of them 3, with random signs.
 
     Attributes:
         density: that share.
+        large: share of those integers whose size is 3.
     """
 
     density: float
+    large: float
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Post-local SGD (Lin et al. 2020): synchronous at first, then averaging once per block."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -21,6 +21,18 @@ class PostLocalSpec(RoundedFilterSpec, frozen=True, tag="post-local"):
     #:
     #: The source changes at the first fall of the learning rate, after half of the epochs.
     synchronous_epochs: Annotated[int, Meta(ge=0, lt=2**31)] = 1
+
+    #: Quantisation step of a group's change, as a multiple of the change's root mean square.
+    #:
+    #: Leave it at 0.01, which is synchronous SGD to nearly float precision. Set it to 2 to compare
+    #: with `bmuf` at the same number of bytes.
+    step: Annotated[float, Meta(ge=0.001, le=3)] = 0.01
+
+    #: Treatment of the local optimiser's state at a block's end. `keep` continues, `reset` starts
+    #: it again from 0.
+    #:
+    #: Leave it at `keep`: `reset` would take all momentum from the synchronous epochs.
+    local_momentum: Literal["reset", "keep"] = "keep"
 
     label: ClassVar[str] = "post-local"
 

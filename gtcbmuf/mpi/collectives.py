@@ -54,6 +54,14 @@ def wait_for_any(comm: MPI.Comm, requests: list[MPI.Request], status: MPI.Status
         time.sleep(PAUSE)
 
 
+def gather_shares(comm: MPI.Comm, part: Vector, length: int) -> Vector:
+    """Gather a vector (length,) float32 of which every rank has its `share`; collective."""
+    ends = [share(length, comm.size, rank) for rank in range(comm.size)]
+    whole = np.empty(length, np.float32)
+    comm.Allgatherv(np.ascontiguousarray(part), [whole, [end - first for first, end in ends]])
+    return whole
+
+
 class RankOrderSum:
     """Sums vectors over ranks, in rank order. Each rank sums one part of the vector.
 

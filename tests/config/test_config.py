@@ -432,7 +432,9 @@ CONFIGS = st.builds(
     model=st.builds(ModelConfig, hidden=st.lists(COUNTS, max_size=3).map(tuple)),
     corpus=st.builds(
         CorpusConfig,
-        path=st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
+        path=st.text(st.characters(exclude_categories=["Cs"]), max_size=10).filter(
+            lambda path: not path.startswith("~")  # it would be a home
+        ),
     ),
 )
 

@@ -1,5 +1,6 @@
 """Every kernel against a scalar loop, to the bit; compiled and interpreted."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -294,3 +295,86 @@ def test_adamw_is_the_scalar_rule(form: Any) -> None:
         assert [v.tobytes() for v in vectors] == [v.tobytes() for v in (gradient, *expected)]
 
     check()
+
+
+# The sparse outer step
+
+
+@st.composite
+def chunked(draw: Any) -> tuple[NDArray[np.float32], int]:
+    """A vector with many numbers of equal sizes, and the length of a chunk."""
+    values = st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 1e-40, 3e38]))
+    vector = draw(arrays.arrays(np.float32, st.integers(0, 40), elements=values, fill=values))
+    return vector, draw(st.sampled_from([1, 4, 7, 64]))
+
+
+def nearest_power_of_two(value: float) -> float:
+    """The nearest in [2^-126, 2^125], the larger one of two; 0 for a smaller value."""
+    fraction, exponent = math.frexp(value)
+    power = math.ldexp(1.0, min(exponent - (fraction < 0.75), 125)) if value else 0.0
+    return power if power >= 2.0**-126 else 0.0
+
+
+def units_of(exponents: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return (exponents.astype(np.uint32) << 23).view(np.float32)
+
+
+def test_the_largest_numbers_of_every_chunk_are_chosen(form: Any) -> None:
+    @given(chunked(), st.sampled_from([1 / 64, 0.2, 0.5, 0.99]))
+    def check(case: Any, density: float) -> None:
+        vector, chunk = case
+        starts = range(0, vector.size, chunk)
+        expected, units = np.zeros(vector.size, np.int16), []
+        for start in starts:
+            part = np.abs(vector[start : start + chunk])
+            count = max(1, int(density * part.size + 0.5))
+            places = np.argsort(-part, kind="stable")[:count]
+            expected[start + places] = 1
+            mean = np.float32(sum(float(part[i]) for i in sorted(places)) / count)
+            units.append(nearest_power_of_two(float(mean)))
+        chosen, exponents = np.full(vector.size, 9, np.int16), np.zeros(len(starts), np.uint8)
+        form(kernels.choose_largest)(vector, chunk, density, chosen, exponents)
+        np.testing.assert_array_equal(chosen, expected)
+        np.testing.assert_array_equal(units_of(exponents), np.float32(units))
+
+    check()
+
+
+def test_chosen_numbers_are_rounded_to_levels_and_the_rest_is_kept_exactly(form: Any) -> None:
+    units = st.sampled_from([0.0, 2.0**-10, 0.25, 1.0, 2.0, 8.0])
+
+    @given(chunked(), st.data())
+    def check(case: Any, data: Any) -> None:
+        vector, chunk = case
+        vector = np.clip(vector, -8, 8)
+        chunks = -(-vector.size // chunk)
+        of_chunks = np.float32(data.draw(st.lists(units, min_size=chunks, max_size=chunks)))
+        chosen = data.draw(arrays.arrays(np.int16, vector.size, elements=st.integers(0, 1)))
+        expected = np.zeros(vector.size, np.int16)
+        for i in np.flatnonzero(chosen):
+            unit = float(of_chunks[i // chunk])
+            size = abs(float(vector[i])) / unit if unit else 0.0
+            level = 3 if size >= 2 else 1 if size >= 0.5 else 0
+            expected[i] = math.copysign(level, vector[i])
+        integers, residual = chosen.copy(), vector.copy()
+        form(kernels.take_levels)(residual, chunk, of_chunks, integers)
+        np.testing.assert_array_equal(integers, expected)
+        sent = np.repeat(of_chunks, chunk)[: vector.size] * integers
+        exact = residual.astype(np.float64) + sent
+        np.testing.assert_array_equal(exact, vector)
+        assert (np.abs(residual) <= np.abs(vector)).all()
+
+    check()
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 20), (3, 1), (3, 9), (4, 8), (7, 13), (20, 0)])
+def test_levels_are_added_in_the_units_of_their_chunks(form: Any, first: int, size: int) -> None:
+    stream, chunk = np.random.default_rng(0), 4
+    units, scale = np.float32(2.0 ** np.arange(5)), np.float32(0.3)
+    sums = stream.integers(-9, 9, size).astype(np.int32)
+    vector = stream.standard_normal(size).astype(np.float32)
+    expected = vector.copy()
+    for i in range(size):
+        expected[i] += scale * units[(first + i) // chunk] * np.float32(sums[i])
+    form(kernels.add_levels)(sums, first, chunk, units, scale, vector)
+    assert vector.tobytes() == expected.tobytes()

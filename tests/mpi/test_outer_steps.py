@@ -1,6 +1,7 @@
 """Block filters of others, each against a few lines of NumPy over all groups."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,10 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 from support.placements import placements
 
-from gtcbmuf.base.partition import share
-from gtcbmuf.core import sparse_outer
-from gtcbmuf.core.algorithm import BlockFilter
+from gtcbmuf.core.algorithm import BlockFilter, NoExchange, Worker
 from gtcbmuf.core.outer_steps import DiLoCo, SlowMo
-from gtcbmuf.core.sparse_outer import SparseOuterStep
+from gtcbmuf.methods.bmuf import BMUFSpec
+from gtcbmuf.methods.post_local import PostLocalSpec
 from gtcbmuf.mpi.job import check_replicas
 from gtcbmuf.mpi.topology import Topology
 
@@ -38,11 +38,7 @@ def diloco(topology: Topology, model: Model) -> BlockFilter:
     return DiLoCo(topology, model)
 
 
-def sparse(topology: Topology, model: Model) -> BlockFilter:
-    return SparseOuterStep(topology, model, density=0.05, decay=0.9, learning_rate=0.8)
-
-
-FILTERS = [slowmo, diloco, sparse]
+FILTERS = [slowmo, diloco]
 Make = Callable[[Topology, Model], BlockFilter]
 
 
@@ -128,59 +124,34 @@ def test_diloco_is_nesterov_block_momentum_bit_for_bit(topology: Topology) -> No
         np.testing.assert_array_equal(block_filter.anchor(model), theta)
 
 
-def whole_residuals(block_filter: BlockFilter, topology: Topology) -> Model:
-    """Return the residuals of all groups, (groups, n), from the parts of their workers."""
-    parts = WORLD.allgather(block_filter.state()["residual"].copy())
-    size = topology.group.size
-    return np.stack([np.concatenate(parts[i : i + size]) for i in range(0, WORLD.size, size)])
+def test_a_worker_tells_slowmo_its_learning_rate(topology: Topology) -> None:
+    """Two blocks of two steps with the update 1: -0.4, then -0.2 and a half of 0.4 / 2."""
+    model = np.zeros(4, np.float32)
+    slowmo = SlowMo(topology, model, momentum=0.5, step=FINE)
+    worker = Worker(model, NoExchange(4), slowmo, period=2)
+    rates = [0.2, 0.2, 0.1, 0.1]
+    worker.run(4, lambda step: np.ones(4, np.float32), lambda step: rates[step])
+    np.testing.assert_allclose(model, -0.4 - (0.2 + 0.1), atol=0.01)
 
 
-@pytest.mark.parametrize("n", [N, 10_000])
-def test_sparse_loco_sends_two_bits_of_the_largest_numbers(topology: Topology, n: int) -> None:
-    """Every worker of a group handles a part, which chunks divide further."""
-    density, decay, rate, size = 0.02, np.float32(0.9), 0.8, topology.group.size
-    model = np.zeros(n, np.float32)
-    block_filter = SparseOuterStep(topology, model, density=density, decay=0.9, learning_rate=rate)
-    chunks = []
-    for first, end in (share(n, size, worker) for worker in range(size)):
-        chunks += [
-            slice(begin, min(begin + sparse_outer.CHUNK, end))
-            for begin in range(first, end, sparse_outer.CHUNK)
-        ]
-    deviation = np.array([3], np.float32)
-    block_filter.restore({**block_filter.state(), "deviation": deviation})
-    for block in range(5):
-        start, residuals = model.copy(), whole_residuals(block_filter, topology)
-        unit = sparse_outer.UNIT * block_filter.state()["deviation"][0]
-        model += change(block, own_group(topology), n)
-        models = WORLD.allgather(model.copy())[::size]
-        block_filter(model)
-        levels = np.zeros((topology.groups, n), np.float32)
-        chosen: list[float] = []
-        for group in range(topology.groups):
-            residual = residuals[group] * decay + models[group] - start
-            for chunk in chunks:
-                k = max(1, round(density * (chunk.stop - chunk.start)))
-                for place in chunk.start + np.argsort(-np.abs(residual[chunk]))[:k]:
-                    size_of_level = 1 if abs(residual[place]) < np.float32(1.5) * unit else 2
-                    levels[group, place] = np.copysign(size_of_level, residual[place])
-                    chosen.append(residual[place])
-            residuals[group] = residual - unit * levels[group]
-        expected = start + rate * unit * levels.mean(axis=0)
-        np.testing.assert_allclose(model, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(whole_residuals(block_filter, topology), residuals)
-        rms = np.sqrt(np.mean(np.square(chosen)))
-        assert float(block_filter.state()["deviation"][0]) == pytest.approx(rms, rel=0.02)
+def test_a_block_of_one_step_is_sync_sgd_with_the_mean_gradient(topology: Topology) -> None:
+    model, expected = np.ones(20, np.float32), np.ones(20)
+    post_local = PostLocalSpec(synchronous_epochs=2)
+    assert [post_local.period_of(epoch) for epoch in range(4)] == [1, 1, 50, 50]
+    assert BMUFSpec(period=7).period_of(0) == 7
 
+    def gradient(vector: Any, step: int, group: int) -> Any:
+        return vector * (1 + group) + change(step, group, 20)
 
-def test_the_largest_numbers_of_every_chunk_are_found_with_ties_in_order() -> None:
-    stream = np.random.default_rng(0)
-    for n, density in [(1, 0.5), (40, 0.1), (4096, 0.01), (9000, 0.02)]:
-        vector = (stream.integers(-9, 10, n) / 8).astype(np.float32)
-        places, expected = np.zeros(n, np.int64), []
-        for begin in range(0, n, sparse_outer.CHUNK):
-            sizes = np.abs(vector[begin : begin + sparse_outer.CHUNK])
-            k = sparse_outer.chosen_in(sizes.size, density)
-            expected += sorted(begin + np.argsort(-sizes, kind="stable")[:k])
-        count = sparse_outer.find_largest(vector, density, places)
-        assert places[:count].tolist() == expected
+    worker = Worker(
+        model,
+        NoExchange(20),
+        post_local.build(topology, model, None),
+        post_local.period_of(0),
+    )
+    own = own_group(topology)
+    worker.run(30, lambda step: np.float32(gradient(model, step, own)), lambda step: 0.05)
+    for step in range(30):
+        groups = range(topology.groups)
+        expected -= 0.05 * np.mean([gradient(expected, step, group) for group in groups], axis=0)
+    np.testing.assert_allclose(model, expected, atol=2e-3)

@@ -40,7 +40,7 @@ METHODS = {
     "slowmo": ("slowmo",),
     "diloco": ("diloco", "block_filter.period=15", "train.learning_rate=2e-3"),
     "post-local": ("post-local",),
-    "sparse-loco": ("sparse-loco", "block_filter.share=0.1", "train.learning_rate=2e-3"),
+    "sparse-loco": ("sparse-loco", "block_filter.density=0.1", "train.learning_rate=2e-3"),
     "gtc-sparse-loco": (*HYBRID, "block_filter.kind=sparse-loco"),
     "powersgd-diloco": (*HYBRID, "exchange.kind=powersgd", "block_filter.kind=diloco"),
     "hybrid": HYBRID,
