@@ -16,11 +16,16 @@ from support.corpora import write_corpus
 from support.launch import clean_environment, gtcbmuf, program, wait_until
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.config.loading import load_config, recipe_names
+from gtcbmuf.config.loading import load_config
 from gtcbmuf.training.checkpoint_files import read_checkpoint
 from gtcbmuf.training.resume import is_finished
 
-RANKS = {name: {"sgd": 1, "gtc-bmuf": 4}.get(name, 2) for name in recipe_names()}
+#: Ranks by recipe: those of the paper, and two with states of their own. test_workers_per_rank.py
+#: stops and resumes every exchange and block filter.
+RANKS = {
+    **{"sgd": 1, "sync-sgd": 2, "gtc": 2, "averaging": 2, "bmuf": 2, "gtc-bmuf": 4},
+    **{"powersgd": 2, "diloco": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,8 @@ def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
     assignments = [
         *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=5"),
         *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
-        *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
+        *("train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
+        *(["train.momentum=0.5"] if method != "diloco" else []),  # which has AdamW
         *(["topology.group_size=2", "exchange.density=0.02"] if method == "gtc-bmuf" else []),
         *more,
     ]
