@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,14 +245,16 @@ def test_a_plan_lists_every_method_and_says_that_it_is_modelled(file: Path, tmp_
     )
     assert process.returncode == 0, process.stderr
     rows = [line.split("|")[1].strip() for line in process.stdout.splitlines() if line[:1] == "|"]
-    methods = ["sgd", *PLAN.single_tier_methods(16), *3 * ["gtc-bmuf"]]
+    hybrids = [one.name for one in PLAN.hybrids(16)]
+    assert Counter(hybrids) == {"gtc-bmuf": 3, "one-bit-bmuf": 3, "gtc-diloco": 3}
+    methods = ["sgd", *PLAN.single_tier_methods(16), *hybrids]
     assert {"sync-sgd", "gtc", "bmuf"} < set(methods)
     assert rows[2 : 2 + len(methods)] == methods
     _, second = process.stdout.split("\n\n")[:2]
     numbers = [cell.strip() for cell in second.splitlines()[0].split("|")[1:-1]]
     assert numbers == ["workers", "2", "4", "8", "16", "32", "64", "pays until"]
-    names = [*PLAN.single_tier_methods(16), "gtc-bmuf", "gtc-bmuf, groups of"]
-    assert rows[4 + len(methods) :] == names
+    names = {*PLAN.methods(16), *(f"{name}, groups of" for name in hybrids)}
+    assert sorted(rows[4 + len(methods) :]) == sorted(names)
     assert "modelled, not measured" in process.stdout
     assert picture.stat().st_size > 1000
 
@@ -477,7 +480,8 @@ def test_a_plan_warns_of_too_few_steps_for_block_momentum(workers: int, hours: i
 
     steps = round(hours * 360_000 / (workers * PLAN.minibatch))
     methods = PLAN.methods(workers)
-    groups = {name: workers // methods[name].group_size for name in ("bmuf", "gtc-bmuf")}
+    names = ("bmuf", "gtc-bmuf", "one-bit-bmuf")
+    groups = {name: workers // methods[name].group_size for name in names}
     short = {name for name, g in groups.items() if steps < 30 * g * PLAN.period}
     assert warnings(PLAN).keys() == short
     for name, line in warnings(PLAN).items():

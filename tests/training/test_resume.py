@@ -23,8 +23,14 @@ from gtcbmuf.training.resume import is_finished
 #: Ranks by recipe: those of the paper, and two with states of their own. test_workers_per_rank.py
 #: stops and resumes every exchange and block filter.
 RANKS = {
-    **{"sgd": 1, "sync-sgd": 2, "gtc": 2, "averaging": 2, "bmuf": 2, "gtc-bmuf": 4},
-    **{"powersgd": 2, "diloco": 2},
+    "sgd": 1,
+    "sync-sgd": 2,
+    "gtc": 2,
+    "averaging": 2,
+    "bmuf": 2,
+    "gtc-bmuf": 4,
+    "powersgd": 2,
+    "diloco": 2,
 }
 
 
