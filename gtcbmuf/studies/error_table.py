@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -159,7 +160,7 @@ def plot_error_table(rows: Sequence[ErrorRow], path: Path) -> None:
     with_paper = has_paper(rows)
     with picture(path, 7, 4.5) as axes:
         methods = [m for m in dict.fromkeys(row.method for row in rows) if m != "sgd"]
-        for number, (method, marker) in enumerate(zip(methods, "osD^vP", strict=False)):
+        for number, (method, marker) in enumerate(zip(methods, cycle("osD^vP"), strict=False)):
             of_method = [row for row in rows if row.method == method]
             axes.errorbar(
                 [row.workers for row in of_method],
