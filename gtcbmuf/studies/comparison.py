@@ -195,6 +195,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
     """
     networks = list(dict.fromkeys(row.network for row in rows))
     methods = sorted({row.method for row in rows} - {"sgd"})
+    largest = 2 * max((row.increase for row in rows if not math.isnan(row.increase)), default=0)
     with pictures(path, 5.5 * len(networks), 5, len(networks)) as all_axes:
         for axes, name in zip(all_axes, networks, strict=True):
             here = [row for row in rows if row.network == name and row.method != "sgd"]
@@ -224,6 +225,10 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
             axes.set(xlabel="speed-up over one worker")
             axes.grid(alpha=0.25)
         _leave_room(all_axes)
+        # Most methods are near one worker, and some are far away.
+        all_axes[0].set_yscale("symlog", linthresh=2)
+        ticks = [tick for tick in (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50, 100) if tick <= largest]
+        all_axes[0].set_yticks(ticks, map(str, ticks))
         all_axes[0].set_ylabel("increase of the error over one worker (%)")
 
 
