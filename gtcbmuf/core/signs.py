@@ -132,7 +132,7 @@ class SignSum:
     def __init__(self, group: MPI.Comm, ends: Sequence[int], meter: Meter | None = None) -> None:
         self._group, self._meter = group, meter or Meter()
         self.layout = layout = Layout(ends, group.size)
-        self._crosses = hosts_of(group).count > 1
+        self._away = group.size - hosts_of(group).local.size  # workers on other hosts
         self._outgoing, self._incoming = layout.messages(), layout.messages()
         self._whole = per_process(group, lambda _: layout.messages())
         self.ends = layout.ends_of(group.rank)
@@ -148,10 +148,9 @@ class SignSum:
         layout.write(self._outgoing, words, levels)
         self._group.Alltoall(self._outgoing, self._incoming)
         for message in self._incoming:
-            sign_kernels.add_levels(
-                *_with_ends(layout.split(message, rank), self.ends), np.float32(1), self.total
-            )
-        self._count(self._outgoing[1:].nbytes)
+            part_words, part_levels = layout.split(message, rank)
+            sign_kernels.add_levels(part_words, self.ends, part_levels, np.float32(1), self.total)
+        self._meter.bytes_sent += self._away * self._outgoing[0].nbytes
 
     def gather(self, words: Words, levels: Levels) -> SignUpdate:
         """Send signs and levels of this worker's part to all workers; collective."""
@@ -159,17 +158,8 @@ class SignSum:
         own_words, own_levels = self.layout.split(message, self._group.rank)
         own_words[: words.size], own_levels[:] = words, levels
         self._group.Allgather(message, self._whole)
-        self._count(message.nbytes)
+        self._meter.bytes_sent += message.nbytes if self._away else 0
         return SignUpdate(self.layout, self._whole)
-
-    def _count(self, size: int) -> None:
-        self._meter.bytes_sent += size if self._crosses else 0
-
-
-def _with_ends(
-    signs: tuple[Words, Levels], ends: NDArray[np.int64]
-) -> tuple[Words, NDArray[np.int64], Levels]:
-    return signs[0], ends, signs[1]
 
 
 class SignExchange(ErrorFeedback):

@@ -229,7 +229,7 @@ def test_choices_are_compared_with_the_first() -> None:
         (["speedup-table", "--slurm"], "--slurm: only with tuning, choices, error-table"),
         (
             ["choices", "--cluster", "x.toml"],
-            "--cluster: only with speedup-table, trade-off, not choices",
+            "--cluster: only with speedup-table, trade-off, comparison, not choices",
         ),
         (["tuning", "--dry-run"], "--dry-run: only with --slurm"),
         (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected different integers >= 0"),

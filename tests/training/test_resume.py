@@ -20,8 +20,8 @@ from gtcbmuf.config.loading import load_config
 from gtcbmuf.training.checkpoint_files import read_checkpoint
 from gtcbmuf.training.resume import is_finished
 
-#: Ranks by recipe: those of the paper, and two with states of their own. test_workers_per_rank.py
-#: stops and resumes every exchange and block filter.
+#: Ranks by recipe: those of the paper, and PowerSGD, which adds floats. test_workers_per_rank.py
+#: stops and resumes every other exchange and block filter.
 RANKS = {
     "sgd": 1,
     "sync-sgd": 2,
@@ -30,7 +30,6 @@ RANKS = {
     "bmuf": 2,
     "gtc-bmuf": 4,
     "powersgd": 2,
-    "diloco": 2,
 }
 
 
@@ -45,8 +44,7 @@ def command(method: str, corpus: Path, out: Path, *more: str) -> list[str]:
     assignments = [
         *(f"corpus.path={corpus}", "model.hidden=[300, 200]", "model.context=2", "train.epochs=5"),
         *("exchange.tau=1", "block_filter.period=7", "block_filter.nesterov=true"),
-        *("train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
-        *(["train.momentum=0.5"] if method != "diloco" else []),  # which has AdamW
+        *("train.momentum=0.5", "train.learning_rate=1e-3", "train.checkpoint_every=13 steps"),
         *(["topology.group_size=2", "exchange.density=0.02"] if method == "gtc-bmuf" else []),
         *more,
     ]

@@ -54,7 +54,7 @@ def test_post_local_sgd_is_synchronous_in_its_first_epochs(corpus: Path, tmp_pat
     lines = {}
     for method, more in {
         "post-local": ["block_filter.synchronous_epochs=2"],
-        "averaging": ["block_filter.period=1"],
+        "averaging": ["block_filter.period=1", "block_filter.step=0.01"],
     }.items():
         out = tmp_path / method
         train(method, corpus, out, *more, "train.learning_rate=4e-3", ranks=4)
