@@ -23,8 +23,9 @@ def test_the_readme_shows_what_the_quickstart_prints(row: list[str]) -> None:
     assert (summary["workers"], summary["groups"]) == (int(workers), int(groups))
     # Another processor's BLAS rounds otherwise: what two seeds differ by, not more.
     assert float(fer) == pytest.approx(summary["fer_test"], rel=0.02)
-    # The decoder is tuned anew, on the flat ridge of a small valid set.
-    assert float(per) == pytest.approx(summary["per_test"], rel=0.04)
+    # The decoder is tuned anew, on the flat ridge of a small valid set: the AVX2 and the AVX-512
+    # kernels of OpenBLAS end 6.5 % apart with gtc.
+    assert float(per) == pytest.approx(summary["per_test"], rel=0.08)
     if increase != "-":
         relative = 100 * (summary["fer_test"] / sgd - 1)
         assert float(increase) == pytest.approx(relative, abs=2)
