@@ -521,7 +521,7 @@ class BMUF:
     def _filter(self, step: float, energy: int) -> None:
         """Average the groups' changes, and filter the average. Collective in the world."""
         averages = self._blocks[0] < self._averaged
-        eta, zeta = (np.float32(0), np.float32(1)) if averages else (self._momentum(), self._zeta)
+        eta, zeta = (np.float32(0), np.float32(1)) if averages else (self._eta, self._zeta)
         mine, change = self._sum.mine, self._sum.reduce(step, (energy, 0)).astype(np.float32)
         change *= np.float32(step / self._groups)  # G(t)
         anchor, delta, start = self._anchor[mine], self._delta[mine], self._next_start[mine]
@@ -535,9 +535,6 @@ class BMUF:
         else:
             start[:] = anchor
         self._deviation.follow(int(self._sum.finish()[0]))
-
-    def _momentum(self) -> np.float32:
-        return self._eta
 
     def _restart(self, model: Vector, step: float) -> None:
         """Replace the start in the model by the next one."""
@@ -565,6 +562,7 @@ class BMUF:
         return self._evaluated.copy()
 
     def _global_model(self) -> Vector:
+        """What `anchor` returns, without what the groups have not sent."""
         return self._anchor
 
     def state(self) -> State:

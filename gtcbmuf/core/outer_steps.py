@@ -50,26 +50,30 @@ class SlowMo(BMUF):
         **options: Any,
     ) -> None:
         super().__init__(topology, model, momentum=momentum, learning_rate=learning_rate, **options)
-        self._rates = np.zeros(2)  # of the end of the last block, and of this step
+        self._beta = self._eta
+        self._rate = 0.0  # of this step
+        self._rate_of_momentum = np.zeros(1)  # of the last block with a rate above 0
 
     def advance(self, model: Vector, learning_rate: float) -> None:
         """Take note of the learning rate."""
-        self._rates[1] = learning_rate
+        self._rate = float(learning_rate)
 
-    def _momentum(self) -> np.float32:
-        before, now = self._rates.tolist()
-        if now > 0:
-            self._rates[0] = now
-        return np.float32(self._eta * now / before) if before > 0 and now > 0 else self._eta
+    def _filter(self, step: float, energy: int) -> None:
+        before, self._eta = float(self._rate_of_momentum[0]), self._beta
+        if self._rate > 0:
+            self._rate_of_momentum[0] = self._rate
+            if before > 0:
+                self._eta = np.float32(self._beta * self._rate / before)
+        super()._filter(step, energy)
 
     def state(self) -> State:
-        """That of `BMUF`, and the learning rates of the last block and of the last step (2,)."""
-        return {**super().state(), "rates": self._rates}
+        """That of `BMUF`, and the learning rate that is the momentum's unit (1,)."""
+        return {**super().state(), "rate": self._rate_of_momentum}
 
     def restore(self, state: State) -> None:
         """Continue from a `state`. Collective in the world."""
         super().restore(state)
-        self._rates[:] = state["rates"]
+        self._rate_of_momentum[:] = state["rate"]
 
 
 class DiLoCo(BMUF):

@@ -85,10 +85,10 @@ class Layout:
         levels = self._levels(messages)[self._places]
         return messages[:, : self._words].reshape(-1), np.ascontiguousarray(levels)
 
-    def split(self, message: Words, part: int) -> tuple[Words, Levels]:
-        """Return signs and levels of a message, as views."""
+    def split(self, message: Words, segments: int) -> tuple[Words, Levels]:
+        """Return signs and levels of a message with a part of some segments, as views."""
         levels = message[self._words :].view(np.float32).reshape(-1, 2)
-        return message[: self._words], levels[: len(self.ends_of(part))]
+        return message[: self._words], levels[:segments]
 
     def _levels(self, messages: Words) -> Levels:
         """Return the levels in messages, (parts, segments, 2) float32, as a view."""
@@ -144,22 +144,28 @@ class SignSum:
 
         The workers are added in rank order.
         """
-        layout, rank = self.layout, self._group.rank
-        layout.write(self._outgoing, words, levels)
+        self.layout.write(self._outgoing, words, levels)
         self._group.Alltoall(self._outgoing, self._incoming)
         for message in self._incoming:
-            part_words, part_levels = layout.split(message, rank)
+            part_words, part_levels = self.layout.split(message, self.ends.size)
             sign_kernels.add_levels(part_words, self.ends, part_levels, np.float32(1), self.total)
         self._meter.bytes_sent += self._away * self._outgoing[0].nbytes
 
     def gather(self, words: Words, levels: Levels) -> SignUpdate:
         """Send signs and levels of this worker's part to all workers; collective."""
         message = self._outgoing[0]
-        own_words, own_levels = self.layout.split(message, self._group.rank)
+        own_words, own_levels = self.layout.split(message, self.ends.size)
         own_words[: words.size], own_levels[:] = words, levels
         self._group.Allgather(message, self._whole)
         self._meter.bytes_sent += message.nbytes if self._away else 0
         return SignUpdate(self.layout, self._whole)
+
+
+def _signs(vector: Vector) -> Words:
+    """Return the signs of a vector (n,), in n / 32 words, rounded up."""
+    words = np.empty(-(-vector.size // 32), np.uint32)
+    sign_kernels.find_signs(vector, words)
+    return words
 
 
 class SignExchange(ErrorFeedback):
@@ -199,9 +205,7 @@ class SignExchange(ErrorFeedback):
 
     def _take(self, vector: Vector, ends: NDArray[np.int64]) -> tuple[Words, Levels]:
         """Find signs and levels of a vector, and subtract them from it."""
-        words = np.empty(-(-vector.size // 32), np.uint32)
-        levels = np.empty((ends.size, 2), np.float32)
-        sign_kernels.find_signs(vector, words)
+        words, levels = _signs(vector), np.empty((ends.size, 2), np.float32)
         self._find_levels(vector, ends, levels)
         sign_kernels.add_levels(words, ends, levels, np.float32(-1), vector)
         return words, levels
@@ -282,7 +286,7 @@ class MajorityExchange(ErrorFeedback):
     def __init__(
         self, group: MPI.Comm, parameters: int, momentum: float, meter: Meter | None = None
     ) -> None:
-        super().__init__(group, parameters, meter)
+        super().__init__(group, parameters, meter)  # the residual is the mean of the gradients
         self._momentum = np.float32(check_share("momentum", momentum))
         self._sum = SignSum(group, [parameters], self._meter)
         self._steps = np.zeros(1, np.int64)
@@ -294,23 +298,21 @@ class MajorityExchange(ErrorFeedback):
             share = np.float32(1) - self._momentum
             kernels.add_scaled(self._check(gradient), share, self._residual)
             self._check.require_finite(self._residual)
-            signs = self._signs(self._residual, layout.ends)
+            signs = _signs(self._residual), self._levels(layout.ends)
         with self._meter.time("communicate"):
             total[:] = 0
             self._sum.scatter(*signs)
             turn = (layout.bounds(self._group.rank)[0] + int(self._steps[0])) % 2
             total[turn::2] += np.float32(0.5)
             total[1 - turn :: 2] -= np.float32(0.5)
-            update = self._sum.gather(*self._signs(total, self._sum.ends))
+            update = self._sum.gather(_signs(total), self._levels(self._sum.ends))
         self._steps += 1
         self._meter.updates_sent += self._residual.size
         return update
 
     @staticmethod
-    def _signs(vector: Vector, ends: NDArray[np.int64]) -> tuple[Words, Levels]:
-        words = np.empty(-(-vector.size // 32), np.uint32)
-        sign_kernels.find_signs(vector, words)
-        return words, np.tile(np.array([-1, 1], np.float32), (ends.size, 1))
+    def _levels(ends: NDArray[np.int64]) -> Levels:
+        return np.tile(np.array([-1, 1], np.float32), (ends.size, 1))
 
     def state(self) -> State:
         """The momentum (n,), and the number of steps (1,)."""

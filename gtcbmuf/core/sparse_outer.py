@@ -122,7 +122,7 @@ class SparseLoCo:
     def _quantise(self, model: Vector) -> Vector:
         """Move this worker's part of what its group sends to its row. Return all units."""
         residual, row = self._residual, self._sum.row[self._sent]
-        residual *= self._decay
+        kernels.decay(residual, self._decay)
         residual += model[self._sent] - self._start[self._sent]
         self._exponents[:] = 0
         kernels.choose_largest(residual, CHUNK, self._density, row, self._exponents[self._chunks])

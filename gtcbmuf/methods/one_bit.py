@@ -1,8 +1,9 @@
 """1-bit SGD (Seide et al. 2014): the sign of every parameter, and two means for each column."""
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
-from gtcbmuf.base.shapes import Shapes, column_ends, count_parameters
+from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.methods.declaration import FLOAT, Collectives, ExchangeSpec, Sent, Work
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class OneBitSpec(ExchangeSpec, frozen=True, tag="one-bit"):
 
     def sent(self, shapes: Shapes) -> Collectives:
         """A bit for each parameter, and two floats for each column."""
-        size = count_parameters(shapes) / 8 + 2 * FLOAT * len(column_ends(shapes))
-        return (Sent("sum of parts", size),)
+        columns = sum(math.prod(rows) for *rows, _ in shapes)
+        return (Sent("sum of parts", count_parameters(shapes) / 8 + 2 * FLOAT * columns),)
 
     def encoding(self, shapes: Shapes) -> Work:
         """Passes for signs, means and residual, of the gradient and of a part of the sum."""

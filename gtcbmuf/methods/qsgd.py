@@ -88,7 +88,6 @@ class QSGDExchange(ErrorFeedback):
 
         from gtcbmuf.core.checks import check_integer
         from gtcbmuf.core.sums import IntegerSum
-        from gtcbmuf.mpi.shared_memory import hosts_of
 
         super().__init__(group, parameters, meter)
         self._levels = check_integer("levels", levels, 2, 127)
@@ -97,7 +96,6 @@ class QSGDExchange(ErrorFeedback):
         self._scales = np.zeros(-(-parameters // self._bucket), np.float32)
         self._sum = IntegerSum(group, parameters, self._levels, meter=self._meter)
         self._sums = self._sum.hosts.array((parameters,), np.int32)
-        self._crosses = hosts_of(group).count > 1
         self._steps = np.zeros(1, np.int64)
 
     def __call__(self, gradient: "Vector") -> QSGDUpdate:
@@ -129,7 +127,7 @@ class QSGDExchange(ErrorFeedback):
             self._sum.finish()
         self._steps += 1
         self._meter.updates_sent += self._residual.size
-        self._meter.bytes_sent += self._scales.nbytes if self._crosses else 0
+        self._meter.bytes_sent += self._scales.nbytes if self._sum.hosts.count > 1 else 0
         return QSGDUpdate(self._sums, *buckets)
 
     def _key(self) -> "np.uint64":
