@@ -126,7 +126,7 @@ def _convert(tree: Mapping[str, Any], kind: type[Any], source: str) -> Any:
         return msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
         key, fault = explain(error, tree)
-        raise UserError(f"{source}: {fault}{_choices(key) if key else ''}") from None
+        raise UserError(f"{source}: {fault}{_choices(key, tree) if key else ''}") from None
 
 
 def _drop_keys_of_other_kinds(source: str, tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,11 +209,13 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         table[key] = parsed
 
 
-def _choices(path: str) -> str:
+def _choices(path: str, tree: Mapping[str, Any]) -> str:
     section, _, key = path.partition(".")
     if key == "kind":
         return f"; valid words: {', '.join(KINDS[section])}"
-    kind = valid_keys().get(path)
+    # Kinds may have a key of the same name and of another type.
+    spec = KINDS[section][tree[section]["kind"]] if key and section in KINDS else None
+    kind = _keys(spec).get(key) if spec else valid_keys().get(path)
     literals = [kind, *get_args(kind)]
     choices = [choice for literal in literals for choice in get_args(literal)]
     for kind, name in ((str, "words"), (int, "numbers")):

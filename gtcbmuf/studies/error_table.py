@@ -192,7 +192,10 @@ def plot_error_table(rows: Sequence[ErrorRow], path: Path) -> None:
         ticks = sorted(workers | {workers for _, workers in ERROR_INCREASES if with_paper})
         axes.set_xticks(ticks, map(str, ticks))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if len(methods) > 6:  # a list of many would cover the lines
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+        else:
+            axes.legend()
 
 
 def write_error_table(results: Sequence[Result], folder: Path, *, with_paper: bool = True) -> str:

@@ -149,6 +149,9 @@ def reproduce_model(
     preset = read_preset(preset_name)
     if len(networks) > 1 and study != "comparison":
         raise UserError(f"--network: {len(networks)} files; expected one for {study}")
+    stems = [file.stem for file in networks]
+    if len(set(stems)) < len(stems):
+        raise UserError(f"--network: {', '.join(stems)}: expected files with different names")
     files: list[Path | None] = [*networks] or [None]
     clusters = [read_cluster(cluster, network, elsewhere=elsewhere) for network in files]
     compute, link = clusters[0]
@@ -162,7 +165,7 @@ def reproduce_model(
     elif study == "comparison":
         from gtcbmuf.studies.comparison import reproduce_comparison
 
-        stems = [file.stem for file in networks] or [Path(cluster_name).stem]
+        stems = stems or [Path(cluster_name).stem]
         links = {stem: other for stem, (_, other) in zip(stems, clusters, strict=True)}
         reproduce_comparison(preset, compute, links, cluster_name, folder)
     else:

@@ -126,6 +126,13 @@ def test_an_assignment_to_an_unknown_key_is_refused_likewise() -> None:
     assert "unknown key train.epochs.x" in refusal("sgd", "train.epochs.x=1")
 
 
+def test_valid_words_are_those_of_the_kind() -> None:
+    """Block filters have keys of the same name and of another type."""
+    assert "valid words: auto" in refusal("bmuf", "block_filter.momentum=aut")
+    text = refusal("slowmo", "block_filter.momentum=auto")
+    assert text.endswith("block_filter.momentum = 'auto': expected `float`, got `str`")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "shown", "expected"),
     [

@@ -77,3 +77,10 @@ def test_only_a_comparison_takes_several_networks(tmp_path: Path) -> None:
     done = gtcbmuf("reproduce", "trade-off", *options)
     assert done.returncode == 2
     assert done.stderr == "gtcbmuf: --network: 2 files; expected one for trade-off\n"
+
+
+def test_networks_are_told_apart_by_the_names_of_their_files(tmp_path: Path) -> None:
+    options = ("--cluster", "c.toml", "--network", "a/x.toml", "b/x.toml", "--results", tmp_path)
+    done = gtcbmuf("reproduce", "comparison", *options)
+    assert done.returncode == 2
+    assert done.stderr == "gtcbmuf: --network: x, x: expected files with different names\n"
