@@ -17,12 +17,12 @@ class SlowMoSpec(RoundedFilterSpec, frozen=True, tag="slowmo"):
 
     #: Slow momentum, beta.
     #:
-    #: The source uses 0.4 to 0.8. Raise it with the number of groups.
+    #: Raise it with the number of groups: an average of many groups moves less.
     momentum: Share = 0.7
 
     #: Slow learning rate, alpha.
     #:
-    #: Leave it at the source's 1.
+    #: Leave it at 1, and tune the momentum and `train.learning_rate` first.
     learning_rate: Positive = 1.0
 
     label: ClassVar[str] = "slowmo"

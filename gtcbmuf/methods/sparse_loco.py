@@ -37,7 +37,7 @@ class SparseLoCoSpec(MeetingSpec, frozen=True, tag="sparse-loco"):
 
     #: Learning rate of the outer step.
     #:
-    #: Leave it at the source's 1.
+    #: Leave it at 1, and tune `train.learning_rate` and `block_filter.decay` first.
     learning_rate: Positive = 1.0
 
     label: ClassVar[str] = "sparse-loco"
