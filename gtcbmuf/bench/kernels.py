@@ -1,6 +1,7 @@
-"""Benchmark of GTC's kernels and of top-k's selection, against simpler work on the same vector."""
+"""Benchmark of GTC's kernels, top-k's selection and optimisers, against simpler work."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from mpi4py import MPI
@@ -8,6 +9,8 @@ from mpi4py import MPI
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.bench.figures import Figure, summarise, time_in_turns
 from gtcbmuf.core import kernels
+from gtcbmuf.core.algorithm import DenseUpdate, Descent
+from gtcbmuf.core.optimisers import AdamW, Nesterov
 from gtcbmuf.methods.top_k import TopKExchange
 
 PARAMETERS = (200_000, 5_600_000)
@@ -17,10 +20,11 @@ WORKERS = 16
 GOAL_EXCHANGE = 4
 
 _TAU = np.float32(1)
+_RATE = 1e-6  # too low to change the model
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Time the threshold, the exchange on a host, and the top-k selection.
+    """Time the threshold, the exchange on a host, the top-k selection, and the optimisers.
 
     The exchange is all work of one worker among those of a host: the threshold, the sum of a slice
     of the rows of all of them, and the addition of the sums. It has no barriers.
@@ -29,13 +33,42 @@ def measure(rounds: int) -> list[Figure]:
         rounds: rounds of each measurement.
 
     Returns:
-        Three figures for each number of parameters and each density.
+        For each number of parameters, three figures for each density, and one for each optimiser:
+        what it takes besides plain SGD.
     """
     figures = []
     for n in PARAMETERS:
         for density in DENSITIES:
             figures += _measure(n, density, rounds)
+        figures += _measure_optimisers(n, rounds)
     return figures
+
+
+def _measure_optimisers(n: int, rounds: int) -> list[Figure]:
+    stream = np.random.default_rng(0)
+    update = DenseUpdate(stream.normal(0, 0.1, n).astype(np.float32))
+    model, other = np.zeros((2, n), np.float32)
+    optimisers = {
+        "sgd": Descent(n),
+        "heavy ball": Descent(n, 0.9),
+        "nesterov": Nesterov(n, 0.9),
+        "adamw": AdamW(n),
+    }
+    candidates: dict[str, Callable[[], object]] = {
+        name: partial(optimiser, model, update, _RATE) for name, optimiser in optimisers.items()
+    }
+    candidates["pass"] = lambda: kernels.add_scaled(update.vector, np.float32(_RATE), other)
+    times = time_in_turns(candidates, rounds=rounds)
+    sgd = times.pop("sgd")
+    one_pass = times.pop("pass")
+    return [
+        summarise(
+            f"{name} besides sgd, {n / 1e6:g} M parameters",
+            (seconds - sgd) / one_pass,
+            "x model += number * update",
+        )
+        for name, seconds in times.items()
+    ]
 
 
 def _measure(n: int, density: float, rounds: int) -> list[Figure]:

@@ -37,6 +37,7 @@ class Method:
         group_size: workers in a group, M. It divides N.
         exchange: exchange within a group. A compressing exchange has a density.
         block_filter: block filter across the groups.
+        optimizer_passes: passes over the model that the optimiser adds to those of plain SGD.
 
     Examples:
         >>> from gtcbmuf.methods.bmuf import BMUFSpec
@@ -50,6 +51,7 @@ class Method:
     group_size: int
     exchange: ExchangeSpec = field(default_factory=NoExchangeSpec)
     block_filter: FilterSpec = field(default_factory=NoFilterSpec)
+    optimizer_passes: int = 0
 
     @property
     def groups(self) -> int:
@@ -168,6 +170,7 @@ def step_time(
 
     encode_time = working(exchange.encoding(shapes))
     decode_time = working(exchange.adding(shapes, group_size))
+    decode_time += working({"dense_parameter": method.optimizer_passes * n})
 
     # The groups wait for each other once per block. K steps deviate by sqrt(K) times as much.
     group_wait = compute_time * straggler_delay(method.groups, compute.deviation)

@@ -161,6 +161,7 @@ class Plan:
                 1,
                 exchange().with_keys(**keys),
                 block_filter().with_keys(**keys_of_filter),
+                _recipe_kinds()[exchange_kind, kind],
             )
             for kind, block_filter in FILTERS.items()
             for exchange_kind, exchange in EXCHANGES.items()
@@ -237,10 +238,12 @@ class Plan:
 
 
 @cache
-def _recipe_kinds() -> frozenset[tuple[str, str]]:
-    """List the pairs of exchange kind and block filter kind that a recipe combines."""
-    recipes = map(load_config, recipe_names())
-    return frozenset((recipe.exchange.kind, recipe.block_filter.kind) for recipe in recipes)
+def _recipe_kinds() -> Mapping[tuple[str, str], int]:
+    """Map the exchange kind and block filter kind of a recipe to its optimiser's passes."""
+    return {
+        (recipe.exchange.kind, recipe.block_filter.kind): recipe.train.optimizer_passes
+        for recipe in map(load_config, recipe_names())
+    }
 
 
 def check_limits(values: Mapping[str, float]) -> None:

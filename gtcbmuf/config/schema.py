@@ -148,6 +148,17 @@ class TrainConfig(Section, frozen=True):
     #: is damaged.
     checkpoints: Count = 2
 
+    @property
+    def optimizer_passes(self) -> int:
+        """Passes over the model that the optimiser takes besides those of plain SGD.
+
+        `gtcbmuf bench kernels` measures them. These lie between those of a model in a cache and
+        those of a model that is in none.
+        """
+        if self.optimizer == "sgd":
+            return 1 if self.momentum else 0
+        return {"nesterov": 2, "adamw": 3}[self.optimizer]
+
 
 class TopologyConfig(Section, frozen=True):
     """Groups of workers."""

@@ -153,13 +153,16 @@ class ExchangeSpec(Spec, frozen=True):
         """Whether it sends only a share of the parameters, given by its key `density`."""
         return "density" in self.__struct_fields__
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange.
 
         Args:
             group: this worker's group.
             shapes: shapes of the model's arrays, in the order of the flat vector.
             meter: counter of bytes, updates and seconds.
+            seed: of this worker's random numbers, if the exchange draws any.
         """
         raise NotImplementedError
 

@@ -127,7 +127,9 @@ class DenseSpec(ExchangeSpec, frozen=True, tag="dense"):
         """Whether slices of the model are exchanged during the backward pass."""
         return self.overlap
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import DenseExchange
 

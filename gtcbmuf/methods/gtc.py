@@ -36,7 +36,9 @@ class GTCSpec(ExchangeSpec, frozen=True, tag="gtc"):
 
     label: ClassVar[str] = "gtc"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import GTCExchange
 

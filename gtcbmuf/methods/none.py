@@ -20,7 +20,9 @@ class NoExchangeSpec(ExchangeSpec, frozen=True, tag="none"):
     connects: ClassVar[bool] = False
     label: ClassVar[str] = ""
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.algorithm import NoExchange
 

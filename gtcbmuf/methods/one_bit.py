@@ -18,7 +18,9 @@ class OneBitSpec(ExchangeSpec, frozen=True, tag="one-bit"):
 
     label: ClassVar[str] = "one-bit"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.signs import OneBitExchange
 

@@ -190,7 +190,9 @@ class PowerSGDSpec(ExchangeSpec, frozen=True, tag="powersgd"):
 
     label: ClassVar[str] = "powersgd"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         return PowerSGDExchange(group, shapes, self.rank, meter)
 

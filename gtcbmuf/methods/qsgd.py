@@ -61,6 +61,8 @@ class QSGDExchange(ErrorFeedback):
         bucket: numbers in a bucket.
         stochastic: round up or down at random, so that the mean is exact; else to the nearest.
         error_feedback: keep what rounding took away as a residual.
+        seed: of this worker's random numbers, from 0. Workers of one seed still round differently
+            in a group.
         meter: counts.
 
     Examples:
@@ -83,6 +85,7 @@ class QSGDExchange(ErrorFeedback):
         *,
         stochastic: bool = True,
         error_feedback: bool = True,
+        seed: int = 0,
     ) -> None:
         import numpy as np
 
@@ -93,6 +96,7 @@ class QSGDExchange(ErrorFeedback):
         self._levels = check_integer("levels", levels, 2, 127)
         self._bucket = check_integer("bucket", bucket, 1)
         self._stochastic, self._error_feedback = stochastic, error_feedback
+        self._seed = check_integer("seed", seed, 0, 2**63 - 1)
         self._scales = np.zeros(-(-parameters // self._bucket), np.float32)
         self._sum = IntegerSum(group, parameters, self._levels, meter=self._meter)
         self._sums = self._sum.hosts.array((parameters,), np.int32)
@@ -134,7 +138,7 @@ class QSGDExchange(ErrorFeedback):
         """Key of the random numbers of a worker's step."""
         import numpy as np
 
-        sequence = np.random.SeedSequence([self._group.rank, int(self._steps[0])])
+        sequence = np.random.SeedSequence([self._seed, self._group.rank, int(self._steps[0])])
         key: np.uint64 = sequence.generate_state(1, np.uint64)[0]
         return key
 
@@ -170,7 +174,9 @@ class QSGDSpec(ExchangeSpec, frozen=True, tag="qsgd"):
 
     label: ClassVar[str] = "qsgd"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         return QSGDExchange(
             group,
@@ -180,6 +186,7 @@ class QSGDSpec(ExchangeSpec, frozen=True, tag="qsgd"):
             meter,
             stochastic=self.rounding == "stochastic",
             error_feedback=self.error_feedback,
+            seed=seed,
         )
 
     def sent(self, shapes: Shapes) -> Collectives:

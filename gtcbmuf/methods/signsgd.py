@@ -33,7 +33,9 @@ class SignSGDSpec(ExchangeSpec, frozen=True, tag="signsgd"):
         """`ef-signsgd` with error feedback, else `signsgd`."""
         return "ef-signsgd" if self.error_feedback else "signsgd"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> "Exchange":
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> "Exchange":
         """Build the exchange."""
         from gtcbmuf.core.signs import EFSignExchange, MajorityExchange
 

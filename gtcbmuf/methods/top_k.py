@@ -185,7 +185,9 @@ class TopKSpec(ExchangeSpec, frozen=True, tag="top-k"):
 
     label: ClassVar[str] = "top-k"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> TopKExchange:
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> TopKExchange:
         """Build the exchange."""
         return TopKExchange(group, count_parameters(shapes), self.density, meter)
 
@@ -218,7 +220,9 @@ class DGCSpec(TopKSpec, frozen=True, tag="dgc"):
 
     label: ClassVar[str] = "dgc"
 
-    def build(self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None") -> DGCExchange:
+    def build(
+        self, group: "MPI.Comm", shapes: Shapes, meter: "Meter | None", seed: int = 0
+    ) -> DGCExchange:
         """Build the exchange."""
         n = count_parameters(shapes)
         return DGCExchange(group, n, self.density, self.momentum, self.warmup_steps, meter)

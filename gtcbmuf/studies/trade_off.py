@@ -197,6 +197,7 @@ def method_of(run: RunSpec, density: float) -> Method:
         group_size=resolve_group_size(config, run.workers),
         exchange=config.exchange.with_keys(density=density),
         block_filter=config.block_filter,
+        optimizer_passes=config.train.optimizer_passes,
     )
 
 

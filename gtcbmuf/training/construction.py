@@ -28,6 +28,7 @@ from gtcbmuf.mpi.collectives import PatientComm
 from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
 from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.training.streams import ROUNDING, stream
 
 #: What builds an optimiser for n parameters, by `train.optimizer`.
 _OPTIMISERS: Mapping[str, Callable[[int, TrainConfig], Descent]] = {
@@ -112,7 +113,8 @@ def build_exchange(
     if is_carried(topology.group):  # whose sums are in rank order, and not in threads
         spec = spec.with_keys(overlap=False)
     if not spec.overlaps:
-        return spec.build(topology.group, shapes, meter)
+        rounding = stream(config.train.seed, ROUNDING, topology.world.rank)
+        return spec.build(topology.group, shapes, meter, int(rounding.integers(2**63)))
     _require_threads("exchange.overlap = true", "false", MPI.THREAD_SERIALIZED)
     group = PatientComm(topology.group)
     return Overlapped(

@@ -3,11 +3,11 @@
 import numpy as np
 
 # Purposes of the streams.
-INITIAL, ORDER, WINDOWS = 0, 1, 2
+INITIAL, ORDER, WINDOWS, ROUNDING = 0, 1, 2, 3
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """Return the stream of a key: purpose, rank, epoch and further numbers.
+    """Return the stream of a key: purpose, rank, and further numbers such as the epoch.
 
     The rank is 0 for a stream that all workers share.
     """

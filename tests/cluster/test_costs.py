@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from gtcbmuf.cluster.traffic import (
     rank_order_sum,
     sum_of_parts,
 )
+from gtcbmuf.config.loading import load_config
 from gtcbmuf.core import wire
 from gtcbmuf.methods.declaration import Integers, Levels, Rounded, Signs, Summed
 from gtcbmuf.mpi import collectives
@@ -346,6 +348,17 @@ def test_one_worker_computes_and_adds_its_gradient() -> None:
     compute = 1e-4 + 128 * (1e-6 + 1e-10 * 1e6) + 1e-9 * 1e6
     assert time.compute == pytest.approx(compute)
     assert time.sum == pytest.approx(compute + between(COMPUTE.dense_parameter) * 1e6)
+
+
+def test_an_optimiser_takes_its_passes_in_every_worker() -> None:
+    diloco, plain = load_config("diloco"), load_config("diloco", ["train.optimizer=sgd"])
+    times = [
+        costs.step_time(
+            COMPUTE, NETWORK, replace(method(4, 1), optimizer_passes=passes), **SIZES
+        ).sum
+        for passes in (plain.train.optimizer_passes, diloco.train.optimizer_passes)
+    ]
+    assert times[1] - times[0] == pytest.approx(3 * between(COMPUTE.dense_parameter) * 1e6)
 
 
 def test_a_hybrid_step_is_the_sum_of_its_tiers() -> None:

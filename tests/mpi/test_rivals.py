@@ -171,6 +171,21 @@ def test_stochastic_rounding_has_the_exact_mean_and_no_other_value(topology: Top
     assert mean.std() == pytest.approx(deviation, rel=0.2)
 
 
+def test_qsgd_rounds_by_the_seed_and_by_the_worker(topology: Topology) -> None:
+    gradient = np.full(N, 0.3, np.float32)
+    gradient[0] = 1  # so 0.3 is 1.2 units
+
+    def first_update(seed: int) -> NDArray[np.float32]:
+        spec = QSGDSpec(levels=4, bucket=N, error_feedback=False)
+        return apply_update(spec.build(topology.group, shapes_of(N), None, seed), gradient)
+
+    np.testing.assert_array_equal(first_update(1), first_update(1))
+    assert (first_update(1) != first_update(2)).any()
+    # Workers that round alike have sums that are multiples of their number.
+    units = np.rint(4 * first_update(1)[1:]).astype(int)
+    assert topology.group.size == 1 or (units % topology.group.size).any()
+
+
 # PowerSGD
 
 
