@@ -10,6 +10,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -146,6 +147,10 @@ COMMANDS = {
     "damaged model file": "gtcbmuf score damaged.h5 corpus.h5",
     "model for other features": "gtcbmuf score inputs.h5 corpus.h5",
     "model for other targets": "gtcbmuf score targets.h5 corpus.h5",
+    "model for other phones": "gtcbmuf score phones.h5 corpus.h5",
+    "`--resume-weights` for other phones": (
+        "gtcbmuf train sgd --set corpus.path=corpus.h5 --resume-weights phones.h5"
+    ),
     "model for another normalisation": "gtcbmuf score model.h5 plain.h5",
     "network of your own on the command line": "gtcbmuf score own.h5 corpus.h5",
     "corpus that cannot be copied to a host's disk": (
@@ -481,6 +486,10 @@ def write_models_and_corpora(place: Path) -> None:
     with (place / "nonfinite.h5").open("r+b") as raw:
         raw.write(format_user_block(hash_content(place / "nonfinite.h5")))
     save_model(place / "model.h5", model((8, 12), 0))
+    save_model(
+        place / "phones.h5",
+        replace(model((8, 12), 0), phones=("p0", "x"), target_phone=tuple(12 * [0])),
+    )
     save_model(place / "inputs.h5", model((25, 12), 2))
     save_model(place / "targets.h5", model((8, 20), 0))
     save_model(place / "own.h5", model((8, 12), 0, "Softmax"))

@@ -1,16 +1,21 @@
 """Model files: a trained model in HDF5, with the facts about its training data that users need.
 
-Version 2 of the format has these attributes:
+Version 3 of the format has these attributes:
 
-- format = "gtcbmuf-model" and version = 2;
-- context, normalisation, sha256 and target_counts_sha256;
+- format = "gtcbmuf-model" and version = 3;
+- context, normalisation, sample_rate and frame_shift_ms (0 if unknown);
+- sha256, target_counts_sha256 and phones_sha256;
 - widths and activation for an MLP, network (its name) and feature_dim for another network.
 
-It has two datasets: weights, (n,) float32 in the network's layout, and target_counts, (C,) int64.
+It has four datasets: weights, (n,) float32 in the network's layout, target_counts, (C,) int64, and
+phones (text) with target_phone, (C,) uint16. The last two are empty if the phones are unknown.
+
+Version 2 lacks the phones, their hash, the sample rate and the frame shift.
 """
 
 import hashlib
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +34,13 @@ from gtcbmuf.base.hdf5 import (
     get_dataset,
     open_file,
     set_attributes,
+    text_array,
 )
+from gtcbmuf.data.corpus import Corpus
 
 FORMAT = "gtcbmuf-model"
-VERSION = 2
+VERSION = 3
+_VERSIONS = (2, VERSION)  # that can be read
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class SavedModel:
             `gtcbmuf.data.corpus.Corpus.normalisation`.
         network: name of the network's class; empty for the MLP.
         feature_dim: features per frame D. For the MLP it follows from the architecture.
+        phones: names of the phones of the training data; empty if they are unknown.
+        target_phone: index of each target's phone, (C,); empty if the phones are unknown.
+        sample_rate: sample rate of the training data in Hz; 0 if it is unknown.
+        frame_shift_ms: time from a frame to the next in ms; 0 if it is unknown.
     """
 
     vector: NDArray[np.float32]
@@ -57,6 +69,10 @@ class SavedModel:
     normalisation: str
     network: str = ""
     feature_dim: int = 0
+    phones: tuple[str, ...] = ()
+    target_phone: tuple[int, ...] = ()
+    sample_rate: int = 0
+    frame_shift_ms: float = 0.0
 
     def __post_init__(self) -> None:
         if self.architecture is not None:
@@ -64,25 +80,70 @@ class SavedModel:
             object.__setattr__(self, "feature_dim", feature_dim)
 
     @classmethod
-    def of(
-        cls,
-        model: Model,
-        vector: NDArray[np.float32],
-        target_counts: NDArray[np.int64],
-        normalisation: str,
-        feature_dim: int,
-    ) -> "SavedModel":
+    def of(cls, model: Model, vector: NDArray[np.float32], corpus: Corpus) -> "SavedModel":
         """Return the content of a model file for a network with these parameters.
 
         Args:
             model: the network.
             vector: the network's parameters, (n,) float32.
-            target_counts, normalisation, feature_dim: see the attributes.
+            corpus: the training data.
         """
-        architecture = model.architecture if isinstance(model, MLP) else None
-        network = network_name(model)
-        facts = (model.context, target_counts, normalisation, network, feature_dim)
-        return cls(vector, architecture, *facts)
+        return cls(
+            vector,
+            model.architecture if isinstance(model, MLP) else None,
+            model.context,
+            corpus.train.counts(corpus.target_count),
+            corpus.normalisation,
+            network_name(model),
+            corpus.feature_dim,
+            corpus.phones if corpus.has_phones else (),
+            tuple(corpus.target_phone.tolist()) if corpus.has_phones else (),
+            corpus.sample_rate,
+            corpus.frame_shift_ms,
+        )
+
+    def find_difference(self, corpus: Corpus) -> str:
+        """Find the first difference between the training data and a corpus.
+
+        What one of them does not state is not compared.
+
+        Returns:
+            The difference in words, as the end of a sentence about the model; empty if there is
+            none.
+        """
+        width = 2 * self.context + 1
+        inputs = self.architecture.widths[0] if self.architecture else width * self.feature_dim
+        if inputs != width * corpus.feature_dim:
+            return (
+                f"takes {inputs} inputs, but {corpus.path} gives {width * corpus.feature_dim}: "
+                f"{width} frames of {corpus.feature_dim} features"
+            )
+        if self.phones and corpus.has_phones:
+            for number, (trained, given) in enumerate(zip_longest(self.phones, corpus.phones)):
+                if trained != given:
+                    return (
+                        f"was trained with {_phone(trained)} as phone {number}, but {corpus.path} "
+                        f"has {_phone(given)}"
+                    )
+        if (targets := len(self.target_counts)) != corpus.target_count:
+            return f"has {targets} targets, but {corpus.path} has {corpus.target_count}"
+        if self.phones and corpus.has_phones:
+            for target, phone in enumerate(corpus.target_phone.tolist()):
+                if phone != self.target_phone[target]:
+                    return (
+                        f"was trained with target {target} for "
+                        f"{self.phones[self.target_phone[target]]!r}, but in {corpus.path} it is "
+                        f"for {corpus.phones[phone]!r}"
+                    )
+        facts = {
+            "features with normalisation =": (self.normalisation, corpus.normalisation),
+            "audio with a sample rate in Hz of": (self.sample_rate, corpus.sample_rate),
+            "frames with a shift in ms of": (self.frame_shift_ms, corpus.frame_shift_ms),
+        }
+        for what, (of_model, of_corpus) in facts.items():
+            if of_model and of_corpus and of_model != of_corpus:
+                return f"was trained on {what} {of_model}, but {corpus.path} has {of_corpus}"
+        return ""
 
     def build(self, capacity: int, build: BuildModel | None = None) -> Model:
         """Build the network of this model.
@@ -112,6 +173,10 @@ class SavedModel:
         return model
 
 
+def _phone(name: str | None) -> str:
+    return "no phone" if name is None else repr(name)
+
+
 def network_name(model: Model) -> str:
     """Return the name of the network's class; empty for the MLP."""
     return "" if isinstance(model, MLP) else type(model).__qualname__
@@ -138,12 +203,22 @@ def save_model(path: Path, model: SavedModel) -> None:
         **facts,
         "context": model.context,
         "target_counts_sha256": sha256(model.target_counts),
+        "phones_sha256": _hash_phones(model),
         "normalisation": model.normalisation,
+        "sample_rate": model.sample_rate,
+        "frame_shift_ms": model.frame_shift_ms,
     }
     with writing(path), replacing(path) as temporary, create_file(temporary) as file:
         set_attributes(file, attributes)
         file["weights"] = model.vector
         file["target_counts"] = model.target_counts
+        file["phones"] = text_array(model.phones)
+        file["target_phone"] = np.array(model.target_phone, np.uint16)
+
+
+def _hash_phones(model: SavedModel) -> str:
+    """Return the hash of the phones and of the targets' phones."""
+    return hashlib.sha256(repr((model.phones, model.target_phone)).encode()).hexdigest()
 
 
 def load_model(path: Path | str) -> SavedModel:
@@ -159,7 +234,7 @@ def load_model(path: Path | str) -> SavedModel:
         >>> import tempfile
         >>> mlp = MLP(Architecture((4, 2), "relu"), capacity=1)
         >>> vector = mlp.initial(np.random.default_rng(0))
-        >>> saved = SavedModel.of(mlp, vector, np.ones(2, np.int64), "speaker", feature_dim=4)
+        >>> saved = SavedModel(vector, mlp.architecture, 0, np.ones(2, np.int64), "speaker")
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_model(Path(folder, "model.h5"), saved)
         ...     load_model(Path(folder, "model.h5")).architecture
@@ -169,13 +244,16 @@ def load_model(path: Path | str) -> SavedModel:
     try:
         with open_file(path) as file:
             attributes = get_attributes(file)
-            if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
+            version = attributes.get("version")
+            if attributes.get("format") != FORMAT or version not in _VERSIONS:
                 raise UserError(
                     f"{path}: not a model of format version {VERSION}; retrain models of older "
                     "versions"
                 )
             model = _content(file, attributes)
             digests = attributes["sha256"], attributes["target_counts_sha256"]
+            if version == VERSION and _hash_phones(model) != attributes["phones_sha256"]:
+                raise UserError(f"{path}: damaged: the phones are not the saved ones")
     except READ_ERRORS as error:
         raise UserError(f"{path}: cannot be read as a model: {reason(error)}") from None
     architecture, counts = model.architecture, model.target_counts
@@ -203,4 +281,17 @@ def _content(file: h5py.File, attributes: dict[str, Any]) -> SavedModel:
         str(attributes["normalisation"]),
         network,
         int(attributes.get("feature_dim", 0)),
+        *(_content_of_version_3(file, attributes) if attributes["version"] == VERSION else ()),
+    )
+
+
+def _content_of_version_3(
+    file: h5py.File, attributes: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[int, ...], int, float]:
+    """Read the phones, the phone of each target, the sample rate and the frame shift."""
+    return (
+        tuple(name.decode() for name in get_dataset(file, "phones")[:].tolist()),
+        tuple(get_dataset(file, "target_phone")[:].tolist()),
+        int(attributes["sample_rate"]),
+        float(attributes["frame_shift_ms"]),
     )

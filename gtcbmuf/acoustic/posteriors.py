@@ -17,29 +17,13 @@ BATCH = 1024
 
 
 def check_fit(path: Path, model: SavedModel, corpus: Corpus) -> None:
-    """Require that a model fits a corpus in its inputs, targets and normalisation.
+    """Require that a corpus is of the kind that a model was trained on.
 
     Raises:
-        UserError: the model does not fit the corpus.
+        UserError: they differ. The line names the first difference.
     """
-    width, dim = 2 * model.context + 1, corpus.feature_dim
-    inputs = model.architecture.widths[0] if model.architecture else width * model.feature_dim
-    if inputs != width * dim:
-        raise UserError(
-            f"{path} takes {inputs} inputs, but {corpus.path} gives {width * dim}: "
-            f"{width} frames of {dim} features"
-        )
-    targets = len(model.target_counts)
-    if targets != corpus.target_count:
-        raise UserError(
-            f"{path} has {targets} targets, but {corpus.path} has {corpus.target_count}"
-        )
-    trained, given = model.normalisation, corpus.normalisation
-    if trained and given and trained != given:
-        raise UserError(
-            f"{path} was trained on features with normalisation = {trained}, "
-            f"but {corpus.path} has {given}"
-        )
+    if difference := model.find_difference(corpus):
+        raise UserError(f"{path} {difference}")
 
 
 class FrameErrors:

@@ -140,6 +140,16 @@ class Corpus:
         return str(self.attributes.get("normalisation", ""))
 
     @property
+    def sample_rate(self) -> int:
+        """Sample rate in Hz. 0 if the file does not state it, as after an import from Kaldi."""
+        return int(self.attributes.get("sample_rate", 0))
+
+    @property
+    def frame_shift_ms(self) -> float:
+        """Time from a frame to the next in ms. 0 if the file does not state it."""
+        return float(self.attributes.get("frame_shift_ms", 0))
+
+    @property
     def has_phones(self) -> bool:
         """Whether the phones are known. If not, each target is a pdf-id and its own phone."""
         return self.attributes.get("targets") != "pdf"

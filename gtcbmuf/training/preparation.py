@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from gtcbmuf.acoustic.mlp import MLP, Architecture
 from gtcbmuf.acoustic.model import BuildModel, Model
-from gtcbmuf.acoustic.model_file import SavedModel, load_model
+from gtcbmuf.acoustic.model_file import load_model, network_name
 from gtcbmuf.acoustic.posteriors import BATCH
 from gtcbmuf.base.arrays import Vector
 from gtcbmuf.base.errors import UserError
@@ -51,7 +51,7 @@ def prepare(
     ranks = plan.ranks
     corpus = _open_corpus(ranks, plan.config, scratch)
     model = agree(ranks, lambda: _build_model(plan.config, corpus, build))
-    initial = agree(ranks, lambda: _initial(plan.config, model, weights))
+    initial = agree(ranks, lambda: _initial(plan.config, corpus, model, weights))
     if plan.workers > ranks.size:
         agree(ranks, lambda: require_memory(plan, initial.size, corpus))
     return Preparation(corpus, model, initial)
@@ -80,12 +80,14 @@ def _build_model(config: Config, corpus: Corpus, build: BuildModel | None) -> Mo
     return MLP(architecture, capacity, config.model.context)
 
 
-def _initial(config: Config, model: Model, weights: Path | None) -> Vector:
+def _initial(config: Config, corpus: Corpus, model: Model, weights: Path | None) -> Vector:
     if weights is None:
         return model.initial(stream(config.train.seed, INITIAL, 0, 0))
     saved = load_model(weights)
-    expected = SavedModel.of(model, saved.vector, saved.target_counts, "", saved.feature_dim)
-    kinds = [(m.architecture or m.network, m.context) for m in (saved, expected)]
+    architecture = model.architecture if isinstance(model, MLP) else network_name(model)
+    kinds = [(saved.architecture or saved.network, saved.context), (architecture, model.context)]
+    if difference := saved.find_difference(corpus):
+        raise UserError(f"--resume-weights: {weights} {difference}")
     if kinds[0] != kinds[1] or saved.vector.size != model.parameters:
         raise UserError(
             f"--resume-weights {weights}: {kinds[0][0]} with context {kinds[0][1]}; "

@@ -437,11 +437,7 @@ class WorkerRun:
         config, world, progress = self.config.train, self.topology.world, self.progress
         steps = self.minibatches.steps * config.epochs
         frames = len(self.corpus.train) * config.epochs
-        counts = self.corpus.train.counts(self.corpus.target_count)
-        saved = SavedModel.of(
-            self.model, anchor, counts, self.corpus.normalisation, self.corpus.feature_dim
-        )
-        save_model(self.out / "model.h5", saved)
+        save_model(self.out / "model.h5", SavedModel.of(self.model, anchor, self.corpus))
         summary: dict[str, Any] = {
             "method": self.method,
             "workers": world.size,

@@ -3,20 +3,28 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from support import hostile
 
-from gtcbmuf.acoustic.mlp import Architecture
+from gtcbmuf.acoustic.mlp import MLP, Architecture
 from gtcbmuf.acoustic.model_file import SavedModel, load_model, save_model, sha256
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.corpus import open_corpus
 
 SHAPE = Architecture((6, 5, 4), "sigmoid")
 VECTOR = np.random.default_rng(0).normal(size=SHAPE.parameters).astype(np.float32)
 COUNTS = np.array([5, 0, 2**40, 7])
-MODEL = SavedModel(VECTOR, SHAPE, 3, COUNTS, "speaker")
+MODEL = replace(
+    SavedModel(VECTOR, SHAPE, 3, COUNTS, "speaker"),
+    phones=("sil", "ç"),
+    target_phone=(0, 0, 1, 1),
+    sample_rate=16000,
+    frame_shift_ms=10.0,
+)
 
 
 @pytest.fixture
@@ -48,6 +56,53 @@ def test_a_model_reads_back_as_saved(tmp_path: Path, shape: Architecture) -> Non
     assert loaded.vector.tobytes() == vector.tobytes()
     assert (loaded.architecture, loaded.context, loaded.normalisation) == (shape, 0, "none")
     np.testing.assert_array_equal(loaded.target_counts, counts)
+
+
+def test_the_training_data_read_back(path: Path) -> None:
+    loaded = load_model(path)
+    assert (loaded.phones, loaded.target_phone) == (MODEL.phones, MODEL.target_phone)
+    assert (loaded.sample_rate, loaded.frame_shift_ms) == (16000, 10.0)
+
+
+def test_a_model_of_version_2_has_unknown_training_data(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 2
+        for name in ("phones_sha256", "sample_rate", "frame_shift_ms"):
+            del file.attrs[name]
+        del file["phones"], file["target_phone"]
+    loaded = load_model(path)
+    np.testing.assert_array_equal(loaded.vector, VECTOR)
+    assert (loaded.phones, loaded.target_phone, loaded.sample_rate) == ((), (), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({}, ""),
+        ({"phones": ("sil", "c")}, "with 'c' as phone 1, but CORPUS has 'ç'"),
+        ({"phones": ("sil",)}, "with no phone as phone 1, but CORPUS has 'ç'"),
+        ({"phones": ("sil", "ç", "ž")}, "with 'ž' as phone 2, but CORPUS has no phone"),
+        ({"target_phone": (0, 1, 1)}, "with target 1 for 'ç', but in CORPUS it is for 'sil'"),
+        ({"normalisation": "none"}, "on features with normalisation = none, but CORPUS has speak"),
+        ({"sample_rate": 8000}, "on audio with a sample rate in Hz of 8000, but CORPUS has 16000"),
+        ({"frame_shift_ms": 12.5}, "on frames with a shift in ms of 12.5, but CORPUS has 10.0"),
+        ({"phones": (), "target_phone": ()}, ""),
+        ({"sample_rate": 0, "frame_shift_ms": 0.0, "normalisation": ""}, ""),
+    ],
+)
+def test_the_first_difference_from_a_corpus_is_named(
+    tmp_path: Path, change: dict[str, Any], difference: str
+) -> None:
+    path = tmp_path / "corpus.h5"
+    facts = {"normalisation": "speaker", "sample_rate": 16000, "frame_shift_ms": 10.0}
+    hostile.write_corpus(path, **facts)
+    corpus = open_corpus(path)
+    shape = Architecture((3, corpus.target_count), "relu")
+    vector = np.zeros(shape.parameters, np.float32)
+    model = SavedModel.of(MLP(shape, capacity=1), vector, corpus)
+    found = replace(model, **change).find_difference(corpus).replace(str(path), "CORPUS")
+    assert found.startswith(f"was trained {difference}" if difference else "")
+    assert bool(found) == bool(difference)
 
 
 def test_an_earlier_model_is_replaced_without_other_files(path: Path) -> None:
@@ -104,7 +159,7 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path / "text.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["weights"] = VECTOR
-    assert "not a model of format version 2" in refusal(tmp_path / "foreign.h5")
+    assert "not a model of format version 3" in refusal(tmp_path / "foreign.h5")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +173,9 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
         "sha256",
         "normalisation",
         "target_counts_sha256",
+        "phones_sha256",
+        "sample_rate",
+        "frame_shift_ms",
     ],
 )
 def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
@@ -129,12 +187,13 @@ def test_a_missing_attribute_is_refused(path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("version", 1, "version 2"),
+        ("version", 1, "version 3"),
         ("widths", [6, 5, 5], "damaged"),
         ("widths", 6, "cannot be read"),
         ("context", "three", "cannot be read"),
         ("sha256", np.bytes_("0" * 64), "damaged"),
         ("target_counts_sha256", np.bytes_("0" * 64), "damaged: the target counts"),
+        ("phones_sha256", np.bytes_("0" * 64), "damaged: the phones"),
         ("activation", np.bytes_("tanh"), "tanh"),
         ("activation", "sigmoid", "neither numbers nor text of fixed length"),
     ],

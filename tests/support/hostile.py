@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -339,20 +339,22 @@ VECTOR = np.arange(SHAPE.parameters, dtype=np.float32)
 def write_model(path: Path) -> None:
     """Write a small model."""
     counts = np.arange(SHAPE.widths[-1])
-    save_model(path, SavedModel(VECTOR, SHAPE, 1, counts, "speaker"))
+    model = SavedModel(VECTOR, SHAPE, 1, counts, "speaker")
+    save_model(path, replace(model, phones=("sil", "ç"), target_phone=(0, 0, 1, 1)))
 
 
 def read_model(path: Path) -> object:
     """Read all content of a model."""
     model = load_model(path)
     read = (model.vector.tobytes(), model.target_counts.tobytes(), model.normalisation)
-    return *read, model.architecture, model.context
+    of_data = model.phones, model.target_phone, model.sample_rate, model.frame_shift_ms
+    return *read, model.architecture, model.context, *of_data
 
 
-def write_corpus(path: Path) -> None:
-    """Write a small corpus."""
+def write_corpus(path: Path, **facts: str | int | float | bool) -> None:
+    """Write a small corpus, with some facts as attributes."""
     stream = np.random.default_rng(0)
-    attributes: dict[str, str | int | float | bool] = {"source": "tests", "seed": 1, "hours": 0.5}
+    attributes = {"source": "tests", "seed": 1, "hours": 0.5, **facts}
     with CorpusWriter(
         path, phones=["sil", "ç"], target_phone=[0, 0, 1], attributes=attributes
     ) as writer:
