@@ -76,7 +76,8 @@ class CorpusWriter:
         path: path of the HDF5 file.
         phones: names of the phones.
         target_phone: index of each target's phone.
-        attributes: origin of the corpus, such as its source and its normalisation.
+        attributes: origin of the corpus, such as its source and its normalisation. With `split_by`
+            = "utterance", a speaker may be in several splits.
 
     Raises:
         UserError: the file cannot be written, or the disk is full.
@@ -120,7 +121,8 @@ class CorpusWriter:
 
         Args:
             split: "train", "valid" or "test".
-            utterance: utterance of a speaker who is in no other split.
+            utterance: utterance of a speaker who is in no other split, unless the corpus is split
+                by utterance.
 
         Raises:
             ValueError: the features and targets have no frames or different numbers of frames. The
@@ -150,7 +152,7 @@ class CorpusWriter:
                 f"expected 0 to {len(self._target_phone) - 1}"
             )
         speaker_split = self._split_of.setdefault(utterance.speaker, split)
-        if speaker_split != split:
+        if speaker_split != split and self._attributes.get("split_by") != "utterance":
             raise ValueError(
                 f"{name}: speaker {utterance.speaker} is already in {speaker_split}; expected no "
                 "speaker in two splits"

@@ -11,6 +11,7 @@ from gtcbmuf.base.plotting import picture
 from gtcbmuf.data.corpus import POOL, SPLITS, Corpus, Split
 
 _EXAMPLES = 3  # utterances in a message
+_SPEAKERS = 8  # that are named in each split
 
 
 def describe_corpus(corpus: Corpus) -> str:
@@ -25,6 +26,11 @@ def describe_corpus(corpus: Corpus) -> str:
             f"{name:<6} {hours:>8.2f} {len(split):>12,} {len(split.ends):>11,} "
             f"{len(set(split.speakers)):>9,}"
         )
+    lines.append("")
+    for name in SPLITS:
+        lines.append(f"{name:<6} {_describe_speakers(corpus.split(name), shift)}")
+    if shared := _shared_speakers(corpus):
+        lines.append(f"{shared} speakers are in several splits")
     target_frames = corpus.train.counts(corpus.target_count)
     unseen = np.flatnonzero(target_frames == 0)
     if not corpus.has_phones:
@@ -42,6 +48,25 @@ def describe_corpus(corpus: Corpus) -> str:
     if len(unseen):
         lines.append(f"targets without a train frame: {', '.join(map(str, unseen))}")
     return "\n".join(lines)
+
+
+def _describe_speakers(split: Split, shift: float) -> str:
+    """Name the speakers of a split with most speech, with their hours."""
+    frames: Counter[str] = Counter()
+    for speaker, count in zip(split.speakers, np.diff(split.ends, prepend=0), strict=True):
+        frames[speaker] += int(count)
+    cells = [
+        f"{speaker} {count * shift / 3.6e6:.2f} h"
+        for speaker, count in frames.most_common(_SPEAKERS)
+    ]
+    more = len(frames) - len(cells)
+    return ", ".join(cells) + (f" and {more} more" if more else "")
+
+
+def _shared_speakers(corpus: Corpus) -> int:
+    """Count the speakers that are in several splits."""
+    counts = Counter(speaker for name in SPLITS for speaker in set(corpus.split(name).speakers))
+    return sum(count > 1 for count in counts.values())
 
 
 def find_nonfinite_features(corpus: Corpus) -> list[str]:

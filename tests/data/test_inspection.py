@@ -21,8 +21,10 @@ def test_the_description_has_the_numbers_of_the_corpus(tmp_path: Path) -> None:
     corpus = open_corpus(tmp_path / "tiny.h5")
     lines = describe_corpus(corpus).splitlines()
     assert "made_by = tests/support/corpora.py" in lines
-    [train] = [line.split() for line in lines if line.startswith("train ")]
+    train, speakers = [line.split() for line in lines if line.startswith("train ")]
     assert train[2:] == ["1,234", str(len(corpus.train.ends)), "3"]
+    assert sorted(speakers[1::3]) == [f"train-speaker-{i}" for i in range(3)]
+    assert set(speakers[3::3]) == {"h,", "h"}
     shares = [float(word) for line in lines[lines.index("") :] for word in find_percentages(line)]
     assert len(shares) == len(corpus.phones)
     assert sum(shares) == pytest.approx(100, abs=0.1)

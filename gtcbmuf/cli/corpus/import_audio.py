@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
         "directory",
         type=Path,
         metavar="DIR",
-        help="folder of .wav and .flac files",
+        help="folder of audio files, such as .wav, .flac, .mp3, .ogg and .opus",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.h5", help="corpus file to write"
@@ -47,6 +47,12 @@ def add(commands: Commands) -> None:
         help="who speaks: folder (the first below DIR), folder:N, prefix:N (characters of the file "
         "name), pattern:REGEX (its group in the path), or a file such as utt2spk (default: folder)",
     )
+    parser.add_argument(
+        "--phones",
+        type=Path,
+        metavar="FILE",
+        help="phones of the corpus, one per line (default: those that occur)",
+    )
     add_import_options(parser)
     parser.set_defaults(run=run)
 
@@ -62,8 +68,10 @@ def run(arguments: Any) -> None:
             alignments=arguments.alignments,
             sample_rate=arguments.sample_rate,
             speakers=arguments.speakers,
+            split_by=arguments.split_by,
             valid=arguments.valid,
             test=arguments.test,
+            phones=arguments.phones,
             normalise=arguments.normalise,
             most_bad=arguments.most_bad,
         )

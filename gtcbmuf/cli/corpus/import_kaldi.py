@@ -65,6 +65,7 @@ def run(arguments: Any) -> None:
             arguments.out,
             utt2spk=arguments.utt2spk,
             pdfs=arguments.pdfs,
+            split_by=arguments.split_by,
             valid=arguments.valid,
             test=arguments.test,
             normalise=arguments.normalise,

@@ -10,12 +10,18 @@ def add_import_options(parser: argparse.ArgumentParser) -> Any:
     Returns:
         The group of `--normalise`, for options that exclude it.
     """
+    parser.add_argument(
+        "--split-by",
+        default="speaker",
+        metavar="UNIT",
+        help="speaker: no speaker is in two splits; utterance: for few speakers (default: speaker)",
+    )
     for split in ("valid", "test"):
         parser.add_argument(
             f"--{split}",
             default="0.1",
             metavar="LIST_OR_SHARE",
-            help=f"{split} split: a share of the speakers, or a file that lists utterances or "
+            help=f"{split} split: a share of the time, or a file that lists utterances or "
             "speakers (default: 0.1)",
         )
     parser.add_argument(

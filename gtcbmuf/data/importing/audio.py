@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data import features
+from gtcbmuf.data.corpus import SILENCE
 from gtcbmuf.data.corpus_writer import CorpusWriter
 from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
 from gtcbmuf.data.importing.ctm import read_ctm
 from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
 from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
-from gtcbmuf.data.importing.phone_alignments import PhoneAlignments, fill_silence
-from gtcbmuf.data.importing.phone_names import map_labels
-from gtcbmuf.data.importing.recordings import read_samples
+from gtcbmuf.data.importing.phone_alignments import NO_AUDIO, PhoneAlignments, fill_silence
+from gtcbmuf.data.importing.phone_names import PhoneNames, map_labels
+from gtcbmuf.data.importing.recordings import SUFFIXES, read_samples
 from gtcbmuf.data.importing.speaker_rules import DEFAULT_RULE, Speakers, find_speakers
-from gtcbmuf.data.importing.speaker_splits import split_speakers
+from gtcbmuf.data.importing.splits import split_utterances
+from gtcbmuf.data.importing.text_lines import read_lines
 from gtcbmuf.data.importing.textgrid import read_textgrids
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
 
@@ -28,6 +30,7 @@ _MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
 _MAX_EXCESS = 0.05  # seconds that an alignment may extend beyond the audio
 _MAX_SAMPLE = 1e9  # the energies of larger samples overflow float32
 _LAYOUT = "expected the alignment of a/b.wav in a/b.TextGrid, or under the name a-b in a CTM"
+_UNALIGNED = "all alignments have their recordings; raise --most-bad to leave out the others"
 
 
 def import_audio(
@@ -37,16 +40,18 @@ def import_audio(
     alignments: Path | None = None,
     sample_rate: int = 16000,
     speakers: str = DEFAULT_RULE,
+    split_by: str = "speaker",
     valid: str = "0.1",
     test: str = "0.1",
+    phones: Path | None = None,
     normalise: str = "speaker",
     most_bad: float = 0.05,
 ) -> str:
     """Import recordings and their alignments into a corpus.
 
-    Each .wav or .flac file with one channel is an utterance. The name of the utterance is the path
-    of the file relative to `directory`, without the suffix and with "-" for "/". Hidden files are
-    skipped.
+    Each audio file with one channel is an utterance, if its suffix is one of `recordings.SUFFIXES`.
+    The name of the utterance is the path of the file relative to `directory`, without the suffix
+    and with "-" for "/". Hidden files are skipped.
 
     Labels of silence become the phone "sil", and so does time without a label. If all labels but
     silences have a position in the word, the position is removed: AH0_B becomes AH0. ARPAbet vowels
@@ -70,10 +75,12 @@ def import_audio(
         sample_rate: sample rate of the features in Hz. Audio with a higher rate is resampled.
         speakers: rule that finds the speakers, as in `speaker_rules.find_speakers`. By default, the
             first folder below `directory` is the speaker.
-        valid: share of the speakers, or path of a file that lists utterances or speakers, one per
-            line.
-        test: share of the speakers, or path of a file, as for `valid`. All other utterances are
-            for training.
+        split_by: "speaker", so that no speaker is in two splits, or "utterance".
+        valid: share of the time, or path of a file that lists utterances or speakers, one per line.
+        test: share of the time, or path of a file, as for `valid`. All other utterances are for
+            training.
+        phones: path of a file with a phone at the begin of each line. The corpus has these phones,
+            whether they occur or not. By default, it has those that occur.
         normalise: scope of the normalisation to mean 0 and variance 1: "speaker", "utterance" or
             "none".
         most_bad: largest share of the utterances that may be excluded.
@@ -95,12 +102,14 @@ def import_audio(
 
     from importlib.metadata import version
 
-    recordings = find_utterance_files(directory, {".wav", ".flac"})
+    recordings = find_utterance_files(directory, SUFFIXES)
     if not recordings:
         raise UserError(
-            f"{directory}: no recordings in this directory; expected .wav or .flac files"
+            f"{directory}: no recordings in this directory; expected files such as .wav or .flac"
         )
     source = alignments or directory
+    if not source.exists():
+        raise UserError(f"--alignments {source}: no such file or directory")
     read_alignments = read_ctm if source.is_file() else read_textgrids
     phone_alignments = read_alignments(source, recordings)
 
@@ -109,23 +118,25 @@ def import_audio(
     found_speakers = find_speakers(speakers, directory, recordings)
     utterances_of = _group_by_speaker(found_speakers, phone_alignments, exclusions)
     known_names = names | set(found_speakers.speaker_of.values())
-    split_of = split_speakers(
+    split_of = split_utterances(
         utterances_of,
+        {name: times.max(initial=0) for name, (_, times) in phone_alignments.alignments.items()},
         known_names,
         {"valid": valid, "test": test},
+        unit=split_by,
         speaker_rule=found_speakers.rule,
     )
     phone_names = map_labels(phone_alignments.label_numbers)
-    phones = phone_names.phones
-    if len(phones) > _MAX_PHONES:
+    inventory = phone_names.phones if phones is None else _read_phones(phones, phone_names)
+    if len(inventory) > _MAX_PHONES:
         raise UserError(
-            f"{source}: {len(phones)} phones ({', '.join(phones[:EXAMPLES])}, ...); expected at "
-            f"most {_MAX_PHONES}, and phones rather than words"
+            f"{phones or source}: {len(inventory)} phones ({', '.join(inventory[:EXAMPLES])}, "
+            f"...); expected at most {_MAX_PHONES}, and phones rather than words"
         )
     writer = CorpusWriter(
         out,
-        phones=phones,
-        target_phone=[i // features.STATES for i in range(features.STATES * len(phones))],
+        phones=inventory,
+        target_phone=[i // features.STATES for i in range(features.STATES * len(inventory))],
         attributes={
             "source": "audio",
             "soundfile": version("soundfile"),
@@ -135,13 +146,14 @@ def import_audio(
             "alignments": str(source),
             "sample_rate": sample_rate,
             **({} if speakers == DEFAULT_RULE else {"speakers": speakers}),
+            **({} if split_by == "speaker" else {"split_by": split_by}),
             "frame_shift_ms": 1000 * features.frame_shift(sample_rate) / sample_rate,
             "valid": valid,
             "test": test,
             "normalisation": normalise,
         },
     )
-    index = {phone: i for i, phone in enumerate(phones)}
+    index = {phone: i for i, phone in enumerate(inventory)}
     label_phones = [index[phone_names.phone_of[label]] for label in phone_alignments.label_numbers]
     reader = _UtteranceReader(
         recordings, phone_alignments, np.array(label_phones, np.int64), sample_rate, exclusions
@@ -162,6 +174,7 @@ def _group_by_speaker(
     speakers: Speakers, phone_alignments: PhoneAlignments, exclusions: Exclusions
 ) -> NameTable[list[str]]:
     """Group the utterances with an alignment and a speaker by speaker, and exclude all others."""
+    hint = _LAYOUT if NO_AUDIO in phone_alignments.faults.values() else _UNALIGNED
     utterances_of: NameTable[list[str]] = NameTable()
     for name, fault in speakers.faults.items():
         exclusions.add(name, fault, speakers.hint)
@@ -169,11 +182,26 @@ def _group_by_speaker(
         if name in phone_alignments.alignments:
             utterances_of.setdefault(speaker, []).append(name)
         elif name not in phone_alignments.faults:
-            exclusions.add(name, "no alignment", _LAYOUT)
+            exclusions.add(name, "no alignment", hint)
     for name, fault in sorted(phone_alignments.faults.items()):
         if name not in speakers.faults:
             exclusions.add(name, fault)
     return utterances_of
+
+
+def _read_phones(path: Path, names: PhoneNames) -> list[str]:
+    """Read a list of phones, and return it with silence first.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a phone of the alignments.
+    """
+    listed = {words[0] for line in read_lines(path) if (words := line.split())}
+    if missing := sorted(set(names.phones) - listed - {SILENCE}):
+        raise UserError(
+            f"--phones {path}: no phone {', '.join(missing[:EXAMPLES])}; expected all phones of "
+            "the alignments, without stress and position"
+        )
+    return [SILENCE, *sorted(listed - {SILENCE})]
 
 
 class _UtteranceReader:

@@ -35,7 +35,7 @@ def write_imported_corpus(
     Args:
         writer: writer of the corpus. This function enters and leaves its `with` statement.
         speakers: names of each speaker's utterances.
-        split_of: split of each speaker.
+        split_of: split of each utterance.
         read_utterance: function that returns the frames of an utterance, given its name. It
             returns None if it has excluded the utterance.
         exclusions: collects the unusable utterances.
@@ -55,7 +55,6 @@ def write_imported_corpus(
     summary = ImportSummary(normalisation, speaker_rule)
     with writer:
         for speaker, names in tqdm(speakers.items(), "import", unit="speaker", disable=None):
-            split = split_of[speaker]
             utterances = {
                 name: frames
                 for name in names
@@ -63,11 +62,11 @@ def write_imported_corpus(
                 and _check_values(name, frames[0], normalisation, exclusions)
             }
             matrices = [matrix for matrix, _ in utterances.values()]
-            summary.add(split, speaker, list(utterances), matrices)
+            summary.add(speaker, {name: split_of[name] for name in utterances}, matrices)
             for (name, (_, targets)), matrix in zip(
                 utterances.items(), normalise_speaker(matrices, normalisation), strict=True
             ):
-                writer.add(split, Utterance(name, speaker, matrix, targets))
+                writer.add(split_of[name], Utterance(name, speaker, matrix, targets))
         for split, count in summary.utterance_counts.items():
             if not count:
                 raise UserError(

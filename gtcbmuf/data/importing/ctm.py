@@ -11,7 +11,7 @@ import numpy as np
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.exclusions import EXAMPLES
-from gtcbmuf.data.importing.phone_alignments import Alignment, PhoneAlignments
+from gtcbmuf.data.importing.phone_alignments import NO_AUDIO, Alignment, PhoneAlignments
 from gtcbmuf.data.importing.text_lines import read_lines
 from gtcbmuf.data.importing.utterance_files import find_candidates
 
@@ -39,7 +39,7 @@ def read_ctm(path: Path, recordings: Mapping[str, Path]) -> PhoneAlignments:
     for phone in _read_phones(path):
         match candidates_of.get(phone.utterance, []):
             case []:
-                alignments.faults[phone.utterance] = "no audio"
+                alignments.faults[phone.utterance] = NO_AUDIO
             case [name]:
                 segments_of[name].add(phone, alignments.number_label(phone.label))
             case [*names]:

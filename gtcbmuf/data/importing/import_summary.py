@@ -1,6 +1,6 @@
 """The summary of an import, for the user."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,31 +25,31 @@ class ImportSummary:
     def __init__(self, normalisation: str, speaker_rule: str) -> None:
         self._normalisation, self._speaker_rule = normalisation, speaker_rule
         self.utterance_counts = dict.fromkeys(SPLITS, 0)
-        self._speakers = 0
+        self._speakers = self._divided = 0
         self._examples: list[str] = []
         self._frames = self._silent_frames = 0
 
     def add(
         self,
-        split: str,
         speaker: str,
-        names: Sequence[str],
+        split_of: Mapping[str, str],
         matrices: Sequence[NDArray[np.float32]],
     ) -> None:
         """Count the utterances of a speaker.
 
         Args:
-            split: split of the speaker.
             speaker: name of the speaker.
-            names: names of the utterances.
+            split_of: split of each of the speaker's utterances, by name.
             matrices: features of each utterance before the normalisation, (frames, dim).
         """
-        if not names:
+        if not split_of:
             return
-        self.utterance_counts[split] += len(names)
+        for split in split_of.values():
+            self.utterance_counts[split] += 1
         self._speakers += 1
+        self._divided += len(set(split_of.values())) > 1
         if len(self._examples) < EXAMPLES:
-            self._examples.append(f"{names[0]} -> {speaker}")
+            self._examples.append(f"{next(iter(split_of))} -> {speaker}")
         self._frames += sum(map(len, matrices))
         self._silent_frames += sum(
             int(features.find_digital_silence(matrix).sum()) for matrix in matrices
@@ -70,6 +70,11 @@ class ImportSummary:
             f"{path}: {sizes}; {len(exclusions)} of {exclusions.total} excluded, see {log}",
             f"{self._speakers} speakers, by {self._speaker_rule}: {', '.join(self._examples)}",
         ]
+        if self._divided:
+            lines.append(
+                f"{self._divided} speakers are in several splits (--split-by utterance): error "
+                "rates are of voices that the model has heard"
+            )
         if self._silent_frames:
             treatment = (
                 "left as they are"

@@ -17,7 +17,7 @@ from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices, RangeError
 from gtcbmuf.data.importing.kaldi_tables import read_speakers, require_kaldi_native_io
 from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
-from gtcbmuf.data.importing.speaker_splits import split_speakers
+from gtcbmuf.data.importing.splits import split_utterances
 
 _CHAIN_MODEL = (
     "most alignments have one target per three frames, as from a chain model; expected alignments "
@@ -32,6 +32,7 @@ def import_kaldi(
     *,
     utt2spk: Path | None = None,
     pdfs: int | None = None,
+    split_by: str = "speaker",
     valid: str = "0.1",
     test: str = "0.1",
     normalise: str = "speaker",
@@ -52,10 +53,11 @@ def import_kaldi(
         utt2spk: path of the table of speakers. Without it, each utterance is its own speaker.
         pdfs: number of pdf-ids in the model. The default is one more than the largest pdf-id in
             the alignments.
-        valid: share of the speakers, or path of a file that lists utterances or speakers, one per
+        split_by: "speaker", so that no speaker is in two splits, or "utterance".
+        valid: share of the frames, or path of a file that lists utterances or speakers, one per
             line.
-        test: share of the speakers, or path of a file, as for `valid`. All other utterances are
-            for training.
+        test: share of the frames, or path of a file, as for `valid`. All other utterances are for
+            training.
         normalise: scope of the normalisation to mean 0 and variance 1: "speaker", "utterance" or
             "none".
         cmvn: path of the scp of the statistics of each speaker or utterance, from
@@ -92,8 +94,13 @@ def import_kaldi(
         speakers = _group_by_speaker(matrices, alignments, speaker_of, utt2spk, exclusions)
         known_names = {*matrices, *speaker_of, *speaker_of.values()}
         speaker_rule = str(utt2spk or "utterance, because there is no --utt2spk")
-        split_of = split_speakers(
-            speakers, known_names, {"valid": valid, "test": test}, speaker_rule=speaker_rule
+        split_of = split_utterances(
+            speakers,
+            {name: alignments.length(name) for names in speakers.values() for name in names},
+            known_names,
+            {"valid": valid, "test": test},
+            unit=split_by,
+            speaker_rule=speaker_rule,
         )
         target_count = alignments.target_count
         if pdfs is not None and not target_count <= pdfs <= MAX_TARGETS:
@@ -114,6 +121,7 @@ def import_kaldi(
                 "ali": " ".join(ali),
                 "targets": "pdf",
                 "speakers": "one per utterance" if utt2spk is None else str(utt2spk),
+                **({} if split_by == "speaker" else {"split_by": split_by}),
                 "valid": valid,
                 "test": test,
                 "normalisation": normalise if cmvn is None else "statistics",

@@ -68,6 +68,10 @@ class KaldiAlignments:
     def __contains__(self, name: str) -> bool:
         return name in self._extents
 
+    def length(self, name: str) -> int:
+        """Return the number of targets of an utterance."""
+        return self._extents[name][1]
+
     def __getitem__(self, name: str) -> NDArray[np.uint16]:
         """Read the targets of an utterance, (frames,) uint16."""
         offset, length = self._extents[name]

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+#: Fault of an alignment without a recording.
+NO_AUDIO = "no audio"
 #: Largest difference between two times that count as equal, in seconds.
 TIME_TOLERANCE = 0.001
 # Tools that round begin and duration make neighbours overlap by up to one frame shift, in seconds.

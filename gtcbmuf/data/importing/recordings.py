@@ -1,4 +1,4 @@
-"""Reads and resamples recordings: WAV or FLAC files with one channel.
+"""Reads and resamples recordings: audio files with one channel.
 
 libsndfile reads the audio, and soxr resamples it.
 """
@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.wav_streams import complete_wav
+
+#: Suffixes of the formats that libsndfile reads and that have a header with the sample rate.
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("wav", "wave", "rf64", "w64", "flac", "mp3", "ogg", "oga", "opus", "aif", "aiff", "aifc"),
+        *("au", "snd", "caf", "sph", "nist"),
+    )
+)
 
 _FULL_SCALE = 1 << 15  # the unit of 16-bit audio, as in Kaldi and in the synthetic corpus
 #: Samples per read. Memory grows read by read, because a damaged header may state any length.
@@ -47,7 +56,7 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
             with soundfile.SoundFile(BytesIO(content)) as file:
                 samples = _read_all(file)
     except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: expected an intact WAV or FLAC file: {error}") from None
+        raise UserError(f"{path}: expected an intact audio file: {error}") from None
     if file_rate > sample_rate:
         samples = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
     return samples * np.float32(_FULL_SCALE)

@@ -1,4 +1,4 @@
-"""Assigns speakers to the splits of a corpus, by lists or at random."""
+"""Assigns utterances to the splits of a corpus, by lists or by shares of the time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,70 +10,101 @@ from gtcbmuf.data.importing.exclusions import EXAMPLES
 from gtcbmuf.data.importing.names import compose_name
 from gtcbmuf.data.importing.text_lines import read_lines
 
-_SEED = 0  # for the random order of the speakers
+#: What stays together in a split: all utterances of a speaker, or each utterance by itself.
+UNITS = ("speaker", "utterance")
+
+_SEED = 0  # for the random order
 _FEW_SPEAKERS = (
     "; without a table of speakers, or with --speakers 'pattern:(.+)', each utterance is its own "
-    "speaker"
+    "speaker; --split-by utterance divides the utterances of a speaker"
 )
 
 
-def split_speakers(
-    speakers: Mapping[str, Sequence[str]],
+def split_utterances(
+    utterances_of: Mapping[str, Sequence[str]],
+    lengths: Mapping[str, float],
     known_names: set[str],
     choices: Mapping[str, str],
     *,
+    unit: str = "speaker",
     speaker_rule: str,
 ) -> dict[str, str]:
-    """Assign each speaker to a split.
+    """Assign each utterance to a split.
+
+    For a share, units are considered in a random order. One is taken if that brings the time of the
+    split nearer to its share of all time. If none does, the shortest one is taken.
 
     Args:
-        speakers: names of each speaker's utterances.
+        utterances_of: names of each speaker's utterances.
+        lengths: length of each utterance, in any unit of time.
         known_names: names of all utterances and speakers, including excluded ones.
-        choices: for "valid" and "test", a share of the speakers or the path of a list. Each line of
-            a list names an utterance or a speaker.
+        choices: for "valid" and "test", a share of the time or the path of a list. Each line of a
+            list names an utterance or a speaker.
+        unit: "speaker": no speaker is in two splits. "utterance": speakers may be.
         speaker_rule: rule that found the speakers, in words.
 
     Returns:
-        The split of each speaker.
+        The split of each utterance.
 
     Raises:
-        UserError: a share is out of range, or no speaker remains for train. A list has an unknown
-            name, or only some utterances of a speaker. Two lists share a speaker.
+        UserError: there is no such unit. A share is out of range, or nothing remains for train. A
+            list has an unknown name, or only some utterances of a speaker. Two lists share a unit.
     """
-    split_of: dict[str, str] = {}
-    counts: dict[str, int] = {}
+    if unit not in UNITS:
+        raise UserError(f"--split-by {unit}: expected {' or '.join(UNITS)}")
+    units: Mapping[str, Sequence[str]] = utterances_of
+    if unit == "utterance":
+        units = {name: [name] for names in utterances_of.values() for name in names}
+    split_of: dict[str, str] = {}  # by unit
+    shares: dict[str, float] = {}
     for split, choice in choices.items():
         try:
-            share = float(choice)
+            shares[split] = float(choice)
         except ValueError:
-            for speaker in _read_speakers(Path(choice), speakers, known_names):
-                if split_of.setdefault(speaker, split) != split:
+            for member in _read_list(Path(choice), utterances_of, known_names, unit):
+                if split_of.setdefault(member, split) != split:
                     raise UserError(
-                        f"{choice}: speaker {speaker} is in both lists; expected one"
+                        f"{choice}: {unit} {member} is in both lists; expected one"
                     ) from None
             continue
-        if not 0 < share < 1:
+        if not 0 < shares[split] < 1:
             raise UserError(f"--{split} {choice}: expected a share above 0 and below 1, or a file")
-        counts[split] = max(1, round(share * len(speakers)))
-    unlisted_speakers = sorted(speakers.keys() - split_of.keys(), key=compose_name)
-    if sum(counts.values()) >= len(unlisted_speakers):
-        advice = _FEW_SPEAKERS if len(speakers) < 3 else ""
+
+    length_of = {name: sum(lengths[member] for member in of) for name, of in units.items()}
+    unlisted = sorted(units.keys() - split_of.keys(), key=compose_name)
+    order = np.random.default_rng(_SEED).permutation(len(unlisted))
+    left = {unlisted[i]: length_of[unlisted[i]] for i in order}
+    for split, share in shares.items():
+        for member in _choose(left, share * sum(length_of.values())):
+            split_of[member] = split
+            del left[member]
+    if not left or sum(shares.values()) >= 1:
+        advice = _FEW_SPEAKERS if unit == "speaker" and len(units) < 3 else ""
         raise UserError(
-            f"--valid {choices['valid']} and --test {choices['test']} leave no speaker for train: "
-            f"of {len(speakers)} speakers, {len(unlisted_speakers)} are in no list (speakers by "
+            f"--valid {choices['valid']} and --test {choices['test']} leave no {unit} for train: "
+            f"of {len(units)} {unit}s, {len(unlisted)} are in no list (speakers by "
             f"{speaker_rule}){advice}"
         )
-    stream = np.random.default_rng(_SEED)
-    order = iter([unlisted_speakers[i] for i in stream.permutation(len(unlisted_speakers))])
-    for split, count in counts.items():
-        split_of |= {next(order): split for _ in range(count)}
-    return split_of | dict.fromkeys(order, "train")
+    split_of |= dict.fromkeys(left, "train")
+    return {member: split_of[name] for name, of in units.items() for member in of}
 
 
-def _read_speakers(
-    path: Path, speakers: Mapping[str, Sequence[str]], known_names: set[str]
+def _choose(lengths: Mapping[str, float], target: float) -> list[str]:
+    """Choose units whose lengths add up to nearly a target; one at least, if there are any."""
+    chosen, total = [], 0.0
+    for name, length in lengths.items():
+        if abs(total + length - target) < abs(total - target):
+            chosen.append(name)
+            total += length
+    if not chosen and lengths:
+        chosen = [min(lengths, key=lambda name: lengths[name])]
+    return chosen
+
+
+def _read_list(
+    path: Path, utterances_of: Mapping[str, Sequence[str]], known_names: set[str], unit: str
 ) -> list[str]:
-    """Read a list of utterances or speakers. Return the speakers."""
+    """Read a list of utterances or speakers. Return the units."""
     names = {compose_name(words[0]) for line in read_lines(path) if (words := line.split())}
     unknown_names = sorted(names - {compose_name(name) for name in known_names})
     if unknown_names:
@@ -81,15 +112,20 @@ def _read_speakers(
             f"{path}: unknown names {', '.join(unknown_names[:EXAMPLES])}; expected names of "
             "utterances or speakers"
         )
-    members = []
-    for speaker, utterances in speakers.items():
-        missing_names = [name for name in utterances if compose_name(name) not in names]
-        if compose_name(speaker) in names or not missing_names:
+    members: list[str] = []
+    for speaker, utterances in utterances_of.items():
+        is_listed = compose_name(speaker) in names
+        listed = [name for name in utterances if is_listed or compose_name(name) in names]
+        if unit == "utterance":
+            members += listed
+        elif len(listed) == len(utterances):
             members.append(speaker)
-        elif len(missing_names) < len(utterances):
+        elif listed:
+            missing = next(name for name in utterances if name not in listed)
             raise UserError(
-                f"{path}: speaker {speaker}: only some utterances are listed, not "
-                f"{missing_names[0]}; expected all or none, because no speaker may be in two splits"
+                f"{path}: speaker {speaker}: only some utterances are listed, not {missing}; "
+                "expected all or none, because no speaker may be in two splits unless you give "
+                "--split-by utterance"
             )
     if not members:
         raise UserError(f"{path}: lists no usable utterance; expected at least one")

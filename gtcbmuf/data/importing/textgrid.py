@@ -9,7 +9,12 @@ import numpy as np
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.text import is_utf16
 from gtcbmuf.data.importing.names import NameTable
-from gtcbmuf.data.importing.phone_alignments import TIME_TOLERANCE, Alignment, PhoneAlignments
+from gtcbmuf.data.importing.phone_alignments import (
+    NO_AUDIO,
+    TIME_TOLERANCE,
+    Alignment,
+    PhoneAlignments,
+)
 from gtcbmuf.data.importing.praat_text import PraatValues
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
 
@@ -39,7 +44,7 @@ def read_textgrids(directory: Path, recordings: Mapping[str, Path]) -> PhoneAlig
     utterances = NameTable((name, name) for name in recordings)
     for file_name, path in tqdm(textgrids.items(), "alignments", unit="file", disable=None):
         if file_name not in utterances:
-            alignments.faults[file_name] = "no audio"
+            alignments.faults[file_name] = NO_AUDIO
             continue
         name = utterances[file_name]
         try:

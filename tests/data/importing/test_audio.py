@@ -144,6 +144,31 @@ def test_flac_and_wav_give_the_same_corpus(directory: Directory) -> None:
     assert len(read_utterances(directory.out)) == 24
 
 
+@pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus", ".aiff", ".caf", ".sph"])
+def test_formats_of_libsndfile_are_read(directory: Directory, suffix: str) -> None:
+    directory.write()
+    key = "s00/a"
+    formats = {".opus": {"format": "OGG", "subtype": "OPUS"}, ".sph": {"format": "NIST"}}
+    samples = directory.recordings[key] / 32768
+    sf.write(directory.file(key, suffix), samples, RATE, **formats.get(suffix, {}))
+    directory.file(key).unlink()
+    directory.make()
+    # Lossy formats may add silence at the end.
+    frames = 1 + (len(samples) - 400) // 160
+    assert frames <= len(read_utterances(directory.out)["s00-a"].targets) <= frames + 15
+
+
+def test_a_list_of_phones_fixes_the_targets(directory: Directory) -> None:
+    listed = directory.write().path / "phones.txt"
+    listed.write_text("aa\nb\n")
+    directory.fails("--phones .*phones.txt: no phone tʰ, ɕ; expected all phones", phones=listed)
+    listed.write_text("aa 1\nb 2\nɕ\ntʰ\nzz\nsil\n")
+    directory.make(phones=listed)
+    corpus = open_corpus(directory.out)
+    assert corpus.phones == ("sil", "aa", "b", "tʰ", "zz", "ɕ")
+    assert corpus.target_count == 18
+
+
 def test_a_resampled_tone_stays_in_its_band(directory: Directory) -> None:
     def mel(hertz: float) -> float:
         return 1127 * np.log1p(hertz / 700)
@@ -281,6 +306,13 @@ def test_unusable_utterances_are_excluded_and_named(directory: Directory) -> Non
     directory.excludes(reasons)
 
 
+def test_recordings_without_alignments_are_told_from_another_layout(directory: Directory) -> None:
+    directory.write()
+    for key in list(directory.alignments)[:4]:
+        directory.file(key, ".TextGrid").unlink()
+    directory.fails("s00-a: no alignment.*; all alignments have their recordings; raise --most-bad")
+
+
 def test_an_alignment_may_end_a_little_late(directory: Directory) -> None:
     for key, samples in directory.recordings.items():
         directory.recordings[key] = samples[:-800]  # 50 ms
@@ -346,7 +378,7 @@ def test_too_many_phones(directory: Directory) -> None:
         ({"normalise": "all"}, "--normalise all: expected speaker, utterance, none"),
         ({"most_bad": 2.0}, "--most-bad 2: expected a share"),
         ({"sample_rate": 0}, "--sample-rate 0: expected 8000 Hz or more"),
-        ({"alignments": Path("nowhere")}, "nowhere: cannot be read as a directory: No such"),
+        ({"alignments": Path("nowhere")}, "--alignments nowhere: no such file or directory"),
     ],
 )
 def test_invalid_options(directory: Directory, options: dict[str, object], match: str) -> None:
@@ -359,7 +391,7 @@ def test_invalid_directories(directory: Directory) -> None:
     directory.fails("audio: cannot be read as a directory: Not a directory")
     directory.audio.unlink()
     directory.audio.mkdir()
-    directory.fails("audio: no recordings in this directory; expected .wav or .flac files")
+    directory.fails("audio: no recordings in this directory; expected files such as .wav or .flac")
     directory.alignments.clear()
     directory.write().fails("audio: no alignments in this directory; expected .TextGrid files")
 

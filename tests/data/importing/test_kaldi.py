@@ -116,15 +116,21 @@ def test_the_same_files_give_the_same_bytes(directory: Directory) -> None:
     assert directory.out.read_bytes() == first
 
 
-def test_speakers_are_drawn_by_share(directory: Directory) -> None:
+def test_speakers_are_drawn_by_share_of_the_frames(directory: Directory) -> None:
     directory.write().make(valid="0.25", test="0.1")
-    splits = {split: speakers_of(directory.out, split) for split in SPLITS}
-    assert {split: len(speakers) for split, speakers in splits.items()} == {
-        "train": 8,
-        "valid": 3,
-        "test": 1,
-    }
-    assert len(set.union(*splits.values())) == 12
+    speakers = [speakers_of(directory.out, split) for split in SPLITS]
+    assert len(set.union(*speakers)) == sum(map(len, speakers)) == 12
+    corpus = open_corpus(directory.out)
+    lengths = [len(corpus.split(split)) for split in SPLITS]
+    shares = np.array(lengths) / sum(lengths)
+    np.testing.assert_allclose(shares, [0.65, 0.25, 0.1], atol=0.06)
+
+
+def test_utterances_are_drawn_by_share_of_the_frames(directory: Directory) -> None:
+    directory.write().make(split_by="utterance")
+    corpus = open_corpus(directory.out)
+    assert corpus.attributes["split_by"] == "utterance"
+    assert set(corpus.valid.speakers) <= set(corpus.train.speakers)
 
 
 def test_without_utt2spk_an_utterance_is_a_speaker(directory: Directory) -> None:
@@ -293,7 +299,7 @@ def test_command_line(directory: Directory) -> None:
     words = ("corpus", "import-kaldi", "--feats", directory.feats, "--out", directory.out)
     process = gtcbmuf(*words, "--ali", f"{directory.path}/ali.*", "--utt2spk", directory.utt2spk)
     assert (process.returncode, process.stderr) == (0, "")
-    assert "30 utterances in train, 3 utterances in valid, 3 utterances in test" in process.stdout
+    assert "27 utterances in train, 3 utterances in valid, 6 utterances in test" in process.stdout
     assert "0 of 36 excluded" in process.stdout
     cut(directory.path / "feats.ark", 0.5)
     for ali, match in (("nowhere.*", "nowhere.*: no such files"), ("ali.*", "feats.scp: s")):

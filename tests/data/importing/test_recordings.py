@@ -9,7 +9,7 @@ from support.audio import RATE, Directory, make_directory, read_utterances, sf
 
 from gtcbmuf.data.importing.recordings import read_samples
 
-INTACT = "expected an intact WAV or FLAC file: "
+INTACT = "expected an intact audio file: "
 
 
 @pytest.fixture
