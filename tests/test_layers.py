@@ -11,7 +11,7 @@ PACKAGE = ROOT / "gtcbmuf"
 #: From the bottom to the top.
 LAYERS = (
     *("base", "mpi", "core", "methods", "config", "data"),
-    *("acoustic", "training", "cluster", "bench", "studies", "cli"),
+    *("acoustic", "training", "alignment", "cluster", "bench", "studies", "cli"),
 )
 
 #: Modules that may import mpi4py when they are loaded: no plan, import or configuration needs MPI.

@@ -30,7 +30,7 @@ GROUPS = {
     "cluster": (plan, calibrate, bench),
 }
 #: The commands that run on any number of ranks. Each of the others is one process.
-_ON_RANKS = (train, topology, doctor, score, calibrate, bench)
+_ON_RANKS = (train, topology, doctor, score, calibrate, bench, corpus.align)
 _EXAMPLES = (
     "mpirun -n 8 gtcbmuf train gtc-bmuf --set topology.group_size=4 --out runs/hybrid",
     "gtcbmuf corpus synth --hours 0.5 --out corpus/quickstart.h5",
@@ -83,16 +83,17 @@ def parser() -> Parser:
     return main_parser
 
 
-def check_processes(command: str) -> None:
+def check_processes(command: str, subcommand: str | None) -> None:
     """Check that a command which is one process was started once.
 
     Args:
         command: name of the command.
+        subcommand: name of its subcommand, if it has any.
 
     Raises:
         UserError: a launcher started several processes of it.
     """
-    if command not in map(_name, _ON_RANKS):
+    if (subcommand or command) not in map(_name, _ON_RANKS):
         check_one_process(command)
 
 

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         with writing_stdout():
             options = parser().parse_args(words)
-            check_processes(options.command)
+            check_processes(options.command, getattr(options, "corpus_command", None))
             set_threads()
             options.run(options)
     except UserError as error:

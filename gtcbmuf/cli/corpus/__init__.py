@@ -1,10 +1,10 @@
 """`gtcbmuf corpus`: one file per subcommand."""
 
 from gtcbmuf.cli.common import Commands, add_command
-from gtcbmuf.cli.corpus import import_audio, import_kaldi, info, synth, verify
+from gtcbmuf.cli.corpus import align, import_audio, import_kaldi, info, synth, verify
 
 #: In the order in which `--help` lists them.
-COMMANDS = (synth, import_kaldi, import_audio, info, verify)
+COMMANDS = (synth, align, import_audio, import_kaldi, info, verify)
 
 
 def add(commands: Commands) -> None:

@@ -28,6 +28,11 @@ class Exclusions:
     def __len__(self) -> int:
         return len(self._reasons)
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Reason for each excluded utterance, by name."""
+        return dict(self._reasons)
+
     def add(self, name: str, reason: str, hint: str = "") -> None:
         """Exclude an utterance.
 

@@ -1,0 +1,1 @@
+"""Forced alignment: the phones of recordings from their texts, from a flat start."""

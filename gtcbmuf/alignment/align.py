@@ -1,0 +1,342 @@
+"""Aligns recordings with their texts: a flat start, then rounds of training and realignment."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from gtcbmuf.acoustic.model_file import load_model
+from gtcbmuf.alignment.preparation import Text, corpus_writer, find_words, write_flat_start
+from gtcbmuf.alignment.realign import Aligned, realign
+from gtcbmuf.alignment.segments import Tiers, find_segments, format_ctm, write_textgrids
+from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.extras import require_extra
+from gtcbmuf.base.files import write_json, write_text, writing
+from gtcbmuf.base.output import say
+from gtcbmuf.data import features
+from gtcbmuf.data.corpus import Corpus, open_corpus
+from gtcbmuf.data.corpus_writer import Utterance
+from gtcbmuf.data.importing.espeak_lexicon import PREFIX, EspeakLexicon
+from gtcbmuf.data.importing.exclusions import Exclusions
+from gtcbmuf.data.importing.lexicon import Lexicon, read_lexicon
+from gtcbmuf.data.importing.recordings import SUFFIXES
+from gtcbmuf.data.importing.speaker_rules import DEFAULT_RULE, find_speakers
+from gtcbmuf.data.importing.transcripts import read_transcripts
+from gtcbmuf.data.importing.utterance_files import find_utterance_files
+from gtcbmuf.mpi.job import agree, on_root
+from gtcbmuf.mpi.topology import compile_in_turn
+from gtcbmuf.training.run import train
+
+#: An alignment is finished when fewer frames than this share change their phone in a round.
+SETTLED = 0.01
+#: Most rounds of training.
+MOST_ROUNDS = 12
+#: An utterance is poor if its score is this many deviations below the median, and at least this
+#: much, in nats a frame.
+POOR, POOR_NATS = 6.0, 1.0
+_DEVIATION = 1.4826  # of a normal distribution, over its median absolute deviation
+
+
+@dataclass
+class State:
+    """What an interrupted alignment continues from.
+
+    Attributes:
+        arguments: those of the alignment.
+        texts: text of each utterance.
+        phones: names of the phones.
+        excluded: reason for each excluded utterance.
+        total: number of all utterances.
+        notes: lines for the user.
+        rounds: share of the frames whose phone changed, and mean score, of each finished round.
+    """
+
+    arguments: dict[str, Any]
+    texts: dict[str, Text] = field(default_factory=dict)
+    phones: list[str] = field(default_factory=list)
+    excluded: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+    notes: list[str] = field(default_factory=list)
+    rounds: list[tuple[float, float]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "State":
+        """Read a state.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            content = json.loads(path.read_text())
+            texts = {name: Text(**text) for name, text in content.pop("texts").items()}
+            return cls(texts=texts, **content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{path}: damaged; align without --resume") from None
+
+
+def align(
+    world: MPI.Comm,
+    directory: Path,
+    to: Path,
+    *,
+    lexicon: Path | str,
+    texts: Path | None = None,
+    sample_rate: int = 16000,
+    speakers: str = DEFAULT_RULE,
+    model: Path | None = None,
+    settings: Sequence[str] = (),
+    most_bad: float = 0.05,
+    resume: bool = False,
+) -> str:
+    """Align recordings with their texts, and write TextGrids or a CTM. Collective.
+
+    The first alignment gives the phones of a text equal lengths. Then a round trains a model on the
+    last alignment for an epoch, on all workers, and aligns all utterances with it. A new alignment
+    is the most probable path through the pronunciations of the words, with optional silence before,
+    between and after them (Viterbi; log posteriors minus log priors). The rounds end when less than
+    1 % of the frames change their phone, or after 12 rounds.
+
+    The folder `to`.align holds what an interrupted alignment needs, and at the end the model.
+
+    Args:
+        world: communicator of the ranks.
+        directory: directory of the recordings, as for an import of audio.
+        to: folder for a TextGrid of each recording, or path of a CTM of phones, if the suffix is
+            .ctm.
+        lexicon: path of a lexicon, as in `read_lexicon`, or espeak:VOICE for the pronunciations of
+            espeak-ng, such as espeak:en-us.
+        texts: directory of .txt or .lab files with the layout of the recordings, or path of a table
+            with an utterance and its text in each line. The default is `directory`.
+        sample_rate: sample rate of the features in Hz.
+        speakers: rule that finds the speakers.
+        model: path of a model. It aligns once, and nothing is trained.
+        settings: assignments `section.key=value` for the training.
+        most_bad: largest share of the utterances that may be left out.
+        resume: continue an interrupted alignment.
+
+    Returns:
+        Lines about the alignment, on rank 0.
+
+    Raises:
+        CollectiveError: a file or an argument is invalid, or too many utterances are unusable.
+            Raised on all ranks alike.
+    """
+    work = Path(f"{to}.align")
+    arguments = {
+        "directory": str(directory),
+        "lexicon": str(lexicon),
+        "texts": str(texts or directory),
+        "sample_rate": sample_rate,
+        "speakers": speakers,
+        "model": str(model or ""),
+        "settings": list(settings),
+        "most_bad": most_bad,
+    }
+    state = on_root(world, lambda: _prepare(work, arguments, resume))
+    compile_in_turn(world)
+    is_settled = False
+    while not is_settled:
+        used = model or _train(world, work, len(state.rounds), settings)
+        aligned = _align_with(world, work, used, state)
+        is_settled = model is not None or state.rounds[-1][0] < SETTLED
+        is_settled |= len(state.rounds) == MOST_ROUNDS
+    return on_root(world, lambda: _finish(work, to, directory, state, aligned, used))
+
+
+def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
+    """Read the recordings and their texts, or the state of an interrupted alignment."""
+    require_extra("audio", ("soundfile", "soxr", "kaldi_native_fbank"), "an alignment needs")
+    file = work / "state.json"
+    if resume and file.exists():
+        state = State.read(file)
+        if state.arguments != arguments:
+            names = [name for name in arguments if state.arguments.get(name) != arguments[name]]
+            raise UserError(
+                f"--resume: {work} was begun with another {names[0].replace('_', '-')}; use the "
+                "same, or align without --resume"
+            )
+        say(f"resumed {work} after round {len(state.rounds)}")
+        return state
+    directory, sample_rate = Path(arguments["directory"]), arguments["sample_rate"]
+    recordings = find_utterance_files(directory, SUFFIXES)
+    if not recordings:
+        raise UserError(
+            f"{directory}: no recordings in this directory; expected files such as .wav or .flac"
+        )
+    pronunciations = _open_lexicon(arguments["lexicon"])
+    transcripts = read_transcripts(Path(arguments["texts"]), recordings)
+    found = find_speakers(arguments["speakers"], directory, recordings)
+    all_names = recordings.keys() | transcripts.faults.keys()
+    exclusions = Exclusions(len(all_names), arguments["most_bad"])
+    for name, fault in found.faults.items():
+        exclusions.add(name, fault, found.hint)
+    spoken = {name: path for name, path in recordings.items() if name not in found.faults}
+    inventory = None
+    if arguments["model"]:
+        inventory = load_model(arguments["model"]).phones
+        if not inventory:
+            raise UserError(f"--model {arguments['model']}: its phones are unknown; train it again")
+    texts, phones, unknown = find_words(transcripts, pronunciations, spoken, exclusions, inventory)
+    if unknown:
+        say(unknown)
+    with writing(work):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    texts = write_flat_start(
+        work / "corpus-0.h5", texts, recordings, found, phones, sample_rate, exclusions
+    )
+    state = State(
+        arguments, texts, phones, exclusions.reasons, exclusions.total, [unknown] if unknown else []
+    )
+    if arguments["model"]:
+        saved, corpus = load_model(arguments["model"]), open_corpus(work / "corpus-0.h5")
+        if difference := saved.find_difference(corpus):
+            raise UserError(f"--model: {arguments['model']} {difference}")
+    write_json(file, asdict(state))
+    return state
+
+
+def _open_lexicon(name: str) -> Lexicon:
+    """Open a lexicon: a file, or espeak:VOICE."""
+    if name.startswith(PREFIX):
+        return EspeakLexicon(name.removeprefix(PREFIX))
+    return read_lexicon(Path(name))
+
+
+def _train(world: MPI.Comm, work: Path, number: int, settings: Sequence[str]) -> Path:
+    """Train the model of a round, 0 for the first one, from that of the round before. Collective.
+
+    Returns:
+        The path of the model.
+    """
+    out, before = work / f"round-{number}", work / f"round-{number - 1}" / "model.h5"
+    defaults = ["train.epochs=1", "train.minibatch=64", "train.learning_rate=2e-3"]
+    # With more context, a model repeats the error of its labels: boundaries stay up to 20 ms late.
+    defaults += ["model.context=1"]
+    own = [f"train.seed={number}", f"corpus.path={work / f'corpus-{number}.h5'}"]
+    train(
+        "sgd" if world.size == 1 else "gtc",
+        [*defaults, *settings, *own],
+        out,
+        world=world,
+        resume=True,
+        weights=before if number else None,
+        test=False,
+    )
+    return out / "model.h5"
+
+
+def _align_with(world: MPI.Comm, work: Path, model: Path, state: State) -> list[Aligned]:
+    """Align all utterances with the model of a round, and end the round. Collective."""
+    corpus = agree(world, lambda: open_corpus(work / f"corpus-{len(state.rounds)}.h5"))
+    aligned = realign(world, model, corpus, state.texts)
+    state.rounds = on_root(world, lambda: _end_round(work, corpus, state, aligned))
+    return aligned
+
+
+def _end_round(
+    work: Path, corpus: Corpus, state: State, aligned: Sequence[Aligned]
+) -> list[tuple[float, float]]:
+    """Write the corpus of the next round, and the state. Return all rounds."""
+    number = len(state.rounds)
+    changed, frames = 0, 0
+    by_name = {utterance.name: utterance for utterance in aligned}
+    writer = corpus_writer(
+        work / f"corpus-{number + 1}.h5", state.phones, state.arguments["sample_rate"]
+    )
+    with writer:
+        for name, utterance in _utterances(corpus):
+            new = by_name[utterance.name].targets
+            changed += int(np.count_nonzero(_phones(new) != _phones(utterance.targets)))
+            frames += len(new)
+            writer.add(name, Utterance(utterance.name, utterance.speaker, utterance.features, new))
+    score = float(np.mean([utterance.score for utterance in aligned]))
+    state.rounds.append((changed / frames, score))
+    say(
+        f"round {number + 1}: {100 * changed / frames:.1f} % of the frames changed their phone, "
+        f"score {score:.3f} a frame"
+    )
+    write_json(work / "state.json", asdict(state))
+    for old in (work / f"corpus-{number}.h5", work / f"round-{number - 1}"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+    return state.rounds
+
+
+def _phones(targets: Any) -> Any:
+    return targets // features.STATES
+
+
+def _utterances(corpus: Corpus) -> Any:
+    """Yield the split and the content of each utterance."""
+    for split_name in ("valid", "test", "train"):
+        split = corpus.split(split_name)
+        begin = 0
+        for name, speaker, end in zip(split.names, split.speakers, split.ends, strict=True):
+            part = slice(begin, int(end))
+            matrix = split.features[part].astype(np.float32)
+            yield split_name, Utterance(name, speaker, matrix, split.targets[part])
+            begin = int(end)
+
+
+def _finish(
+    work: Path,
+    to: Path,
+    directory: Path,
+    state: State,
+    aligned: Sequence[Aligned],
+    model: Path,
+) -> str:
+    """Write the alignments and the log, and tidy up. Return lines for the user."""
+    exclusions = Exclusions(state.total, state.arguments["most_bad"])
+    for name, reason in state.excluded.items():
+        exclusions.add(name, reason)
+    scores = np.array([utterance.score for utterance in aligned])
+    median = float(np.median(scores))
+    deviation = _DEVIATION * float(np.median(np.abs(scores - median)))
+    tiers_of: dict[str, Tiers] = {}
+    by_name = {utterance.name: utterance for utterance in aligned}
+    for name, text in state.texts.items():
+        utterance = by_name[name]
+        if utterance.score < median - max(POOR * deviation, POOR_NATS):
+            exclusions.add(
+                utterance.name,
+                f"poor score, {utterance.score:.2f} a frame; the median is {median:.2f}",
+            )
+            continue
+        tiers_of[utterance.name] = find_segments(
+            text.graph,
+            utterance.path,
+            text.words,
+            state.phones,
+            seconds=text.seconds,
+            sample_rate=state.arguments["sample_rate"],
+        )
+    if to.suffix == ".ctm":
+        write_text(to, format_ctm(tiers_of))
+    else:
+        files = find_utterance_files(directory, SUFFIXES)
+        relative = {name: files[name].relative_to(directory).with_suffix("") for name in tiers_of}
+        write_textgrids(to, {relative[name]: tiers for name, tiers in tiers_of.items()})
+    log = Path(f"{to}.log")
+    write_text(log, exclusions.format_log())
+    if state.arguments["model"]:
+        shutil.rmtree(work)
+    else:
+        shutil.copy(model, work / "model.h5")
+        for path in work.iterdir():
+            if path.name != "model.h5":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    hours = sum(tiers.phones[-1].end for tiers in tiers_of.values()) / 3600
+    lines = [
+        f"{to}: {len(tiers_of)} utterances, {hours:.2f} h; {len(exclusions)} of "
+        f"{exclusions.total} left out, see {log}",
+        *state.notes,
+    ]
+    if not state.arguments["model"]:
+        lines.append(f"model: {work / 'model.h5'}")
+    return "\n".join(lines)
