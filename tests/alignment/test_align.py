@@ -81,7 +81,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
     for speaker in range(4):
         folder = path / "wav" / f"s{speaker}"
         folder.mkdir(parents=True)
-        for number in range(15):
+        for number in range(9):
             samples, text, bounds = speak(stream)
             sf.write(folder / f"{number:02}.wav", samples, RATE)
             (folder / f"{number:02}.txt").write_text(f"{text.capitalize()}!\n")
@@ -100,8 +100,8 @@ def aligned(speech: Speech) -> tuple[Path, str]:
 
 def test_boundaries_are_found_from_a_flat_start(speech: Speech, aligned: tuple[Path, str]) -> None:
     folder, text = aligned
-    assert f"{folder}: 60 utterances" in text
-    assert "0 of 60 left out" in text
+    assert f"{folder}: 36 utterances" in text
+    assert "0 of 36 left out" in text
     errors = speech.errors(folder)
     assert np.median(errors) < 0.01
     assert np.quantile(errors, 0.9) < 0.03
@@ -120,7 +120,7 @@ def test_words_have_their_names_and_times(speech: Speech, aligned: tuple[Path, s
 def test_ranks_align_alike_and_their_corpus_is_imported(speech: Speech) -> None:
     ctm, corpus = speech.path / "ranks.ctm", speech.path / "corpus.h5"
     speech.align("--to", ctm, ranks=2)
-    assert len({line.split()[0] for line in ctm.read_text().splitlines()}) == 60
+    assert len({line.split()[0] for line in ctm.read_text().splitlines()}) == 36
     wav = speech.path / "wav"
     done = gtcbmuf("corpus", "import-audio", wav, "--alignments", ctm, "--out", corpus)
     assert done.returncode == 0, done.stderr
@@ -156,7 +156,7 @@ def test_bad_texts_are_left_out_with_their_reasons(changed: Speech) -> None:
     (wav / "s0/05.wav").write_bytes(b"no audio")
     refused = changed.run("--to", changed.path / "grids")
     assert refused.returncode == 2
-    assert "more than 5 % (--most-bad) of 60 utterances are unusable" in refused.stderr
+    assert "more than 5 % (--most-bad) of 36 utterances are unusable" in refused.stderr
     assert refused.stderr.count("\n") == 1
     text = changed.align("--to", changed.path / "grids", "--most-bad", "0.2")
     assert "2 unknown words: zebra (2), xylophone (1)" in text
