@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ class State:
     total: int = 0
     notes: list[str] = field(default_factory=list)
     rounds: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further round is needed."""
+        return len(self.rounds) >= MOST_ROUNDS or (
+            bool(self.rounds) and self.rounds[-1][0] < SETTLED
+        )
 
     @classmethod
     def read(cls, path: Path) -> "State":
@@ -126,7 +134,7 @@ def align(
         CollectiveError: a file or an argument is invalid, or too many utterances are unusable.
             Raised on all ranks alike.
     """
-    work = Path(f"{to}.align")
+    work = Path(f"{to}.align" if model is None else f"{to}.part")
     arguments = {
         "directory": str(directory),
         "lexicon": str(lexicon),
@@ -139,13 +147,15 @@ def align(
     }
     state = on_root(world, lambda: _prepare(work, arguments, resume))
     compile_in_turn(world)
-    is_settled = False
-    while not is_settled:
-        used = model or _train(world, work, len(state.rounds), settings)
+    aligned: list[Aligned] | None = None
+    while model is None and not state.is_settled:
+        number = len(state.rounds)
+        aligned = _align_with(world, work, _train(world, work, number, settings), state)
+        state.rounds = on_root(world, partial(_end_round, work, state, aligned))
+    used = model or work / f"round-{len(state.rounds) - 1}" / "model.h5"
+    if aligned is None:  # with a model, or interrupted after the last round
         aligned = _align_with(world, work, used, state)
-        is_settled = model is not None or state.rounds[-1][0] < SETTLED
-        is_settled |= len(state.rounds) == MOST_ROUNDS
-    return on_root(world, lambda: _finish(work, to, directory, state, aligned, used))
+    return on_root(world, partial(_finish, work, to, directory, state, aligned, used))
 
 
 def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
@@ -187,16 +197,18 @@ def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
     with writing(work):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-    texts = write_flat_start(
-        work / "corpus-0.h5", texts, recordings, found, phones, sample_rate, exclusions
-    )
-    state = State(
-        arguments, texts, phones, exclusions.reasons, exclusions.total, [unknown] if unknown else []
-    )
-    if arguments["model"]:
-        saved, corpus = load_model(arguments["model"]), open_corpus(work / "corpus-0.h5")
-        if difference := saved.find_difference(corpus):
-            raise UserError(f"--model: {arguments['model']} {difference}")
+    try:
+        corpus = work / "corpus-0.h5"
+        texts = write_flat_start(corpus, texts, recordings, found, phones, sample_rate, exclusions)
+        if arguments["model"]:
+            saved = load_model(arguments["model"])
+            if difference := saved.find_difference(open_corpus(corpus)):
+                raise UserError(f"--model: {arguments['model']} {difference}")
+    except UserError:
+        shutil.rmtree(work)
+        raise
+    notes = [unknown] if unknown else []
+    state = State(arguments, texts, phones, exclusions.reasons, exclusions.total, notes)
     write_json(file, asdict(state))
     return state
 
@@ -232,18 +244,15 @@ def _train(world: MPI.Comm, work: Path, number: int, settings: Sequence[str]) ->
 
 
 def _align_with(world: MPI.Comm, work: Path, model: Path, state: State) -> list[Aligned]:
-    """Align all utterances with the model of a round, and end the round. Collective."""
+    """Align all utterances with a model. Collective."""
     corpus = agree(world, lambda: open_corpus(work / f"corpus-{len(state.rounds)}.h5"))
-    aligned = realign(world, model, corpus, state.texts)
-    state.rounds = on_root(world, lambda: _end_round(work, corpus, state, aligned))
-    return aligned
+    return realign(world, model, corpus, state.texts)
 
 
-def _end_round(
-    work: Path, corpus: Corpus, state: State, aligned: Sequence[Aligned]
-) -> list[tuple[float, float]]:
+def _end_round(work: Path, state: State, aligned: Sequence[Aligned]) -> list[tuple[float, float]]:
     """Write the corpus of the next round, and the state. Return all rounds."""
     number = len(state.rounds)
+    corpus = open_corpus(work / f"corpus-{number}.h5")
     changed, frames = 0, 0
     by_name = {utterance.name: utterance for utterance in aligned}
     writer = corpus_writer(
