@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.cli.common import Commands, add_command, job
+from gtcbmuf.cli.corpus.import_options import add_audio_options, add_most_bad
 
 
 def add(commands: Commands) -> None:
@@ -18,7 +19,7 @@ def add(commands: Commands) -> None:
         "gtcbmuf corpus align more --lexicon cmudict.dict --model alignments.align/model.h5 "
         "--to more-alignments",
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of audio files")
+    add_audio_options(parser)
     parser.add_argument(
         "--to",
         type=Path,
@@ -40,19 +41,6 @@ def add(commands: Commands) -> None:
         help="folder of .txt or .lab files, or a table such as Kaldi's text (default: DIR)",
     )
     parser.add_argument(
-        "--sample-rate",
-        type=int,
-        default=16000,
-        metavar="HZ",
-        help="sample rate of the features; higher rates are resampled (default: 16000)",
-    )
-    parser.add_argument(
-        "--speakers",
-        default="folder",
-        metavar="RULE_OR_FILE",
-        help="who speaks, as for import-audio (default: folder)",
-    )
-    parser.add_argument(
         "--model",
         type=Path,
         metavar="MODEL.h5",
@@ -66,13 +54,7 @@ def add(commands: Commands) -> None:
         metavar="SECTION.KEY=VALUE",
         help="override a key of the training's configuration (repeatable)",
     )
-    parser.add_argument(
-        "--most-bad",
-        type=float,
-        default=0.05,
-        metavar="SHARE",
-        help="largest share of the utterances that may be left out (default: 0.05)",
-    )
+    add_most_bad(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted alignment")
     parser.set_defaults(run=run)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.cli.common import Commands, add_command
-from gtcbmuf.cli.corpus.import_options import add_import_options
+from gtcbmuf.cli.corpus.import_options import add_audio_options, add_import_options
 
 
 def add(commands: Commands) -> None:
@@ -17,12 +17,7 @@ def add(commands: Commands) -> None:
         "gtcbmuf corpus import-audio recordings --alignments phones.ctm --out corpus/mine.h5",
         "gtcbmuf corpus import-audio recordings --speakers 'pattern:/(.+)_' --out corpus/mine.h5",
     )
-    parser.add_argument(
-        "directory",
-        type=Path,
-        metavar="DIR",
-        help="folder of audio files, such as .wav, .flac, .mp3, .ogg and .opus",
-    )
+    add_audio_options(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.h5", help="corpus file to write"
     )
@@ -32,20 +27,6 @@ def add(commands: Commands) -> None:
         metavar="DIR_OR_CTM",
         help="folder of TextGrids, or a CTM file, such as the Montreal Forced Aligner's "
         "(default: DIR)",
-    )
-    parser.add_argument(
-        "--sample-rate",
-        type=int,
-        default=16000,
-        metavar="HZ",
-        help="sample rate of the features; higher rates are resampled (default: 16000)",
-    )
-    parser.add_argument(
-        "--speakers",
-        default="folder",
-        metavar="RULE_OR_FILE",
-        help="who speaks: folder (the first below DIR), folder:N, prefix:N (characters of the file "
-        "name), pattern:REGEX (its group in the path), or a file such as utt2spk (default: folder)",
     )
     parser.add_argument(
         "--phones",
