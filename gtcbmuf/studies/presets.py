@@ -31,7 +31,7 @@ def preset_names() -> list[str]:
     """Return the names of the presets that ship with the package.
 
     >>> preset_names()
-    ['full', 'large', 'quick', 'rivals-32']
+    ['full', 'large', 'quick', 'rivals-128', 'rivals-32']
     """
     return shipped_names("gtcbmuf.studies", "presets")
 

@@ -204,7 +204,7 @@ def test_an_invalid_preset_is_refused_before_any_file_is_written(tmp_path: Path)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("big", "--preset big: expected full, large, quick, rivals-32, or a TOML file"),
+        ("big", "--preset big: expected full, large, quick, rivals-128, rivals-32, or a TOML file"),
         ("nowhere/mine.toml", "--preset nowhere/mine.toml: cannot be read: No such file"),
         (
             "...toml",
