@@ -227,6 +227,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
         _leave_room(all_axes)
         # Most methods are near one worker, and some are far away.
         all_axes[0].set_yscale("symlog", linthresh=2)
+        all_axes[0].set_ylim(top=max(largest, 1))
         ticks = [tick for tick in (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50, 100) if tick <= largest]
         all_axes[0].set_yticks(ticks, map(str, ticks))
         all_axes[0].set_ylabel("increase of the error over one worker (%)")
