@@ -105,9 +105,10 @@ class _Worker:
 
     def __init__(self, n: int, density: float, stream: np.random.Generator) -> None:
         padded = -(-n // 64) * 64
-        steps = np.array([0, 1, 2], np.uint8)
-        shares = (density / 2, 1 - density, density / 2)
-        rows = stream.choice(steps, (WORKERS, padded), p=shares)
+        sent = round(density / 2 * 2**16)
+        signs = np.ones(2**16, np.uint8)
+        signs[:sent], signs[sent : 2 * sent] = 0, 2
+        rows = signs[stream.integers(0, 2**16, (WORKERS, padded), np.uint16)]
         self.signs, self._words = rows[0, :n], rows.view(np.uint64)
         self._values = np.zeros(padded // WORKERS, np.int32)
         self._scratch = np.zeros(-(-self._values.size // 8), np.uint64)
