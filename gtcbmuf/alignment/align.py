@@ -25,10 +25,9 @@ from gtcbmuf.data.corpus_writer import Utterance
 from gtcbmuf.data.importing.espeak_lexicon import PREFIX, EspeakLexicon
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.lexicon import Lexicon, read_lexicon
-from gtcbmuf.data.importing.recordings import SUFFIXES
+from gtcbmuf.data.importing.recordings import find_recordings
 from gtcbmuf.data.importing.speaker_rules import DEFAULT_RULE, find_speakers
 from gtcbmuf.data.importing.transcripts import read_transcripts
-from gtcbmuf.data.importing.utterance_files import find_utterance_files
 from gtcbmuf.mpi.job import agree, on_root
 from gtcbmuf.mpi.topology import compile_in_turn
 from gtcbmuf.training.run import train
@@ -173,11 +172,7 @@ def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
         say(f"resumed {work} after round {len(state.rounds)}")
         return state
     directory, sample_rate = Path(arguments["directory"]), arguments["sample_rate"]
-    recordings = find_utterance_files(directory, SUFFIXES)
-    if not recordings:
-        raise UserError(
-            f"{directory}: no recordings in this directory; expected files such as .wav or .flac"
-        )
+    recordings = find_recordings(directory)
     pronunciations = _open_lexicon(arguments["lexicon"])
     transcripts = read_transcripts(Path(arguments["texts"]), recordings)
     found = find_speakers(arguments["speakers"], directory, recordings)
@@ -328,7 +323,7 @@ def _finish(
     if to.suffix == ".ctm":
         write_text(to, format_ctm(tiers_of))
     else:
-        files = find_utterance_files(directory, SUFFIXES)
+        files = find_recordings(directory)
         relative = {name: files[name].relative_to(directory).with_suffix("") for name in tiers_of}
         write_textgrids(to, {relative[name]: tiers for name, tiers in tiers_of.items()})
     log = Path(f"{to}.log")

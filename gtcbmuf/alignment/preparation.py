@@ -171,11 +171,11 @@ def corpus_writer(path: Path, phones: list[str], sample_rate: int) -> CorpusWrit
     return CorpusWriter(
         path,
         phones=phones,
-        target_phone=[i // features.STATES for i in range(features.STATES * len(phones))],
+        target_phone=features.target_phone(len(phones)),
         attributes={
             "source": "alignment",
             "sample_rate": sample_rate,
-            "frame_shift_ms": 1000 * features.frame_shift(sample_rate) / sample_rate,
+            "frame_shift_ms": features.frame_shift_ms(sample_rate),
             "split_by": "utterance",
             "normalisation": "speaker",
         },

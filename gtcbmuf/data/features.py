@@ -22,6 +22,16 @@ def frame_shift(sample_rate: int) -> int:
     return sample_rate * _SHIFT_MS // 1000
 
 
+def frame_shift_ms(sample_rate: int) -> float:
+    """Return the time from the start of a frame to the start of the next, in ms."""
+    return 1000 * frame_shift(sample_rate) / sample_rate
+
+
+def target_phone(phones: int) -> list[int]:
+    """Return the phone of each target, for a number of phones with `STATES` targets each."""
+    return [target // STATES for target in range(STATES * phones)]
+
+
 def frame_centres(frames: int, sample_rate: int) -> NDArray[np.int64]:
     """Return the index of the middle sample of each frame, (frames,) int64."""
     middle = sample_rate * _FRAME_MS // 1000 // 2

@@ -18,12 +18,11 @@ from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
 from gtcbmuf.data.importing.phone_alignments import NO_AUDIO, PhoneAlignments, fill_silence
 from gtcbmuf.data.importing.phone_names import PhoneNames, map_labels
-from gtcbmuf.data.importing.recordings import SUFFIXES, read_samples
+from gtcbmuf.data.importing.recordings import find_recordings, read_samples
 from gtcbmuf.data.importing.speaker_rules import DEFAULT_RULE, Speakers, find_speakers
 from gtcbmuf.data.importing.splits import split_utterances
 from gtcbmuf.data.importing.text_lines import read_lines
 from gtcbmuf.data.importing.textgrid import read_textgrids
-from gtcbmuf.data.importing.utterance_files import find_utterance_files
 
 _MIN_SAMPLE_RATE = 8000  # Hz: below the rate of telephone speech, the mel bands become too narrow
 _MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
@@ -102,11 +101,7 @@ def import_audio(
 
     from importlib.metadata import version
 
-    recordings = find_utterance_files(directory, SUFFIXES)
-    if not recordings:
-        raise UserError(
-            f"{directory}: no recordings in this directory; expected files such as .wav or .flac"
-        )
+    recordings = find_recordings(directory)
     source = alignments or directory
     if not source.exists():
         raise UserError(f"--alignments {source}: no such file or directory")
@@ -136,7 +131,7 @@ def import_audio(
     writer = CorpusWriter(
         out,
         phones=inventory,
-        target_phone=[i // features.STATES for i in range(features.STATES * len(inventory))],
+        target_phone=features.target_phone(len(inventory)),
         attributes={
             "source": "audio",
             "soundfile": version("soundfile"),
@@ -147,7 +142,7 @@ def import_audio(
             "sample_rate": sample_rate,
             **({} if speakers == DEFAULT_RULE else {"speakers": speakers}),
             **({} if split_by == "speaker" else {"split_by": split_by}),
-            "frame_shift_ms": 1000 * features.frame_shift(sample_rate) / sample_rate,
+            "frame_shift_ms": features.frame_shift_ms(sample_rate),
             "valid": valid,
             "test": test,
             "normalisation": normalise,

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.importing.names import NameTable
+from gtcbmuf.data.importing.utterance_files import find_utterance_files
 from gtcbmuf.data.importing.wav_streams import complete_wav
 
 #: Suffixes of the formats that libsndfile reads and that have a header with the sample rate.
@@ -28,6 +30,20 @@ _FULL_SCALE = 1 << 15  # the unit of 16-bit audio, as in Kaldi and in the synthe
 _READ_SAMPLES = 1 << 20
 _UNKNOWN_LENGTH = 0x7FFFF000  # bytes: a header written to a pipe states at least this length
 _TRUNCATION = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE)
+
+
+def find_recordings(directory: Path) -> NameTable[Path]:
+    """Find the recordings in a directory tree, by the names of their utterances.
+
+    Raises:
+        UserError: there are none, or `find_utterance_files` raises an error.
+    """
+    recordings = find_utterance_files(directory, SUFFIXES)
+    if not recordings:
+        raise UserError(
+            f"{directory}: no recordings in this directory; expected files such as .wav or .flac"
+        )
+    return recordings
 
 
 def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:

@@ -59,13 +59,13 @@ def synthesise(
     writer = CorpusWriter(
         out,
         phones=espeak.PHONES,
-        target_phone=[i // features.STATES for i in range(features.STATES * len(espeak.PHONES))],
+        target_phone=features.target_phone(len(espeak.PHONES)),
         attributes={
             "source": "espeak-ng",
             "espeak_ng": espeak.library_version(),
             "kaldi_native_fbank": version("kaldi-native-fbank"),
             "sample_rate": espeak.SAMPLE_RATE,
-            "frame_shift_ms": 1000 * features.frame_shift(espeak.SAMPLE_RATE) / espeak.SAMPLE_RATE,
+            "frame_shift_ms": features.frame_shift_ms(espeak.SAMPLE_RATE),
             "normalisation": "speaker",
             **preset_attributes(preset, seed),
         },
