@@ -19,6 +19,7 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
 from gtcbmuf.base.files import write_json, write_text, writing
 from gtcbmuf.base.output import say
+from gtcbmuf.config.loading import load_config
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import Corpus, open_corpus
 from gtcbmuf.data.corpus_writer import Utterance
@@ -144,6 +145,7 @@ def align(
         "settings": list(settings),
         "most_bad": most_bad,
     }
+    agree(world, lambda: load_config(_recipe(world), list(settings)))
     state = on_root(world, lambda: _prepare(work, arguments, resume))
     compile_in_turn(world)
     aligned: list[Aligned] | None = None
@@ -215,6 +217,11 @@ def _open_lexicon(name: str) -> Lexicon:
     return read_lexicon(Path(name))
 
 
+def _recipe(world: MPI.Comm) -> str:
+    """Return the recipe of the training."""
+    return "sgd" if world.size == 1 else "gtc"
+
+
 def _train(world: MPI.Comm, work: Path, number: int, settings: Sequence[str]) -> Path:
     """Train the model of a round, 0 for the first one, from that of the round before. Collective.
 
@@ -227,7 +234,7 @@ def _train(world: MPI.Comm, work: Path, number: int, settings: Sequence[str]) ->
     defaults += ["model.context=1"]
     own = [f"train.seed={number}", f"corpus.path={work / f'corpus-{number}.h5'}"]
     train(
-        "sgd" if world.size == 1 else "gtc",
+        _recipe(world),
         [*defaults, *settings, *own],
         out,
         world=world,

@@ -199,6 +199,7 @@ def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_p
     ("words", "message"),
     [
         (("--texts", "nowhere"), "--texts nowhere: no such file or directory"),
+        (("--set", "train.epoch=2"), "--set: unknown key train.epoch; did you mean train.epochs?"),
         (("--lexicon", "nowhere"), "nowhere: cannot be read as UTF-8 text: "),
         (("--model", "nowhere.h5"), "nowhere.h5: cannot be read as a model"),
     ],
