@@ -23,7 +23,7 @@ from gtcbmuf.methods.declaration import ExchangeSpec, FilterSpec
 from gtcbmuf.methods.dense import DenseSpec
 from gtcbmuf.methods.gtc import GTCSpec
 from gtcbmuf.mpi.hosts import host_of_rank
-from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.mpi.topology import Topology, compile_in_turn
 
 SHAPES = (
     Architecture((440, 512, 512, 512, 147), "relu"),
@@ -104,6 +104,7 @@ def _time_steps(
         spec = spec.with_keys(tau=tau)
         residual = stream.uniform(-tau, tau, n).astype(np.float32)
     exchange = spec.build(topology.group, shape.shapes, meter)
+    compile_in_turn(world)
     if residual is not None:
         exchange.restore({**exchange.state(), "residual": residual})
     period = method.block_filter.period if method.block_filter.connects else PERIOD

@@ -99,3 +99,21 @@ def add_units(
         bucket, terms = vector[b * size : (b + 1) * size], sums[b * size : (b + 1) * size]
         for i in range(bucket.size):
             bucket[i] += unit * np.float32(terms[i])
+
+
+@kernel("(i2[::1], i8, f4[::1], i8, f4[::1])")
+def subtract_units(
+    integers: NDArray[np.int16], size: int, scales: Vector, levels: int, vector: Vector
+) -> None:
+    """vector -= integers in units.
+
+    Args:
+        integers: (n,) int16.
+        size, scales, levels: as in `round_to_nearest`.
+        vector: (n,) float32, changed in place.
+    """
+    for b in range(scales.size):
+        unit = scales[b] / np.float32(levels)
+        bucket, terms = vector[b * size : (b + 1) * size], integers[b * size : (b + 1) * size]
+        for i in range(bucket.size):
+            bucket[i] -= unit * np.float32(terms[i])

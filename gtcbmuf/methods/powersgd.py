@@ -124,7 +124,7 @@ class PowerSGDExchange(ErrorFeedback):
     def __init__(
         self, group: "MPI.Comm", shapes: Shapes, rank: int, meter: "Meter | None" = None
     ) -> None:
-
+        from gtcbmuf.core import low_rank  # noqa: F401  compiled with the exchange
         from gtcbmuf.core.checks import check_integer
         from gtcbmuf.mpi.shared_memory import hosts_of
 

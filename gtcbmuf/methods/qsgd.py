@@ -89,6 +89,7 @@ class QSGDExchange(ErrorFeedback):
     ) -> None:
         import numpy as np
 
+        from gtcbmuf.core import bucket_kernels  # noqa: F401  compiled with the exchange
         from gtcbmuf.core.checks import check_integer
         from gtcbmuf.core.sums import IntegerSum
 
@@ -122,8 +123,7 @@ class QSGDExchange(ErrorFeedback):
             else:
                 bucket_kernels.round_to_nearest(self._residual, *buckets, row)
             if self._error_feedback:
-                sent = row.astype(np.int32)
-                bucket_kernels.add_units(sent, *buckets, np.float32(-1), self._residual)
+                bucket_kernels.subtract_units(row, *buckets, self._residual)
             else:
                 self._residual[:] = 0
         with self._meter.time("communicate"):

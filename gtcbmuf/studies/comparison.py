@@ -197,6 +197,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
     methods = sorted({row.method for row in rows} - {"sgd"})
     largest = 2 * max((row.increase for row in rows if not math.isnan(row.increase)), default=0)
     with pictures(path, 5.5 * len(networks), 5, len(networks)) as all_axes:
+        names = []
         for axes, name in zip(all_axes, networks, strict=True):
             here = [row for row in rows if row.network == name and row.method != "sgd"]
             for row in here:
@@ -210,14 +211,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
                     marker="o",
                     markerfacecolor="white" if row.seeds == 1 else color,
                 )
-                axes.annotate(
-                    row.method,
-                    (row.speed_up, row.increase),
-                    xytext=(6, 3),
-                    textcoords="offset points",
-                    fontsize=7,
-                    color=color,
-                )
+            names.append([_write_name(axes, row, methods) for row in here])
             front = sorted((row.speed_up, row.increase) for row in here if row.on_front)
             axes.plot(*zip(*front, strict=True), color="gray", linewidth=0.8, zorder=0)
             axes.axhline(0, color="gray", linewidth=0.8, linestyle=":", zorder=0)
@@ -231,6 +225,40 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
         ticks = [tick for tick in (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50, 100) if tick <= largest]
         all_axes[0].set_yticks(ticks, map(str, ticks))
         all_axes[0].set_ylabel("increase of the error over one worker (%)")
+        all_axes[0].figure.draw_without_rendering()  # to know where the names are
+        for texts in names:
+            _move_apart(texts)
+
+
+def _write_name(axes: Any, row: ComparisonRow, methods: Sequence[str]) -> Any:
+    """Write the name of a method beside its marker, with a line to it."""
+    color = f"C{methods.index(row.method) % 10}"
+    return axes.annotate(
+        row.method,
+        (row.speed_up, row.increase),
+        xytext=(6, 3),
+        textcoords="offset points",
+        fontsize=7,
+        color=color,
+        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4},
+    )
+
+
+def _move_apart(texts: Sequence[Any]) -> None:
+    """Move each name up until it covers none that begins lower."""
+    placed: list[Any] = []
+    for text in sorted(texts, key=lambda text: text.xy[1]):
+        while any(_box(text).overlaps(box) for box in placed):
+            right, up = text.xyann
+            text.xyann = right, up + 1
+        placed.append(_box(text))
+
+
+def _box(annotation: Any) -> Any:
+    """The box around the text of an annotation, without its line."""
+    from matplotlib.text import Text
+
+    return Text.get_window_extent(annotation)
 
 
 def _leave_room(all_axes: Sequence[Any]) -> None:

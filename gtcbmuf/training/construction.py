@@ -27,7 +27,7 @@ from gtcbmuf.mpi.carried import host_of_worker, is_carried, is_first_in_process,
 from gtcbmuf.mpi.collectives import PatientComm
 from gtcbmuf.mpi.hosts import by_host, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
-from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.mpi.topology import Topology, compile_in_turn
 from gtcbmuf.training.streams import ROUNDING, stream
 
 #: What builds an optimiser for n parameters, by `train.optimizer`.
@@ -157,8 +157,8 @@ def build_worker(
 ) -> Worker:
     """Build a worker with both tiers around a model. Collective in the world.
 
-    Workers of a group that share a process share the model. The other arguments are those of
-    `build_exchange`.
+    It also compiles their kernels. Workers of a group that share a process share the model. The
+    other arguments are those of `build_exchange`.
     """
     meter = meter or Meter()
     exchange = build_exchange(config, topology, shapes, meter)
@@ -171,10 +171,12 @@ def build_worker(
         forgetting.append(descent)
     if config.block_filter.clears_residuals:
         forgetting.append(exchange)
+    block_filter = build_block_filter(config, topology, model, meter)
+    compile_in_turn(topology.world)
     return Worker(
         model,
         exchange,
-        build_block_filter(config, topology, model, meter),
+        block_filter,
         config.block_filter.period,
         descent,
         forgetting=forgetting,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gtcbmuf.core import bucket_kernels, low_rank, sign_kernels
+from gtcbmuf.core import bucket_kernels, low_rank, selection, sign_kernels
 
 FLOATS = st.floats(-8, 8, width=32)
 SIZES = st.one_of(st.integers(1, 70), st.just(200))
@@ -74,8 +74,43 @@ def test_numbers_are_rounded_to_units_of_their_bucket(form: Any) -> None:
             assert abs(random[i] - exact) < 1.0001
             assert max(abs(nearest[i]), abs(random[i])) <= levels
             assert total[i] == np.float32(2 * (scale / np.float32(levels))) * np.float32(nearest[i])
+        form(bucket_kernels.subtract_units)(nearest, size, scales, levels, total)
+        form(bucket_kernels.subtract_units)(nearest, size, scales, levels, total)
+        assert not total.any()  # 2 units minus 1 unit minus 1 unit
 
     check()
+
+
+def test_the_largest_numbers_are_found_and_the_first_of_equal_ones(form: Any) -> None:
+    few_sizes = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 1e-40, 3e38])
+    any_size = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    lengths = st.one_of(st.integers(1, 70), st.integers(400, 3000))
+
+    @given(
+        st.tuples(lengths, st.sampled_from([few_sizes, any_size])).flatmap(
+            lambda case: arrays.arrays(np.float32, case[0], elements=case[1])
+        ),
+        st.floats(0, 1),
+    )
+    def check(vector: Any, density: float) -> None:
+        count = max(1, round(density * vector.size))
+        expected = np.sort(np.argsort(-np.abs(vector), kind="stable")[:count])
+        places = np.full(vector.size, -1, np.int32)
+        form(selection.find_largest)(vector, count, places)
+        np.testing.assert_array_equal(places[:count], expected)
+
+    check()
+
+
+def test_the_largest_numbers_are_found_if_a_sample_misses_them(form: Any) -> None:
+    vector = np.zeros(31 * 400, np.float32)
+    vector[::31] = 1  # the sample
+    vector[5:9] = 2
+    places = np.empty(vector.size, np.int32)
+    for count in (1, 4, 5, 404, 405):
+        form(selection.find_largest)(vector, count, places)
+        expected = np.sort(np.argsort(-vector, kind="stable")[:count])
+        np.testing.assert_array_equal(places[:count], expected)
 
 
 def test_random_numbers_are_those_of_splitmix64(form: Any) -> None:

@@ -1,12 +1,14 @@
 """Every declared exchange and block filter: whole, documented, built and priced."""
 
 import math
+import sys
 
 import msgspec
 import numpy as np
 import pytest
 from mpi4py import MPI
 from support.clusters import COMPUTE, NETWORK
+from support.launch import run
 
 from gtcbmuf.base.shapes import Shapes, count_parameters
 from gtcbmuf.cluster.costs import Method, link_bytes, step_time
@@ -43,6 +45,28 @@ def test_an_exchange_is_built_and_loses_nothing_of_one_workers_gradient(spec: Ex
         unsent = state.get("residual", 0) + state.get("of_sum", 0)
         np.testing.assert_allclose(update + unsent, gradient, atol=1e-5)
     exchange.restore({name: array.copy() for name, array in state.items()})
+
+
+COMPILED = """
+import numpy as np
+from mpi4py import MPI
+from gtcbmuf.base.jit import has_pending
+from gtcbmuf.config.loading import load_config, recipe_names
+from gtcbmuf.mpi.topology import Topology
+from gtcbmuf.training.construction import build_worker
+
+topology = Topology(MPI.COMM_SELF, 1)
+for name in recipe_names():
+    worker = build_worker(load_config(name), topology, np.ones(35, np.float32), [(6, 5), (5,)])
+    for _ in range(2):
+        assert not has_pending(), name
+        worker.run(1, lambda step: np.ones(35, np.float32), lambda step: 0.1)
+"""
+
+
+def test_all_kernels_are_compiled_before_the_first_step() -> None:
+    done = run(sys.executable, "-c", COMPILED)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("spec", [spec() for spec in FILTERS.values()], ids=lambda spec: spec.kind)
