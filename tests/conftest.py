@@ -10,7 +10,10 @@ from support.needs import require
 
 SEGMENTS = pytest.StashKey[set[Path]]()
 #: Files to begin with, so that all workers end at about the same time.
-LONGEST = ("test_slurm.py", "test_resume.py", "test_under_mpi.py", "test_train.py", "test_pages.py")
+LONGEST = (
+    *("test_slurm.py", "test_resume.py", "test_under_mpi.py", "test_train.py", "test_pages.py"),
+    *("test_workers_per_rank.py", "test_align.py"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

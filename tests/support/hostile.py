@@ -476,15 +476,18 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
 # Every byte
 
 
-def flip_every_byte(file: Path, read: Callable[[], object]) -> NDArray[np.int64]:
-    """Flip a bit in each byte of a file; count detected, harmless and missed flips.
+def flip_every_byte(file: Path, read: Callable[[], object], stride: int = 1) -> NDArray[np.int64]:
+    """Flip a bit in each byte of a file, or in one of `stride`; count the flips by their result.
+
+    They are detected, harmless or missed, in this order.
 
     A harmless flip leaves the content unchanged, as in the gaps of an HDF5 file. A missed flip
     changes the content without an error.
     """
     content, expected = file.read_bytes(), read()
+    places = range(0, len(content), stride)
     detected = harmless = 0
-    for place in range(len(content)):
+    for place in places:
         changed = bytearray(content)
         changed[place] ^= 1 << place % 8
         file.write_bytes(changed)
@@ -495,7 +498,7 @@ def flip_every_byte(file: Path, read: Callable[[], object]) -> NDArray[np.int64]
         else:
             harmless += same
     file.write_bytes(content)
-    return np.array([detected, harmless, len(content) - detected - harmless])
+    return np.array([detected, harmless, len(places) - detected - harmless])
 
 
 def every_byte(folder: Path) -> dict[str, NDArray[np.int64]]:

@@ -20,17 +20,9 @@ from gtcbmuf.config.loading import load_config
 from gtcbmuf.training.checkpoint_files import read_checkpoint
 from gtcbmuf.training.resume import is_finished
 
-#: Ranks by recipe: those of the paper, and PowerSGD, which adds floats. test_workers_per_rank.py
-#: stops and resumes every other exchange and block filter.
-RANKS = {
-    "sgd": 1,
-    "sync-sgd": 2,
-    "gtc": 2,
-    "averaging": 2,
-    "bmuf": 2,
-    "gtc-bmuf": 4,
-    "powersgd": 2,
-}
+#: Ranks by recipe: one worker, the hybrid, and two that add floats. test_workers_per_rank.py stops
+#: and resumes every other exchange and block filter.
+RANKS = {"sgd": 1, "sync-sgd": 2, "gtc-bmuf": 4, "powersgd": 2}
 
 
 @pytest.fixture(scope="module")
