@@ -137,6 +137,9 @@ COMMANDS = {
     "invalid number of threads": "env OMP_NUM_THREADS=0 gtcbmuf train gtc",
     "no MPI library": "env MPI4PY_LIBMPI=/nowhere gtcbmuf topology gtc",
     "no corpus file": "gtcbmuf corpus info none.h5",
+    "options of a corpus without one": (
+        "gtcbmuf corpus align . --lexicon espeak:en --to grids --split-by utterance"
+    ),
     "foreign HDF5 file": "gtcbmuf corpus info model.h5",
     "truncated corpus": "gtcbmuf corpus info truncated.h5",
     "changed bytes in a corpus, found by `corpus verify`": "gtcbmuf corpus verify changed.h5",
@@ -296,6 +299,50 @@ def import_audio(place: Path, damage: str, **options: object) -> None:
         shutil.rmtree(directory.path)
 
 
+def read_texts(place: Path, table: str) -> None:
+    """Read the texts of the recording a: a table, or a folder without texts."""
+    from gtcbmuf.data.importing.transcripts import read_transcripts
+
+    source = place / "texts" if table else place / "bin"
+    (place / "texts").write_text(table)
+    read_transcripts(source, {"a": Path("a.wav")})
+
+
+def read_words(place: Path, content: str) -> None:
+    """Read a lexicon."""
+    from gtcbmuf.data.importing.lexicon import read_lexicon
+
+    (place / "lexicon").write_text(content)
+    read_lexicon(place / "lexicon")
+
+
+def open_voice(place: Path) -> None:
+    """Open a lexicon of a voice that espeak-ng does not have."""
+    pytest.importorskip("espeakng_loader")
+    from gtcbmuf.data.importing.espeak_lexicon import EspeakLexicon
+
+    EspeakLexicon("xx-nowhere")
+
+
+def read_alignment_state(place: Path) -> None:
+    """Read a state of an alignment that is damaged."""
+    from gtcbmuf.alignment.align import State
+
+    (place / "state.json").write_text("{")
+    State.read(place / "state.json")
+
+
+def find_words(place: Path, phones: tuple[str, ...]) -> None:
+    """Look up the phones of a text, for a model with these phones."""
+    from gtcbmuf.alignment import preparation
+    from gtcbmuf.data.importing.exclusions import Exclusions
+    from gtcbmuf.data.importing.lexicon import Lexicon
+    from gtcbmuf.data.importing.transcripts import Transcripts
+
+    lexicon, names = Lexicon([("a", ("x",))]), {"a": Path("a.wav")}
+    preparation.find_words(Transcripts({"a": "a"}), lexicon, names, Exclusions(1, 1), phones)
+
+
 def find_speakers(place: Path, rule: str, table: str = "") -> None:
     """Find the speakers of a recording."""
     from gtcbmuf.data.importing import speaker_rules
@@ -393,6 +440,13 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "two speakers of a recording": (
         lambda place: find_speakers(place, f"{place}/utt2spk", "a 1\ns-a 2\n")
     ),
+    "no texts beside the recordings": lambda place: read_texts(place, ""),
+    "table of texts for other recordings": lambda place: read_texts(place, "b text\n"),
+    "two texts of an utterance": lambda place: read_texts(place, "a one\na two\n"),
+    "lexicon with a word alone": lambda place: read_words(place, "one W AH N\ntwo\n"),
+    "unknown voice of espeak-ng": open_voice,
+    "model for another lexicon": lambda place: find_words(place, ("sil", "y")),
+    "damaged state of an alignment": read_alignment_state,
     "missing extra": lambda place: require_extra("synth", ["no_such"], "a synthetic corpus needs"),
     "run directory in use": hold_twice,
     "output that cannot be written": (
@@ -432,6 +486,9 @@ IN_SOURCE = (
     "run directory on a file system without locks",
     "no folder for Numba's cache",
     "damaged entry in Numba's cache",
+    "few recordings",
+    "model of an older version",
+    "`--resume` with other arguments",
     "copy that differs from the corpus",
     "metrics that cannot be written",
     "progress on stdout that cannot be written",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from gtcbmuf.alignment.segments import Tiers, find_segments, format_ctm, write_t
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
 from gtcbmuf.base.files import write_json, write_text, writing
-from gtcbmuf.base.output import say
+from gtcbmuf.base.output import format_duration, say
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import Corpus, open_corpus
@@ -150,9 +151,9 @@ def align(
     compile_in_turn(world)
     aligned: list[Aligned] | None = None
     while model is None and not state.is_settled:
-        number = len(state.rounds)
+        number, begin = len(state.rounds), time.monotonic()
         aligned = _align_with(world, work, _train(world, work, number, settings), state)
-        state.rounds = on_root(world, partial(_end_round, work, state, aligned))
+        state.rounds = on_root(world, partial(_end_round, work, state, aligned, begin))
     used = model or work / f"round-{len(state.rounds) - 1}" / "model.h5"
     if aligned is None:  # with a model, or interrupted after the last round
         aligned = _align_with(world, work, used, state)
@@ -251,8 +252,17 @@ def _align_with(world: MPI.Comm, work: Path, model: Path, state: State) -> list[
     return realign(world, model, corpus, state.texts)
 
 
-def _end_round(work: Path, state: State, aligned: Sequence[Aligned]) -> list[tuple[float, float]]:
-    """Write the corpus of the next round, and the state. Return all rounds."""
+def _end_round(
+    work: Path, state: State, aligned: Sequence[Aligned], begin: float
+) -> list[tuple[float, float]]:
+    """Write the corpus of the next round, and the state. Return all rounds.
+
+    Args:
+        work: folder of the alignment.
+        state: before the round.
+        aligned: all utterances, after the round.
+        begin: when the round began, by `time.monotonic`.
+    """
     number = len(state.rounds)
     corpus = open_corpus(work / f"corpus-{number}.h5")
     changed, frames = 0, 0
@@ -268,9 +278,11 @@ def _end_round(work: Path, state: State, aligned: Sequence[Aligned]) -> list[tup
             writer.add(name, Utterance(utterance.name, utterance.speaker, utterance.features, new))
     score = float(np.mean([utterance.score for utterance in aligned]))
     state.rounds.append((changed / frames, score))
+    seconds, left = time.monotonic() - begin, 0 if state.is_settled else MOST_ROUNDS - number - 1
     say(
         f"round {number + 1}: {100 * changed / frames:.1f} % of the frames changed their phone, "
-        f"score {score:.3f} a frame"
+        f"score {score:.3f} a frame, {format_duration(seconds)}"
+        + (f"; at most {format_duration(left * seconds)} more" if left else "")
     )
     write_json(work / "state.json", asdict(state))
     for old in (work / f"corpus-{number}.h5", work / f"round-{number - 1}"):

@@ -112,3 +112,15 @@ def _print(line: str, stream: TextIO | None, end: str = "\n") -> None:
 @cache
 def _report_lost_lines(fault: str) -> None:
     warn(f"gtcbmuf: stdout: cannot be written: {fault}; training continues")
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in minutes and seconds, or in hours and minutes.
+
+    >>> format_duration(75), format_duration(7500)
+    ('1 min 15 s', '2 h 5 min')
+    """
+    minutes = round(seconds) // 60
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {round(seconds) % 60} s"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from gtcbmuf.base.files import writing
+from gtcbmuf.base.output import format_duration
 from gtcbmuf.base.signals import stop_kinds
 from gtcbmuf.mpi import launcher
 
@@ -151,15 +152,3 @@ def last_message(log: Path) -> str:
     # Open MPI 5's mpirun ends some of its own messages with a NUL.
     lines = log.read_text(encoding="utf-8", errors="replace").replace("\0", "").splitlines()
     return next((line for line in reversed(lines) if line.startswith("gtcbmuf: ")), "")
-
-
-def format_duration(seconds: float) -> str:
-    """Format a duration in minutes and seconds, or in hours and minutes.
-
-    >>> format_duration(75), format_duration(7500)
-    ('1 min 15 s', '2 h 5 min')
-    """
-    minutes = round(seconds) // 60
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {round(seconds) % 60} s"

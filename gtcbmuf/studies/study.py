@@ -15,11 +15,12 @@ import msgspec
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import write_csv, writing
+from gtcbmuf.base.output import format_duration
 from gtcbmuf.base.provenance import short_commit
 from gtcbmuf.cluster import sbatch, slurm
 from gtcbmuf.config.schema import resolve_group_size
 from gtcbmuf.studies.presets import RunSpec
-from gtcbmuf.studies.processes import format_duration, last_message, run_training
+from gtcbmuf.studies.processes import last_message, run_training
 from gtcbmuf.studies.results import Result, read_results
 from gtcbmuf.studies.synthesis import Synthesis, check_corpus, synthesise_corpus
 from gtcbmuf.training.outcome import read_outcome

@@ -1,5 +1,6 @@
 """Alignments of words made of tones, whose times are known."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -117,13 +118,18 @@ def test_words_have_their_names_and_times(speech: Speech, aligned: tuple[Path, s
     assert {time for times in words.times for time in times} <= ends
 
 
-def test_ranks_align_alike_and_their_corpus_is_imported(speech: Speech) -> None:
+def test_ranks_align_and_import_in_one_command(speech: Speech) -> None:
     ctm, corpus = speech.path / "ranks.ctm", speech.path / "corpus.h5"
-    speech.align("--to", ctm, ranks=2)
+    printed = speech.align("--to", ctm, "--out", corpus, "--valid", "0.25", ranks=2)
     assert len({line.split()[0] for line in ctm.read_text().splitlines()}) == 36
-    wav = speech.path / "wav"
-    done = gtcbmuf("corpus", "import-audio", wav, "--alignments", ctm, "--out", corpus)
+    assert f"{ctm}: 36 utterances" in printed
+    done = gtcbmuf(
+        *("corpus", "import-audio", speech.path / "wav", "--alignments", ctm, "--valid", "0.25"),
+        *("--out", speech.path / "imported.h5"),
+    )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.replace("imported.h5", "corpus.h5") in printed
+    assert open_corpus(corpus).digest == open_corpus(speech.path / "imported.h5").digest
     assert open_corpus(corpus).phones == ("sil", *TONES)
 
 
@@ -131,6 +137,8 @@ def test_a_model_aligns_once(speech: Speech, aligned: tuple[Path, str]) -> None:
     folder, model = speech.path / "again", speech.path / "grids.align/model.h5"
     text = speech.align("--to", folder, "--model", model)
     assert "round" not in text
+    assert re.search(r"round 1: [\d.]+ % of .* a frame, \d.*; at most \d.* more\n", aligned[1])
+    assert " more" not in aligned[1].split("round ")[-1]
     for key in speech.truth:  # the model is that of the last round
         grids = [path / f"{key}.TextGrid" for path in (folder, aligned[0])]
         assert grids[0].read_bytes() == grids[1].read_bytes()

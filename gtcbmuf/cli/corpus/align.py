@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from gtcbmuf.base.errors import UserError
 from gtcbmuf.cli.common import Commands, add_command, job
-from gtcbmuf.cli.corpus.import_options import add_audio_options, add_most_bad
+from gtcbmuf.cli.corpus.import_options import add_audio_options, add_import_options
+
+#: Options that only a corpus needs, with their defaults.
+_OF_CORPUS = {"split_by": "speaker", "valid": "0.1", "test": "0.1", "normalise": "speaker"}
 
 
 def add(commands: Commands) -> None:
@@ -14,6 +18,8 @@ def add(commands: Commands) -> None:
         "align",
         "align recordings with their texts, from a flat start",
         "gtcbmuf corpus align recordings --lexicon cmudict.dict --to alignments",
+        "gtcbmuf corpus align recordings --lexicon cmudict.dict --to alignments "
+        "--out corpus/mine.h5",
         "mpirun -n 4 gtcbmuf corpus align recordings --texts text --lexicon lexicon.txt "
         "--to phones.ctm",
         "gtcbmuf corpus align more --lexicon cmudict.dict --model alignments.align/model.h5 "
@@ -54,15 +60,25 @@ def add(commands: Commands) -> None:
         metavar="SECTION.KEY=VALUE",
         help="override a key of the training's configuration (repeatable)",
     )
-    add_most_bad(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.h5",
+        help="corpus file to write as well, as `gtcbmuf corpus import-audio` does",
+    )
+    add_import_options(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted alignment")
     parser.set_defaults(run=run)
 
 
 def run(arguments: Any) -> None:
-    """Align recordings."""
+    """Align recordings, and import them if a corpus is asked for."""
+    given = [name for name, usual in _OF_CORPUS.items() if getattr(arguments, name) != usual]
+    if given and not arguments.out:
+        raise UserError(f"--{given[0].replace('_', '-')}: only with --out")
     with job(alone=True) as world:
         from gtcbmuf.alignment.align import align
+        from gtcbmuf.mpi.job import on_root
 
         text = align(
             world,
@@ -78,4 +94,23 @@ def run(arguments: Any) -> None:
             resume=arguments.resume,
         )
         if world.rank == 0:
-            print(text)
+            print(text, flush=True)
+        if arguments.out:
+            on_root(world, lambda: print(_import(arguments)))
+
+
+def _import(arguments: Any) -> str:
+    """Write the corpus of the alignments."""
+    from gtcbmuf.acoustic.model_file import load_model
+    from gtcbmuf.data.importing.audio import import_audio
+
+    return import_audio(
+        arguments.directory,
+        arguments.out,
+        alignments=arguments.to,
+        sample_rate=arguments.sample_rate,
+        speakers=arguments.speakers,
+        phones=load_model(arguments.model).phones if arguments.model else None,
+        most_bad=arguments.most_bad,
+        **{name: getattr(arguments, name) for name in _OF_CORPUS},
+    )

@@ -1,6 +1,6 @@
 """Imports recordings with phone alignments into a corpus. Needs the extra `audio`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def import_audio(
     split_by: str = "speaker",
     valid: str = "0.1",
     test: str = "0.1",
-    phones: Path | None = None,
+    phones: Path | Sequence[str] | None = None,
     normalise: str = "speaker",
     most_bad: float = 0.05,
 ) -> str:
@@ -78,8 +78,8 @@ def import_audio(
         valid: share of the time, or path of a file that lists utterances or speakers, one per line.
         test: share of the time, or path of a file, as for `valid`. All other utterances are for
             training.
-        phones: path of a file with a phone at the begin of each line. The corpus has these phones,
-            whether they occur or not. By default, it has those that occur.
+        phones: phones of the corpus, or path of a file with one at the begin of each line. The
+            corpus has these phones, whether they occur or not. By default, it has those that occur.
         normalise: scope of the normalisation to mean 0 and variance 1: "speaker", "utterance" or
             "none".
         most_bad: largest share of the utterances that may be excluded.
@@ -122,7 +122,7 @@ def import_audio(
         speaker_rule=found_speakers.rule,
     )
     phone_names = map_labels(phone_alignments.label_numbers)
-    inventory = phone_names.phones if phones is None else _read_phones(phones, phone_names)
+    inventory = phone_names.phones if phones is None else _list_phones(phones, phone_names)
     if len(inventory) > _MAX_PHONES:
         raise UserError(
             f"{phones or source}: {len(inventory)} phones ({', '.join(inventory[:EXAMPLES])}, "
@@ -184,16 +184,17 @@ def _group_by_speaker(
     return utterances_of
 
 
-def _read_phones(path: Path, names: PhoneNames) -> list[str]:
-    """Read a list of phones, and return it with silence first.
+def _list_phones(phones: Path | Sequence[str], names: PhoneNames) -> list[str]:
+    """Return phones, or those of a file, with silence first.
 
     Raises:
-        UserError: the file cannot be read, or lacks a phone of the alignments.
+        UserError: the file cannot be read, or a phone of the alignments is not in the list.
     """
-    listed = {words[0] for line in read_lines(path) if (words := line.split())}
+    lines = read_lines(phones) if isinstance(phones, Path) else phones
+    listed = {words[0] for line in lines if (words := line.split())}
     if missing := sorted(set(names.phones) - listed - {SILENCE}):
         raise UserError(
-            f"--phones {path}: no phone {', '.join(missing[:EXAMPLES])}; expected all phones of "
+            f"--phones {phones}: no phone {', '.join(missing[:EXAMPLES])}; expected all phones of "
             "the alignments, without stress and position"
         )
     return [SILENCE, *sorted(listed - {SILENCE})]
