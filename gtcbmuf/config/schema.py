@@ -73,7 +73,7 @@ class TrainConfig(Section, frozen=True):
     #: Epochs, or a part of one, over which the learning rate rises linearly from 0.
     #:
     #: Raise it when the loss grows or training diverges in the first epoch. The presets use 0.25
-    #: and 0.5.
+    #: to 1.
     warmup: Annotated[float, Meta(ge=0, lt=1e9)] = 0.0
 
     #: Local optimiser: how a worker applies its group's update. `sgd` is gradient descent, with

@@ -395,16 +395,16 @@ class NoFilter:
 class BMUF:
     """Blockwise model-update filtering (Chen and Huo 2016, section 2), with changes as integers.
 
-    With the anchor W, the start S of the block, and the model M of each of G groups,
+    With the anchor W, the start S of the block, and the model V of each of G groups,
 
-        q        = (M - S(t-1)) / step, rounded          change of a group, in steps
+        q        = (V - S(t-1)) / step, rounded          change of a group, in steps
         A(t)     = S(t-1) + step * (sum of q) / G        average of the groups
         G(t)     = A(t) - S(t-1)                         change that the block made
         Delta(t) = eta * Delta(t-1) + zeta * G(t)        filtered change
         W(t)     = W(t-1) + Delta(t)
         S(t)     = W(t)                                  classical block momentum (CBM)
                  = W(t) + eta * Delta(t)                 Nesterov block momentum (NBM)
-        M        = S(t) + (M - S(t-1) - step * q)
+        V        = S(t) + (V - S(t-1) - step * q)
 
     A group goes on from S(t) plus what it has not sent. So nothing is lost, and it is sent in a
     later block. The step is a multiple of the changes' root mean square. A small one is the filter

@@ -18,9 +18,9 @@ class DelayedBMUF(BMUF):
     """BMUF whose result arrives some steps after the end of a block.
 
     At the end of a block, a separate thread begins to average and filter. After `delay` steps, a
-    group's model M gets what it would have got at once,
+    group's model V gets what it would have got at once,
 
-        M = M + S(t) - S(t-1) - step * q
+        V = V + S(t) - S(t-1) - step * q
 
     so that the steps between count in full. At an epoch's end the result arrives at once.
 

@@ -28,13 +28,13 @@ _BOUND = 3
 class SparseLoCo:
     """A sparse outer step with error feedback (Sarfi et al. 2025, algorithm 1).
 
-    With the start S of the block, and the model M and the residual e of each of G groups,
+    With the start S of the block, and the model V and the residual e of each of G groups,
 
-        e    = decay * e + (M - S(t-1))
+        e    = decay * e + (V - S(t-1))
         q    = -3, -1, 1 or 3 for the k entries of e of largest size in a chunk, 0 for all others
         e    = e - unit * q
         S(t) = S(t-1) + alpha * unit * (sum of q) / G
-        M    = S(t)
+        V    = S(t)
 
     The residual takes the place of an outer momentum. All groups go on from S(t), which is
     evaluated and saved.

@@ -81,7 +81,7 @@ class BMUFSpec(RoundedFilterSpec, frozen=True, tag="bmuf"):
 
     #: Block momentum, eta. `"auto"` is 1 - 1/G for G groups. 0 averages without momentum.
     #:
-    #: Leave it at `"auto"`: with 8 groups, 0.5 cost 7.5 % more errors and 0 cost 15 %. Set it to 0
+    #: Leave it at `"auto"`: with 8 groups, 0.5 cost 7.7 % more errors and 0 cost 16 %. Set it to 0
     #: for the method `averaging`, and use a larger learning rate there.
     momentum: Share | Literal["auto"] = "auto"
 
@@ -93,7 +93,7 @@ class BMUFSpec(RoundedFilterSpec, frozen=True, tag="bmuf"):
 
     #: Use Nesterov block momentum (NBM) instead of classical block momentum (CBM).
     #:
-    #: Set it with GTC, as the recipes do: CBM cost 5.4 % more errors with 64 workers. Leave it
+    #: Set it with GTC, as the recipes do: CBM cost 5.9 % more errors with 64 workers. Leave it
     #: `false` to compare with the classical filter.
     nesterov: bool = False
 
