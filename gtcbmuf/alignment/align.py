@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from gtcbmuf.config.loading import load_config
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import Corpus, open_corpus
 from gtcbmuf.data.corpus_writer import Utterance
+from gtcbmuf.data.importing.audio import check_sample_rate
 from gtcbmuf.data.importing.espeak_lexicon import PREFIX, EspeakLexicon
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.lexicon import Lexicon, read_lexicon
@@ -36,6 +37,7 @@ from gtcbmuf.training.run import train
 
 #: An alignment is finished when fewer frames than this share change their phone in a round.
 SETTLED = 0.01
+_STATE = "state.json"
 #: Most rounds of training.
 MOST_ROUNDS = 12
 #: An utterance is poor if its score is this many deviations below the median, and at least this
@@ -144,10 +146,11 @@ def align(
         "speakers": speakers,
         "model": str(model or ""),
         "settings": list(settings),
-        "most_bad": most_bad,
     }
     agree(world, lambda: load_config(_recipe(world), list(settings)))
-    state = on_root(world, lambda: _prepare(work, arguments, resume))
+    if resume and on_root(world, lambda: _is_finished(work, to)):
+        return f"{to}: this alignment is already finished"
+    state = on_root(world, lambda: _prepare(work, to, arguments, most_bad, resume))
     compile_in_turn(world)
     aligned: list[Aligned] | None = None
     while model is None and not state.is_settled:
@@ -157,17 +160,24 @@ def align(
     used = model or work / f"round-{len(state.rounds) - 1}" / "model.h5"
     if aligned is None:  # with a model, or interrupted after the last round
         aligned = _align_with(world, work, used, state)
-    return on_root(world, partial(_finish, work, to, directory, state, aligned, used))
+    return on_root(world, partial(_finish, work, to, state, aligned, used, most_bad))
 
 
-def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
+def _is_finished(work: Path, to: Path) -> bool:
+    """Whether an alignment has its results, and its folder has nothing but the model."""
+    return to.exists() and (work / "model.h5").exists() and not (work / _STATE).exists()
+
+
+def _prepare(
+    work: Path, to: Path, arguments: dict[str, Any], most_bad: float, resume: bool
+) -> State:
     """Read the recordings and their texts, or the state of an interrupted alignment."""
     require_extra("audio", ("soundfile", "soxr", "kaldi_native_fbank"), "an alignment needs")
-    file = work / "state.json"
+    file = work / _STATE
     if resume and file.exists():
         state = State.read(file)
-        if state.arguments != arguments:
-            names = [name for name in arguments if state.arguments.get(name) != arguments[name]]
+        names = [name for name in arguments if state.arguments.get(name) != arguments[name]]
+        if names:
             raise UserError(
                 f"--resume: {work} was begun with another {names[0].replace('_', '-')}; use the "
                 "same, or align without --resume"
@@ -175,12 +185,17 @@ def _prepare(work: Path, arguments: dict[str, Any], resume: bool) -> State:
         say(f"resumed {work} after round {len(state.rounds)}")
         return state
     directory, sample_rate = Path(arguments["directory"]), arguments["sample_rate"]
+    check_sample_rate(sample_rate)
     recordings = find_recordings(directory)
+    if to.suffix == ".ctm" and (blank := [name for name in recordings if len(name.split()) > 1]):
+        raise UserError(
+            f"--to {to}: a CTM cannot hold the blanks in {blank[0]!r}; expected a folder"
+        )
     pronunciations = _open_lexicon(arguments["lexicon"])
     transcripts = read_transcripts(Path(arguments["texts"]), recordings)
     found = find_speakers(arguments["speakers"], directory, recordings)
     all_names = recordings.keys() | transcripts.faults.keys()
-    exclusions = Exclusions(len(all_names), arguments["most_bad"])
+    exclusions = Exclusions(len(all_names), most_bad)
     for name, fault in found.faults.items():
         exclusions.add(name, fault, found.hint)
     spoken = {name: path for name, path in recordings.items() if name not in found.faults}
@@ -284,7 +299,7 @@ def _end_round(
         f"score {score:.3f} a frame, {format_duration(seconds)}"
         + (f"; at most {format_duration(left * seconds)} more" if left else "")
     )
-    write_json(work / "state.json", asdict(state))
+    write_json(work / _STATE, asdict(state))
     for old in (work / f"corpus-{number}.h5", work / f"round-{number - 1}"):
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     return state.rounds
@@ -309,13 +324,63 @@ def _utterances(corpus: Corpus) -> Any:
 def _finish(
     work: Path,
     to: Path,
-    directory: Path,
     state: State,
     aligned: Sequence[Aligned],
     model: Path,
+    most_bad: float,
 ) -> str:
     """Write the alignments and the log, and tidy up. Return lines for the user."""
-    exclusions = Exclusions(state.total, state.arguments["most_bad"])
+    try:
+        exclusions, tiers_of = _choose(state, aligned, most_bad)
+    except UserError:
+        if state.arguments["model"]:  # nothing was trained that a resumed alignment could use
+            shutil.rmtree(work)
+        raise
+    if to.suffix == ".ctm":
+        write_text(to, format_ctm(tiers_of))
+    else:
+        _write_grids(to, Path(state.arguments["directory"]), tiers_of)
+    log = Path(f"{to}.log")
+    write_text(log, exclusions.format_log())
+    if state.arguments["model"]:
+        shutil.rmtree(work)
+    else:
+        shutil.copy(model, work / "model.h5")
+        for path in work.iterdir():
+            if path.name != "model.h5":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    hours = sum(tiers.phones[-1].end for tiers in tiers_of.values()) / 3600
+    lines = [
+        f"{to}: {len(tiers_of)} utterances, {hours:.2f} h; {len(exclusions)} of "
+        f"{exclusions.total} left out, see {log}",
+        *state.notes,
+    ]
+    if not state.arguments["model"]:
+        lines.append(f"model: {work / 'model.h5'}")
+    return "\n".join(lines)
+
+
+def _write_grids(to: Path, directory: Path, tiers_of: Mapping[str, Tiers]) -> None:
+    """Write the TextGrids. Those of an earlier alignment of other recordings are removed."""
+    paths = {
+        name: file.relative_to(directory).with_suffix("")
+        for name, file in find_recordings(directory).items()
+    }
+    write_textgrids(to, {paths[name]: tiers for name, tiers in tiers_of.items()})
+    if to.resolve() != directory.resolve():  # where the user's own TextGrids may be
+        for name in paths.keys() - tiers_of.keys():
+            Path(f"{to / paths[name]}.TextGrid").unlink(missing_ok=True)
+
+
+def _choose(
+    state: State, aligned: Sequence[Aligned], most_bad: float
+) -> tuple[Exclusions, dict[str, Tiers]]:
+    """Leave out the utterances with a poor score. Return all exclusions, and the other segments.
+
+    Raises:
+        UserError: too many utterances are unusable.
+    """
+    exclusions = Exclusions(state.total, most_bad)
     for name, reason in state.excluded.items():
         exclusions.add(name, reason)
     scores = np.array([utterance.score for utterance in aligned])
@@ -339,27 +404,4 @@ def _finish(
             seconds=text.seconds,
             sample_rate=state.arguments["sample_rate"],
         )
-    if to.suffix == ".ctm":
-        write_text(to, format_ctm(tiers_of))
-    else:
-        files = find_recordings(directory)
-        relative = {name: files[name].relative_to(directory).with_suffix("") for name in tiers_of}
-        write_textgrids(to, {relative[name]: tiers for name, tiers in tiers_of.items()})
-    log = Path(f"{to}.log")
-    write_text(log, exclusions.format_log())
-    if state.arguments["model"]:
-        shutil.rmtree(work)
-    else:
-        shutil.copy(model, work / "model.h5")
-        for path in work.iterdir():
-            if path.name != "model.h5":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    hours = sum(tiers.phones[-1].end for tiers in tiers_of.values()) / 3600
-    lines = [
-        f"{to}: {len(tiers_of)} utterances, {hours:.2f} h; {len(exclusions)} of "
-        f"{exclusions.total} left out, see {log}",
-        *state.notes,
-    ]
-    if not state.arguments["model"]:
-        lines.append(f"model: {work / 'model.h5'}")
-    return "\n".join(lines)
+    return exclusions, tiers_of

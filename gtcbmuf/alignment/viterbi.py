@@ -53,27 +53,61 @@ def _viterbi(
         path: output, (T,) int64.
     """
     length, states = scores.shape[0], targets.size
-    # Entry that the best path into a state took, counted from 1; 0 if it was in the state before.
-    moves = np.zeros((length, states), np.uint16)
+    # Moves of a block of frames at a time, computed again from the scores before it: the memory
+    # grows with the root of the length.
+    block = max(1, int(np.sqrt(length)))
+    blocks = (length + block - 1) // block
+    moves = np.empty((block, states), np.uint16)
+    before_block = np.empty((blocks, states))
     best = np.full(states, -np.inf)
     for t in range(length):
-        for s in range(states - 1, -1, -1):  # entries lie before s: they are still those of t - 1
-            move, score = np.uint16(0), best[s]
-            for e in range(starts[s], starts[s + 1]):
-                first = 0.0 if t == 0 else -np.inf
-                entering = first if before[e] == BEGIN else best[before[e]]
-                if entering > score:
-                    move, score = np.uint16(e - starts[s] + 1), entering
-            best[s] = score + scores[t, targets[s]]
-            moves[t, s] = move
+        if t % block == 0:
+            before_block[t // block] = best
+        _advance(scores[t], t == 0, targets, starts, before, best, moves[t % block])
     state, total = 0, -np.inf
     for s in range(states):
         if is_end[s] and best[s] > total:
             state, total = s, best[s]
     if total == -np.inf:
         return total
-    for t in range(length - 1, -1, -1):
-        path[t] = state
-        if moves[t, state]:
-            state = before[starts[state] + moves[t, state] - 1]
+    for number in range(blocks - 1, -1, -1):
+        first, end = number * block, min((number + 1) * block, length)
+        best[:] = before_block[number]
+        for t in range(first, end):
+            _advance(scores[t], t == 0, targets, starts, before, best, moves[t - first])
+        for t in range(end - 1, first - 1, -1):
+            path[t] = state
+            if moves[t - first, state]:
+                state = before[starts[state] + moves[t - first, state] - 1]
     return total
+
+
+@kernel("(f4[::1], b1, i4[::1], i4[::1], i4[::1], f8[::1], u2[::1])")
+def _advance(
+    scores: NDArray[np.float32],
+    is_first: bool,
+    targets: NDArray[np.int32],
+    starts: NDArray[np.int32],
+    before: NDArray[np.int32],
+    best: NDArray[np.float64],
+    moves: NDArray[np.uint16],
+) -> None:
+    """Advance the best scores of all states by a frame.
+
+    Args:
+        scores: score of each target, (C,) float32.
+        is_first: whether paths may begin here.
+        targets, starts, before: as in `Graph`.
+        best: score of the best path into each state, (S,) float64; changed in place.
+        moves: output, (S,) uint16: the entry that this path took, counted from 1; 0 if it was in
+            the state before.
+    """
+    for s in range(targets.size - 1, -1, -1):  # entries lie before s: they are still the old ones
+        move, score = np.uint16(0), best[s]
+        for e in range(starts[s], starts[s + 1]):
+            first = 0.0 if is_first else -np.inf
+            entering = first if before[e] == BEGIN else best[before[e]]
+            if entering > score:
+                move, score = np.uint16(e - starts[s] + 1), entering
+        best[s] = score + scores[targets[s]]
+        moves[s] = move

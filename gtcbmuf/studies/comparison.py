@@ -117,7 +117,9 @@ def _rows_of(
     seconds: dict[tuple[str, int], list[float]] = {}
     for run, result in pairs:
         cell = result.method, result.workers
-        costs_of_run = run_costs(compute, network, run, result.density, *frame)
+        costs_of_run = RunCosts(math.nan, math.nan, math.nan)
+        if not math.isnan(result.fer_test):  # not diverged
+            costs_of_run = run_costs(compute, network, run, result.density, *frame)
         costs.setdefault(cell, []).append(costs_of_run)
         seconds.setdefault(cell, []).append(result.steps * costs_of_run.step_seconds)
     rows = [
@@ -138,7 +140,7 @@ def _rows_of(
         )
         for row in error_rows([result for _, result in pairs], with_paper=False)
     ]
-    rows.sort(key=lambda row: row.fer)
+    rows.sort(key=lambda row: (math.isnan(row.fer), row.fer))
     front = pareto_front([(row.seconds, row.fer) for row in rows])
     return [replace(row, on_front=is_best) for row, is_best in zip(rows, front, strict=True)]
 
@@ -169,20 +171,22 @@ def _table(rows: Sequence[ComparisonRow]) -> tuple[Sequence[str], list[list[str]
     for row in rows:
         if row.network != networks[0]:
             continue
+        has_diverged = math.isnan(row.fer)
         per = "-" if math.isnan(row.per) else f"{row.per:.2f}"
         increase = format_increase(row.increase, row.deviation, row.seeds)
         cells = [row.method, *map(str, (row.workers, row.groups, row.seeds))]
         cells += [
-            f"{row.fer:.2f}",
+            "diverged" if has_diverged else f"{row.fer:.2f}",
             per,
-            "" if row.method == "sgd" else increase,
-            f"{row.bytes / 1e3:.3g}",
+            "" if row.method == "sgd" else "-" if has_diverged else increase,
+            "-" if has_diverged else f"{row.bytes / 1e3:.3g}",
         ]
         for name in networks:
             there = by_cell[row.method, row.workers, name]
             seconds = f"{there.seconds:.3g}" if row.increase <= REACHED else "-"
             mark = " *" if there.on_front else ""
-            cells += [f"{there.speed_up:.3g}", seconds + mark]
+            speed_up = "-" if has_diverged else f"{there.speed_up:.3g}"
+            cells += [speed_up, seconds + mark]
         lines.append(cells)
     return headers, lines
 

@@ -181,6 +181,16 @@ def test_bad_texts_are_left_out_with_their_reasons(changed: Speech) -> None:
     }.items():
         assert any(line.startswith(name) and reason in line for line in log.splitlines()), log
     assert not (changed.path / "grids/s0/05.TextGrid").exists()
+    # A later alignment removes what an earlier one wrote of a recording that it leaves out.
+    assert (changed.path / "grids/s0/07.TextGrid").exists()
+    (wav / "s0/07.txt").write_text("zebra\n")
+    model = ("--model", changed.path / "grids.align/model.h5")
+    refused = changed.run("--to", changed.path / "grids", *model)
+    assert refused.returncode == 2
+    assert not (changed.path / "grids.part").exists()
+    changed.align("--to", changed.path / "grids", *model, "--most-bad", "0.2")
+    assert not (changed.path / "grids/s0/07.TextGrid").exists()
+    assert (changed.path / "grids/s0/06.TextGrid").exists()
 
 
 def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_path: Path) -> None:
@@ -199,8 +209,14 @@ def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_p
     other = speech.run("--to", parted, "--resume", "--speakers", "prefix:1")
     assert other.returncode == 2
     assert "parted.ctm.align was begun with another speakers; use the same" in other.stderr
-    assert "after round 2" in speech.align("--to", parted, "--resume")
+    lenient = ("--to", parted, "--resume", "--most-bad", "0.3")
+    assert "after round 2" in speech.align(*lenient)
     assert parted.read_bytes() == whole.read_bytes()
+    model = (tmp_path / "parted.ctm.align/model.h5").read_bytes()
+    again = speech.align(*lenient, "--out", tmp_path / "corpus.h5")
+    assert again.startswith(f"{parted}: this alignment is already finished\n")
+    assert open_corpus(tmp_path / "corpus.h5").phones == ("sil", *TONES)
+    assert (tmp_path / "parted.ctm.align/model.h5").read_bytes() == model
 
 
 @pytest.mark.parametrize(
@@ -210,13 +226,25 @@ def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_p
         (("--set", "train.epoch=2"), "--set: unknown key train.epoch; did you mean train.epochs?"),
         (("--lexicon", "nowhere"), "nowhere: cannot be read as UTF-8 text: "),
         (("--model", "nowhere.h5"), "nowhere.h5: cannot be read as a model"),
+        (("--sample-rate", "4000"), "--sample-rate 4000: expected 8000 Hz or more"),
+        (("--out", "c.h5", "--valid", "2"), "--valid 2: expected a share above 0 and below 1"),
+        (("--out", "c.h5", "--speakers", "prefix:0"), "--speakers prefix:0: expected prefix:N"),
+        (("--out", "c.h5", "--normalise", "all"), "--normalise all: expected"),
     ],
 )
 def test_invalid_arguments(
-    speech: Speech, tmp_path: Path, words: tuple[str, str], message: str
+    speech: Speech, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = speech.run("--to", tmp_path / "grids", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"gtcbmuf: {message}")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ctm_has_no_names_with_blanks(changed: Speech) -> None:
+    (changed.path / "wav/s0").rename(changed.path / "wav/s 0")
+    done = changed.run("--to", changed.path / "phones.ctm")
+    assert done.returncode == 2
+    assert "a CTM cannot hold the blanks in 's 0-00'; expected a folder" in done.stderr
+    assert not list(changed.path.glob("phones*"))

@@ -67,6 +67,27 @@ def test_the_rows_are_errors_of_runs_and_costs_of_each_network(tmp_path: Path) -
     assert (tmp_path / "comparison.png").stat().st_size > 1000
 
 
+def test_a_diverged_run_is_the_last_row(tmp_path: Path) -> None:
+    quick = read_preset("quick")
+    rows = [
+        msgspec.structs.asdict(row) for row in read_results(ROOT / "results/quick/error_table.csv")
+    ]
+    nothing = {"fer_valid": math.nan, "fer_test": math.nan, "per_test": math.nan}
+    rows = [
+        row | nothing | {"density": math.nan, "steps": 0}
+        if (row["method"], row["workers"]) == ("gtc", 32)
+        else row
+        for row in rows
+    ]
+    write_csv(tmp_path / "error_table.csv", rows)
+    reproduce_comparison(quick, COMPUTE, {"fast": NETWORK}, "a.toml", tmp_path)
+    *others, last = (tmp_path / "comparison.md").read_text().splitlines()[2:]
+    cells = [cell.strip() for cell in last.strip("|").split("|")]
+    assert (cells[0], cells[4:]) == ("gtc", ["diverged", "-", "-", "-", "-", "-"])
+    errors = [float(line.split("|")[5]) for line in others]
+    assert errors == sorted(errors)
+
+
 def test_without_runs_there_is_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="make it with `gtcbmuf reproduce error-table`"):
         reproduce_comparison(read_preset("quick"), COMPUTE, {"a": NETWORK}, "a", tmp_path)

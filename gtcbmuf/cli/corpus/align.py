@@ -78,8 +78,13 @@ def run(arguments: Any) -> None:
         raise UserError(f"--{given[0].replace('_', '-')}: only with --out")
     with job(alone=True) as world:
         from gtcbmuf.alignment.align import align
+        from gtcbmuf.data.importing.audio import check_splits
         from gtcbmuf.mpi.job import on_root
 
+        of_corpus = {name: getattr(arguments, name) for name in _OF_CORPUS}
+        if arguments.out:  # hours before it is written
+            directory, speakers = arguments.directory, arguments.speakers
+            on_root(world, lambda: check_splits(directory, speakers=speakers, **of_corpus))
         text = align(
             world,
             arguments.directory,

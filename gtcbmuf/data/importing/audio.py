@@ -27,7 +27,6 @@ from gtcbmuf.data.importing.textgrid import read_textgrids
 _MIN_SAMPLE_RATE = 8000  # Hz: below the rate of telephone speech, the mel bands become too narrow
 _MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
 _MAX_EXCESS = 0.05  # seconds that an alignment may extend beyond the audio
-_MAX_SAMPLE = 1e9  # the energies of larger samples overflow float32
 _LAYOUT = "expected the alignment of a/b.wav in a/b.TextGrid, or under the name a-b in a CTM"
 _UNALIGNED = "all alignments have their recordings; raise --most-bad to leave out the others"
 
@@ -96,8 +95,7 @@ def import_audio(
     modules = ("soundfile", "soxr", "kaldi_native_fbank")
     require_extra("audio", modules, "the import of audio needs")
     check_normalisation(normalise)
-    if sample_rate < _MIN_SAMPLE_RATE:
-        raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} Hz or more")
+    check_sample_rate(sample_rate)
 
     from importlib.metadata import version
 
@@ -163,6 +161,40 @@ def import_audio(
         speaker_rule=found_speakers.rule,
     )
     return "\n".join([summary, *phone_names.notes])
+
+
+def check_sample_rate(sample_rate: int) -> None:
+    """Check the sample rate of the features.
+
+    Raises:
+        UserError: it is too low.
+    """
+    if sample_rate < _MIN_SAMPLE_RATE:
+        raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} Hz or more")
+
+
+def check_splits(
+    directory: Path, *, speakers: str, split_by: str, valid: str, test: str, normalise: str
+) -> None:
+    """Check arguments of an import before its alignments exist, as if all recordings were usable.
+
+    Raises:
+        UserError: `import_audio` would raise it.
+    """
+    check_normalisation(normalise)
+    recordings = find_recordings(directory)
+    found = find_speakers(speakers, directory, recordings)
+    utterances_of: NameTable[list[str]] = NameTable()
+    for name, speaker in found.speaker_of.items():
+        utterances_of.setdefault(speaker, []).append(name)
+    split_utterances(
+        utterances_of,
+        dict.fromkeys(recordings, 1.0),
+        recordings.keys() | set(found.speaker_of.values()),
+        {"valid": valid, "test": test},
+        unit=split_by,
+        speaker_rule=found.rule,
+    )
 
 
 def _group_by_speaker(
@@ -239,9 +271,6 @@ class _UtteranceReader:
             self._exclusions.add(
                 name, f"the alignment ends at {end:.3f} s, but the audio at {seconds:.3f} s"
             )
-            return None
-        if not (np.abs(samples) < _MAX_SAMPLE).all():
-            self._exclusions.add(name, "samples that are NaN, infinite or too large")
             return None
         matrix = features.log_mel(samples, self._rate)
         if not len(matrix):

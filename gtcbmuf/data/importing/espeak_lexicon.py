@@ -13,7 +13,7 @@ PREFIX = "espeak:"
 # From espeak-ng's speak_lib.h.
 _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1
 _SEPARATED = ord("_") << 8  # phonemes are separated by this character
-_NO_SOUNDS = re.compile(r"[',%=|]|_:|_\||_!")
+_NO_SOUNDS = re.compile(r"[',%=|]|_:|_\||_!|\([a-z][a-z0-9-]*\)")  # (en): a word of that language
 
 
 class EspeakLexicon(Lexicon):

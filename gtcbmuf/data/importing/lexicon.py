@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from unicodedata import category
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.corpus import SILENCE
@@ -14,9 +15,8 @@ from gtcbmuf.data.importing.text_lines import read_lines
 Pronunciation = tuple[str, ...]
 
 _VARIANT = re.compile(r"(.+)\([0-9]+\)")  # WORD(2), the second pronunciation in CMUdict
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE]-?[0-9]+)?|\.[0-9]+(?:[eE]-?[0-9]+)?")
 _PROBABILITY = re.compile(r"[01]?\.[0-9]+(?:[eE]-?[0-9]+)?|1|1\.0*")
-#: Characters that may stand before and after a word in a text.
-_EDGES = re.compile(r"^[^\w']+|[^\w']+$")
 _JOINTS = re.compile(r"[-\u2010-\u2015/.,;:!?\u2026]+")
 
 
@@ -71,11 +71,18 @@ class Lexicon:
 
 
 def bare_word(piece: str) -> str:
-    """Return a piece of a text without what is no letter, digit or apostrophe at its ends.
+    """Return a piece of a text without what is no letter, mark, digit or apostrophe at its ends.
 
-    It is in lower case, and in one Unicode form.
+    It is in lower case, and in one Unicode form. Marks are the vowel signs of Indic scripts, of
+    Thai and others.
     """
-    return _EDGES.sub("", _key(piece))
+    word = _key(piece)
+    inner = [number for number, character in enumerate(word) if _is_of_word(character)]
+    return word[inner[0] : inner[-1] + 1] if inner else ""
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character in "_'" or category(character).startswith("M")
 
 
 def _key(word: str) -> str:
@@ -87,11 +94,12 @@ def read_lexicon(path: Path) -> Lexicon:
 
     A word may have several lines. In CMUdict, `WORD(2)` is another pronunciation of WORD, and ";;;"
     or " #" begins a comment. In Kaldi's lexiconp.txt, a probability stands before the phones of all
-    lines. Phones lose their position in the word and ARPAbet's stress, as in an import. A
+    lines. In its lexiconp_silprob.txt and in dictionaries of the Montreal Forced Aligner, these are
+    four numbers. Phones lose their position in the word and ARPAbet's stress, as in an import. A
     pronunciation of silence alone is left out.
 
     Raises:
-        UserError: the file cannot be read, or a line has no phones.
+        UserError: the file cannot be read, or a line has no phones, or a number among them.
     """
     lines = []
     for number, line in enumerate(read_lines(path), 1):
@@ -102,8 +110,16 @@ def read_lexicon(path: Path) -> Lexicon:
         lines.append(words)
     if not lines:
         raise UserError(f"{path}: no words; expected one per line, with its phones")
-    if all(len(words) > 2 and _PROBABILITY.fullmatch(words[1]) for words in lines):
+    if all(len(words) > 5 and all(map(_NUMBER.fullmatch, words[1:5])) for words in lines):
+        lines = [[words[0], *words[5:]] for words in lines]
+    elif all(len(words) > 2 and _PROBABILITY.fullmatch(words[1]) for words in lines):
         lines = [[words[0], *words[2:]] for words in lines]
+    for word, *phones in lines:
+        if numbers := [phone for phone in phones if "." in phone and _NUMBER.fullmatch(phone)]:
+            raise UserError(
+                f"{path}: {word}: {numbers[0]} is no phone; expected one probability or four "
+                "numbers before the phones of all words, or of none"
+            )
     phone_of = map_labels(sorted({phone for _, *phones in lines for phone in phones})).phone_of
     entries = []
     for word, *phones in lines:

@@ -26,6 +26,7 @@ SUFFIXES = frozenset(
 )
 
 _FULL_SCALE = 1 << 15  # the unit of 16-bit audio, as in Kaldi and in the synthetic corpus
+_MAX_SAMPLE = 1e9  # the energies of larger samples overflow float32
 #: Samples per read. Memory grows read by read, because a damaged header may state any length.
 _READ_SAMPLES = 1 << 20
 _UNKNOWN_LENGTH = 0x7FFFF000  # bytes: a header written to a pipe states at least this length
@@ -57,8 +58,8 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
         Waveform at this rate, (samples,) float32, in units of 16-bit audio.
 
     Raises:
-        UserError: the file is damaged or is not audio. It has several channels, or a lower sample
-            rate.
+        UserError: the file is damaged or is not audio. It has several channels, a lower sample
+            rate, or samples that are no usable numbers.
     """
     import soundfile
     import soxr
@@ -75,7 +76,10 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
         raise UserError(f"{path}: expected an intact audio file: {error}") from None
     if file_rate > sample_rate:
         samples = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
-    return samples * np.float32(_FULL_SCALE)
+    samples *= np.float32(_FULL_SCALE)
+    if not (np.abs(samples) < _MAX_SAMPLE).all():
+        raise UserError(f"{path}: samples that are NaN, infinite or too large")
+    return samples
 
 
 def _check_format(path: Path, file: Any, sample_rate: int) -> None:

@@ -54,11 +54,26 @@ def test_lexicons_of_kaldi(tmp_path: Path) -> None:
     assert read_lexicon(tmp_path / "lexicon.txt")["ab"] == [("AH", "B"), ("EY", "B")]
     (tmp_path / "lexiconp.txt").write_text("a 1.0 AH\nab 0.25 AH B\nab 1 EY B\n")
     assert read_lexicon(tmp_path / "lexiconp.txt")["AB"] == [("AH", "B"), ("EY", "B")]
+    numbers = (
+        "a 0.99 0.2 1.3 0.97 AH_S\nab 0.16 0.08 2.17 1.13 AH0_B B_E\nab 1 .5 1 1e-2 EY1_B B_E\n"
+    )
+    (tmp_path / "lexiconp_silprob.txt").write_text(numbers)
+    assert read_lexicon(tmp_path / "lexiconp_silprob.txt")["ab"] == [("AH", "B"), ("EY", "B")]
+
+
+def test_vowel_signs_belong_to_words() -> None:
+    words = ["\u0928\u092e\u0938\u094d\u0924\u0947", "\u092e\u0948\u0902", "\u0e19\u0e35\u0e49"]
+    lexicon = Lexicon((word, ("x",)) for word in words)
+    assert lexicon.words(" ".join(f"\u201c{word},\u201d" for word in words)) == words
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            "a 1 AH\nab 0.25 0.5 B\n",
+            "ab: 0.5 is no phone; expected one probability or four numbers",
+        ),
         ("a AH\nb\n", "line 2: 'b': expected a word and its phones"),
         ("\n;;; nothing\n", "no words; expected one per line"),
         ("\0", "cannot be read as UTF-8 text"),
@@ -80,5 +95,7 @@ def test_pronunciations_of_espeak() -> None:
     assert english["42"] == [("f", "o@", "t#", "i", "t", "u:")]
     assert "..." not in english
     assert EspeakLexicon("cs")["ahoj"] == [("a", "h", "o", "j")]
+    assert EspeakLexicon("de")["download"] == [("d", "aU", "n", "l", "oU", "d")]  # an English word
+    assert EspeakLexicon("hi")["\u0928\u092e\u0938\u094d\u0924\u0947,"][0][-2:] == ("t", "e:")
     with pytest.raises(UserError, match="espeak:nowhere: no such voice"):
         EspeakLexicon("nowhere")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.audio import RATE, Directory, make_directory, read_utterances, sf
 
+from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.recordings import read_samples
 
 INTACT = "expected an intact audio file: "
@@ -123,6 +124,15 @@ def test_an_empty_wav_has_no_samples(tmp_path: Path) -> None:
     for further in (b"", b"LIST\x04\0\0\0INFO", b"LIST\x04\0\0\0INFOid3 \x06\0\0\0ID3\x04\0\0"):
         path.write_bytes(header + further)
         assert len(read_samples(path, RATE)) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e9])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    samples = np.zeros(5000, np.float32)
+    samples[7] = value
+    sf.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match="samples that are NaN, infinite or too large"):
+        read_samples(tmp_path / "a.wav", RATE)
 
 
 def test_a_wav_from_a_pipe_gives_the_same_corpus(directory: Directory) -> None:
