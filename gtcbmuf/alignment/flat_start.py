@@ -14,20 +14,15 @@ _QUIET, _LOUD = 0.05, 0.95  # quantiles
 
 
 def flat_start(
-    features: NDArray[np.floating],
-    is_digital_silence: NDArray[np.bool_],
-    words: Sequence[Word],
-    silence: int = 0,
+    features: NDArray[np.floating], words: Sequence[Word], silence: int = 0
 ) -> NDArray[np.uint16]:
     """Divide an utterance into the phones of its words, at equal lengths.
 
     The first pronunciation of each word counts. The frames before the first loud one and after the
-    last are silence: digital silence, and frames whose mean feature is low for the utterance.
+    last are silence: frames whose mean feature is low for the utterance.
 
     Args:
         features: log-mel features, (T, D), normalised or not.
-        is_digital_silence: whether a frame is digital silence, (T,). Normalised features of such
-            frames are no lower than those of others.
         words: the words, at least one.
         silence: index of the phone of silence.
 
@@ -36,16 +31,17 @@ def flat_start(
 
     Examples:
         >>> loudness = np.array([0, 0, 9, 9, 9, 9, 9, 9, 9, 0], float)
-        >>> flat_start(loudness[:, None], loudness < 0, [[[1]], [[2]]]).tolist()
+        >>> flat_start(loudness[:, None], [[[1]], [[2]]]).tolist()
         [0, 1, 3, 3, 4, 5, 6, 7, 8, 0]
     """
     chain = [STATES * phone + s for word in words for phone in word[0] for s in range(STATES)]
+    # Digital silence, whose normalised features are 0, counts as loud. Labelled as silence from the
+    # start, it made the alignment of real speech worse: the model of silence then begins with
+    # frames that are like the mean of speech.
     loudness = features.mean(axis=1, dtype=np.float64)
-    is_sound, first, end = ~is_digital_silence, 0, len(loudness)
-    if is_sound.any():
-        quiet, loud = np.quantile(loudness[is_sound], (_QUIET, _LOUD))
-        is_loud = is_sound & (loudness >= quiet + _THRESHOLD * (loud - quiet))
-        first, end = np.flatnonzero(is_loud)[[0, -1]] + (0, 1)
+    quiet, loud = np.quantile(loudness, (_QUIET, _LOUD))
+    is_loud = np.flatnonzero(loudness >= quiet + _THRESHOLD * (loud - quiet))
+    first, end = int(is_loud[0]), int(is_loud[-1]) + 1
     if end - first < len(chain):  # too few frames for all states
         first, end = 0, len(loudness)
     targets = np.empty(len(loudness), np.uint16)

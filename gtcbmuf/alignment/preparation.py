@@ -159,8 +159,7 @@ def write_flat_start(
                 continue
             normalised = features.normalise(list(matrices.values()))
             for name, matrix in zip(matrices, normalised, strict=True):
-                is_silent = features.find_digital_silence(matrices[name])
-                targets = flat_start(matrix, is_silent, done[name].pronunciations)
+                targets = flat_start(matrix, done[name].pronunciations)
                 writer.add(next(splits, "train"), Utterance(name, speaker, matrix, targets))
         if len(done) < 3:
             raise UserError(f"{len(done)} usable utterances; expected 3 or more")
