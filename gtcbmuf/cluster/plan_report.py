@@ -16,7 +16,6 @@ from gtcbmuf.cluster.plan import Plan, pays_until, speed_up_curves
 PREDICTION_ERRORS = {
     "sync-sgd": (-0.10, 0.15),
     "gtc": (-0.21, 0.31),
-    "top-k": (-0.03, 0.14),
     "bmuf": (-0.08, 0.17),
     "gtc-bmuf": (-0.17, 0.23),
 }
