@@ -1,26 +1,17 @@
 """scripts/race: its goals, its tuning and its table, with heats that are made up."""
 
-import importlib.machinery
-import importlib.util
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from support.launch import ROOT
+from support.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("race", str(ROOT / "scripts/race"))
-    spec = importlib.util.spec_from_loader("race", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["race"] = module  # its dataclasses look it up
-    loader.exec_module(module)
-    return module
+    return load_script("race")
 
 
 @pytest.fixture

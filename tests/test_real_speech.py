@@ -1,7 +1,5 @@
 """scripts/real-speech: its readers of packages, on packages of a few bytes."""
 
-import importlib.machinery
-import importlib.util
 import io
 import struct
 import subprocess
@@ -12,21 +10,14 @@ from types import ModuleType
 
 import pytest
 from support.launch import ROOT
+from support.scripts import load_script
 
 SCRIPT = ROOT / "scripts/real-speech"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("real_speech", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("real_speech", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["real_speech"] = module
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    loader.exec_module(module)
-    sys.dont_write_bytecode = writes
-    return module
+    return load_script("real-speech")
 
 
 def write_package(path: Path, members: dict[str, bytes]) -> Path:

@@ -3,15 +3,13 @@
 import json
 import math
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from typing import Any
 
 import pytest
 from support.launch import ROOT, run
+from support.scripts import load_script
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.cli.commands import parser
@@ -35,10 +33,7 @@ def test_the_pages_are_current_in_a_terminal_of_any_width() -> None:
 
 
 def test_a_key_without_advice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    loader = SourceFileLoader("write_reference", str(SCRIPT))
-    script = module_from_spec(spec_from_loader("write_reference", loader))  # type: ignore[arg-type]
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    loader.exec_module(script)
+    script = load_script("write-reference")
     monkeypatch.setattr(script, "key_comments", lambda _: defaultdict(lambda: ["Meaning."]))
     with pytest.raises(SystemExit, match=r"epochs: expected a comment of two"):
         script.configuration()

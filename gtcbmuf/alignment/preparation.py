@@ -16,7 +16,6 @@ from gtcbmuf.data.corpus import SILENCE, SPLITS
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
 from gtcbmuf.data.importing.lexicon import Lexicon
-from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.recordings import read_samples
 from gtcbmuf.data.importing.speaker_rules import Speakers
 from gtcbmuf.data.importing.transcripts import Transcripts
@@ -128,14 +127,13 @@ def write_flat_start(
     """
     from tqdm import tqdm
 
-    names_of: NameTable[list[str]] = NameTable()
-    for name in texts:
-        names_of.setdefault(speakers.speaker_of[name], []).append(name)
     writer = corpus_writer(path, phones, sample_rate)
     done: dict[str, Text] = {}
     splits = iter(SPLITS[1:])
     with writer:
-        for speaker, names in tqdm(names_of.items(), "features", unit="speaker", disable=None):
+        for speaker, names in tqdm(
+            speakers.group(texts).items(), "features", unit="speaker", disable=None
+        ):
             matrices: dict[str, NDArray[np.float32]] = {}
             for name in names:
                 try:

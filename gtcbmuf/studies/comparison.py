@@ -19,7 +19,7 @@ from gtcbmuf.cluster.profile import Compute, Network
 from gtcbmuf.studies.error_table import error_rows, format_increase
 from gtcbmuf.studies.presets import Preset, RunSpec, error_table_runs
 from gtcbmuf.studies.results import Result, read_results
-from gtcbmuf.studies.trade_off import RunCosts, frame_sizes, match, run_costs
+from gtcbmuf.studies.trade_off import RunCosts, frame_sizes, match, result_costs
 
 #: Relative increase of the error, in per cent, up to which a method has reached that of one worker.
 REACHED = 1.0
@@ -117,9 +117,7 @@ def _rows_of(
     seconds: dict[tuple[str, int], list[float]] = {}
     for run, result in pairs:
         cell = result.method, result.workers
-        costs_of_run = RunCosts(math.nan, math.nan, math.nan)
-        if not math.isnan(result.fer_test):  # not diverged
-            costs_of_run = run_costs(compute, network, run, result.density, *frame)
+        costs_of_run = result_costs(compute, network, run, result, frame)
         costs.setdefault(cell, []).append(costs_of_run)
         seconds.setdefault(cell, []).append(result.steps * costs_of_run.step_seconds)
     rows = [
@@ -204,6 +202,7 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
         names = []
         for axes, name in zip(all_axes, networks, strict=True):
             here = [row for row in rows if row.network == name and row.method != "sgd"]
+            texts = []
             for row in here:
                 color = f"C{methods.index(row.method) % 10}"
                 axes.errorbar(
@@ -215,7 +214,8 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
                     marker="o",
                     markerfacecolor="white" if row.seeds == 1 else color,
                 )
-            names.append([_write_name(axes, row, methods) for row in here])
+                texts.append(_write_name(axes, row, color))
+            names.append(texts)
             front = sorted((row.speed_up, row.increase) for row in here if row.on_front)
             axes.plot(*zip(*front, strict=True), color="gray", linewidth=0.8, zorder=0)
             axes.axhline(0, color="gray", linewidth=0.8, linestyle=":", zorder=0)
@@ -234,9 +234,8 @@ def plot_comparison(rows: Sequence[ComparisonRow], path: Path) -> None:
             _move_apart(texts)
 
 
-def _write_name(axes: Any, row: ComparisonRow, methods: Sequence[str]) -> Any:
+def _write_name(axes: Any, row: ComparisonRow, color: str) -> Any:
     """Write the name of a method beside its marker, with a line to it."""
-    color = f"C{methods.index(row.method) % 10}"
     return axes.annotate(
         row.method,
         (row.speed_up, row.increase),

@@ -104,10 +104,8 @@ def _trade_off_rows(
     """The rows of the table, without sgd's."""
     speeds: dict[paper.CellKey, list[float]] = {}
     for run, result in pairs:
-        speed = math.nan
-        if not math.isnan(result.fer_test):  # not diverged
-            speed = run_costs(compute, network, run, result.density, *frame).speed_up
-        speeds.setdefault((result.method, result.workers), []).append(speed)
+        costs = result_costs(compute, network, run, result, frame)
+        speeds.setdefault((result.method, result.workers), []).append(costs.speed_up)
     return [
         TradeOffRow(
             row.method,
@@ -148,6 +146,21 @@ class RunCosts:
     speed_up: float
     step_seconds: float
     worker_bytes: float
+
+
+def result_costs(
+    compute: Compute, network: Network, run: RunSpec, result: Result, frame: tuple[int, int]
+) -> RunCosts:
+    """Return the modelled costs of a run with this result; NaN if it diverged.
+
+    Args:
+        compute, network, run: as in `run_costs`.
+        result: of the run.
+        frame: features of a frame, and number of targets.
+    """
+    if math.isnan(result.fer_test):
+        return RunCosts(math.nan, math.nan, math.nan)
+    return run_costs(compute, network, run, result.density, *frame)
 
 
 def run_costs(

@@ -1,5 +1,7 @@
 """`gtcbmuf corpus align`"""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.cli.common import Commands, add_command, job
 from gtcbmuf.cli.corpus.import_options import add_audio_options, add_import_options
 
-#: Options that only a corpus needs, with their defaults.
-_OF_CORPUS = {"split_by": "speaker", "valid": "0.1", "test": "0.1", "normalise": "speaker"}
+#: Options that only a corpus needs.
+_OF_CORPUS = ("split_by", "valid", "test", "normalise")
 
 
 def add(commands: Commands) -> None:
@@ -68,12 +70,13 @@ def add(commands: Commands) -> None:
     )
     add_import_options(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted alignment")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=partial(run, {name: parser.get_default(name) for name in _OF_CORPUS}))
 
 
-def run(arguments: Any) -> None:
+def run(defaults: Mapping[str, str], arguments: Any) -> None:
     """Align recordings, and import them if a corpus is asked for."""
-    given = [name for name, usual in _OF_CORPUS.items() if getattr(arguments, name) != usual]
+    of_corpus = {name: getattr(arguments, name) for name in _OF_CORPUS}
+    given = [name for name in _OF_CORPUS if of_corpus[name] != defaults[name]]
     if given and not arguments.out:
         raise UserError(f"--{given[0].replace('_', '-')}: only with --out")
     with job(alone=True) as world:
@@ -81,7 +84,6 @@ def run(arguments: Any) -> None:
         from gtcbmuf.data.importing.audio import check_splits
         from gtcbmuf.mpi.job import on_root
 
-        of_corpus = {name: getattr(arguments, name) for name in _OF_CORPUS}
         if arguments.out:  # hours before it is written
             directory, speakers = arguments.directory, arguments.speakers
             on_root(world, lambda: check_splits(directory, speakers=speakers, **of_corpus))
@@ -101,10 +103,10 @@ def run(arguments: Any) -> None:
         if world.rank == 0:
             print(text, flush=True)
         if arguments.out:
-            on_root(world, lambda: print(_import(arguments)))
+            on_root(world, lambda: print(_import(arguments, of_corpus)))
 
 
-def _import(arguments: Any) -> str:
+def _import(arguments: Any, of_corpus: Mapping[str, str]) -> str:
     """Write the corpus of the alignments."""
     from gtcbmuf.acoustic.model_file import load_model
     from gtcbmuf.data.importing.audio import import_audio
@@ -117,5 +119,5 @@ def _import(arguments: Any) -> str:
         speakers=arguments.speakers,
         phones=load_model(arguments.model).phones if arguments.model else None,
         most_bad=arguments.most_bad,
-        **{name: getattr(arguments, name) for name in _OF_CORPUS},
+        **of_corpus,
     )

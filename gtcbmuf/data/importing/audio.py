@@ -184,11 +184,8 @@ def check_splits(
     check_normalisation(normalise)
     recordings = find_recordings(directory)
     found = find_speakers(speakers, directory, recordings)
-    utterances_of: NameTable[list[str]] = NameTable()
-    for name, speaker in found.speaker_of.items():
-        utterances_of.setdefault(speaker, []).append(name)
     split_utterances(
-        utterances_of,
+        found.group(found.speaker_of),
         dict.fromkeys(recordings, 1.0),
         recordings.keys() | set(found.speaker_of.values()),
         {"valid": valid, "test": test},
@@ -202,18 +199,15 @@ def _group_by_speaker(
 ) -> NameTable[list[str]]:
     """Group the utterances with an alignment and a speaker by speaker, and exclude all others."""
     hint = _LAYOUT if NO_AUDIO in phone_alignments.faults.values() else _UNALIGNED
-    utterances_of: NameTable[list[str]] = NameTable()
     for name, fault in speakers.faults.items():
         exclusions.add(name, fault, speakers.hint)
-    for name, speaker in speakers.speaker_of.items():
-        if name in phone_alignments.alignments:
-            utterances_of.setdefault(speaker, []).append(name)
-        elif name not in phone_alignments.faults:
+    for name in speakers.speaker_of:
+        if name not in phone_alignments.alignments and name not in phone_alignments.faults:
             exclusions.add(name, "no alignment", hint)
     for name, fault in sorted(phone_alignments.faults.items()):
         if name not in speakers.faults:
             exclusions.add(name, fault)
-    return utterances_of
+    return speakers.group(n for n in speakers.speaker_of if n in phone_alignments.alignments)
 
 
 def _list_phones(phones: Path | Sequence[str], names: PhoneNames) -> list[str]:

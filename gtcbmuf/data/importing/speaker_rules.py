@@ -1,13 +1,13 @@
 """Rules that find the speaker of a recording: by a folder, by its name, or in a table."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.kaldi_tables import read_speakers
-from gtcbmuf.data.importing.names import compose_name
+from gtcbmuf.data.importing.names import NameTable, compose_name
 from gtcbmuf.data.importing.utterance_files import find_candidates
 
 #: Rule that fits one folder per speaker, with any folders below it.
@@ -33,6 +33,13 @@ class Speakers(NamedTuple):
     faults: dict[str, str]
     rule: str
     hint: str = ""
+
+    def group(self, names: Iterable[str]) -> NameTable[list[str]]:
+        """Group utterances that have a speaker by that speaker, in their order."""
+        utterances_of: NameTable[list[str]] = NameTable()
+        for name in names:
+            utterances_of.setdefault(self.speaker_of[name], []).append(name)
+        return utterances_of
 
 
 def find_speakers(choice: str, directory: Path, recordings: Mapping[str, Path]) -> Speakers:
