@@ -6,7 +6,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.corpora import write_corpus
 from support.scripts import load_script
+
+from gtcbmuf.cluster.costs import StepTime
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +18,11 @@ def module() -> ModuleType:
 
 
 @pytest.fixture
-def trained(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Heats that were trained. Each epoch halves an error that is lowest at the rate 2.4e-3."""
+def trained(module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """Heats that were trained. Each epoch halves an error that is lowest at the rate 2.4e-3.
+
+    A calibration gives the name of the link, and a prediction a step of 0.5 s.
+    """
     trained: list[Any] = []
 
     def train(heat: Any, epochs: int) -> tuple[list[dict[str, Any]], int]:
@@ -26,12 +32,22 @@ def trained(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         start = 64 + abs(math.log2(heat.rate / 2.4e-3))
         seconds = {"none": 1, "1gbit": 2, "100mbit": 3}[heat.link] + heat.run
         lines = [
-            {"epoch": epoch, "seconds": seconds, "fer_valid": start / 2**epoch, "more": 0}
+            {"epoch": epoch, "seconds": seconds, "fer_valid": start / 2**epoch, "density": 0.01}
             for epoch in range(1, epochs + 1)
         ]
         return lines, 5_000_000
 
+    def predict_step(link: str, method: Any, hosts: int, *_: Any) -> StepTime:
+        assert (method.workers, hosts) == (4, 4)
+        assert method.exchange.kind != "gtc" or method.exchange.density == 0.01
+        return StepTime(0.25, 0, 0, 0.25, 0, 0)
+
     monkeypatch.setattr(module.Heat, "train", train)
+    monkeypatch.setattr(module, "calibrate", lambda out: None)
+    monkeypatch.setattr(module, "calibrate_link", lambda out, link, alone: link)
+    monkeypatch.setattr(module, "predict_step", predict_step)
+    write_corpus(tmp_path / "corpus.h5")
+    monkeypatch.setattr(module, "CORPUS", tmp_path / "corpus.h5")
     return trained
 
 
@@ -70,5 +86,22 @@ def test_a_race_is_tuned_run_and_tabulated_once(
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # Medians of three runs, with epochs of 4 s and 1 MB. 1 % more is reached 0.04 s earlier.
     assert cells == ["gtc", "1", "1gbit", "3", "4", "4", "12", "12", "20", "20", "1"]
+    [row] = [
+        line
+        for line in module.tabulate_predictions(again).splitlines()
+        if "gtc " in line and "1gbit" in line
+    ]
+    # An epoch of 4 s has 12 steps: 3,000 frames, 64 for each of four workers in a step.
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == ["gtc", "1", "1gbit", "333", "500", "+50"]
     module.plot(again, tmp_path / "race.png")
     assert (tmp_path / "race.png").stat().st_size > 1000
+
+
+def test_a_heat_that_takes_too_long_is_stopped(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    monkeypatch.setattr(module, "CORPUS", tmp_path / "corpus.h5")
+    monkeypatch.setattr(module, "LIMIT", 0.2)
+    assert module.Heat("one worker", 0, "none", 1e-3, 1).train(1) == ([], 0)

@@ -17,6 +17,8 @@ def load_script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # its dataclasses look it up
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.path.insert(0, str(ROOT / "scripts"))  # programs import modules beside them
     loader.exec_module(module)
+    sys.path.remove(str(ROOT / "scripts"))
     sys.dont_write_bytecode = writes
     return module
