@@ -1,6 +1,6 @@
 """SparseLoCo (Sarfi et al. 2025): a sparse outer step of two bits a number, with error feedback."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -39,6 +39,12 @@ class SparseLoCoSpec(MeetingSpec, frozen=True, tag="sparse-loco"):
     #:
     #: Leave it at 1, and tune `train.learning_rate` and `block_filter.decay` first.
     learning_rate: Positive = 1.0
+
+    #: Treatment of the local optimiser's state at a block's end. `keep` continues, `reset` starts
+    #: it again from 0.
+    #:
+    #: Leave it at `keep`, as in the source: every worker has an AdamW of its own.
+    local_momentum: Literal["reset", "keep"] = "keep"
 
     label: ClassVar[str] = "sparse-loco"
 

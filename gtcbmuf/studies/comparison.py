@@ -248,8 +248,13 @@ def _write_name(axes: Any, row: ComparisonRow, color: str) -> Any:
 
 
 def _move_apart(texts: Sequence[Any]) -> None:
-    """Move each name up until it covers none that begins lower."""
-    placed: list[Any] = []
+    """Move each name up until it covers no marker, and no name that begins lower."""
+    from matplotlib.transforms import Bbox
+
+    placed = []
+    for text in texts:
+        x, y = text.axes.transData.transform(text.xy)
+        placed.append(Bbox.from_extents(x - 6, y - 6, x + 6, y + 6))
     for text in sorted(texts, key=lambda text: text.xy[1]):
         while any(_box(text).overlaps(box) for box in placed):
             right, up = text.xyann

@@ -22,18 +22,24 @@ def format_choices(preset: Preset, results: Sequence[Result]) -> str:
         for settings, errors in zip(cell.tried, rates, strict=True):
             if not errors:
                 continue
-            deviation, first = deviation_of(errors), mean(rates[0] or [0])
+            first, diverged = mean(rates[0] or [0]), math.isnan(mean(errors))
             differences = [setting for setting in settings if setting not in cell.tried[0]]
             rows.append(
                 [
                     ", ".join(differences or settings),
                     cell.name,
                     str(len(errors)),
-                    f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}"),
-                    signed(100 * (mean(errors) / first - 1)) if first else "",
+                    "diverged" if diverged else _mean_error(errors),
+                    signed(100 * (mean(errors) / first - 1)) if first and not diverged else "",
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)
+
+
+def _mean_error(errors: Sequence[float]) -> str:
+    """Format the mean of several seeds, with the deviation between them."""
+    deviation = deviation_of(errors)
+    return f"{mean(errors):.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def format_tuning(preset: Preset, results: Sequence[Result]) -> str:

@@ -217,7 +217,8 @@ def test_choices_are_compared_with_the_first() -> None:
     [_, _, row] = format_choices(PRESET, results[1:]).splitlines()
     assert row.split("|")[1:-1][-1].strip() == ""  # the first setting has no result yet
     results[2] = result("gtc", 8, 1, math.nan, config=runs[1].fingerprint)
-    assert "±" not in format_choices(PRESET, results)
+    [*_, row] = format_choices(PRESET, results).splitlines()
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == ["2", "diverged", ""]
     results[0] = result("gtc", 8, 0, -1, config=runs[0].fingerprint)  # a valid FER of 0
     assert format_choices(PRESET, results[:1]).splitlines()[-1].split("|")[-2].strip() == ""
 
