@@ -55,14 +55,14 @@ def test_seconds_to_a_goal_are_those_of_a_line_between_two_epochs(module: Module
     epochs = [{"seconds": 8, "fer_valid": 60}, {"seconds": 16, "fer_valid": 50}]
     assert module.seconds_to(55, epochs) == 12
     assert module.seconds_to(70, epochs) == 8  # nothing is known of the time before
-    assert math.isnan(module.seconds_to(49, epochs))
+    assert math.isinf(module.seconds_to(49, epochs))
 
 
 def test_a_race_is_tuned_run_and_tabulated_once(
     module: ModuleType, trained: list[Any], tmp_path: Path
 ) -> None:
     race = module.Race(tmp_path)
-    race.race(1, ["none", "1gbit"])
+    race.race("small-1", ["none", "1gbit"])
     rates = [heat.rate for heat in trained if heat.runner == "gtc" and heat.run == 0]
     assert rates == [1.2e-3, 2.4e-3, 3.6e-3]
     rates = [heat.rate for heat in trained if heat.runner == "sync-sgd" and heat.run == 0]
@@ -77,25 +77,49 @@ def test_a_race_is_tuned_run_and_tabulated_once(
 
     number = len(trained)
     again = module.Race(tmp_path)
-    again.race(1, ["none", "1gbit"])
+    again.race("small-1", ["none", "1gbit"])
     assert len(trained) == number
     assert str(again.rows) == str(race.rows)
-    [row] = [
-        line for line in module.tabulate(again).splitlines() if "gtc " in line and "1gbit" in line
-    ]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    again.report("small-1")
     # Medians of three runs, with epochs of 4 s and 1 MB. 1 % more is reached 0.04 s earlier.
-    assert cells == ["gtc", "1", "1gbit", "3", "4", "4", "12", "12", "20", "20", "1"]
-    [row] = [
-        line
-        for line in module.tabulate_predictions(again).splitlines()
-        if "gtc " in line and "1gbit" in line
-    ]
+    cells = cells_of(tmp_path / "small-1.md", "1gbit", "gtc")
+    assert cells == ["0.0024", "3", "4", "4", "12", "12", "20", "20", "1"]
     # An epoch of 4 s has 12 steps: 3,000 frames, 64 for each of four workers in a step.
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["gtc", "1", "1gbit", "333", "500", "+50"]
-    module.plot(again, tmp_path / "race.png")
-    assert (tmp_path / "race.png").stat().st_size > 1000
+    assert cells_of(tmp_path / "small-1-steps.md", "1gbit", "gtc") == ["333", "500", "+50"]
+    ratios = cells_of(tmp_path / "small-1-ratios.md", "1gbit", "our best / best rival")
+    assert ratios == ["1.00"] * 6
+    assert (tmp_path / "small-1.png").stat().st_size > 1000
+
+
+def cells_of(file: Path, *first: str) -> list[str]:
+    """Return the cells of a table's row after the first ones, which name it."""
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in file.read_text().splitlines()
+    ]
+    [cells] = [cells for cells in rows if cells[: len(first)] == list(first)]
+    return cells[len(first) :]
+
+
+def test_a_goal_that_one_side_misses_makes_a_bound(module: ModuleType) -> None:
+    def run(seconds: float, fer: float) -> list[list[dict[str, float]]]:
+        return [[{"seconds": seconds, "fer_valid": fer}]]
+
+    runs = {
+        ("1gbit", "gtc"): run(10, 50),
+        ("1gbit", "gtc-bmuf"): run(12, 50),
+        ("1gbit", "sync-sgd"): run(30, 70),
+        ("1gbit", "PyTorch DDP"): run(40, 70),
+    }
+    lines = module.tabulate_ratios({"a": 60}, runs).splitlines()[2:]
+    ratios = {line.split("|")[2].strip(): line.split("|")[3].strip() for line in lines}
+    assert ratios == {
+        "our best / best rival": "< 0.25",
+        "gtc-bmuf / our best": "1.20",
+        "gtc-bmuf / best rival": "< 0.30",
+        "sync-sgd / PyTorch DDP": "-",
+        "the same, 16 bits": "-",
+    }
+    assert str(module.time_to(60, runs["1gbit", "sync-sgd"])) == "> 30"
 
 
 def test_a_heat_that_takes_too_long_is_stopped(
@@ -104,4 +128,4 @@ def test_a_heat_that_takes_too_long_is_stopped(
     write_corpus(tmp_path / "corpus.h5")
     monkeypatch.setattr(module, "CORPUS", tmp_path / "corpus.h5")
     monkeypatch.setattr(module, "LIMIT", 0.2)
-    assert module.Heat("one worker", 0, "none", 1e-3, 1).train(1) == ([], 0)
+    assert module.Heat("small-1", "one worker", "none", 1e-3, 1).train(1) == ([], 0)
