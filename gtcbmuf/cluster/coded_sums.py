@@ -60,8 +60,9 @@ def message_size(integers: Integers, rows: float, length: float) -> Size:
         excess, spare = _excess_bits(sizes[2:])
         bits += nonzero * _gap_bits(large / nonzero) + excess + halvings
     fields = halvings + _field_bits(sizes, used)
-    # The encoder takes fields unless codes are shorter even if all their quotients were rounded up.
-    if fields < bits + spare - 1e-9:
+    # The encoder takes fields unless codes save a quarter of them, even if all their quotients
+    # were rounded up.
+    if 3 / 4 * fields < bits + spare - 1e-9:
         return Size(HEADER + used * fields / 8, 0.0)
     return Size(HEADER + used * bits / 8, used * (nonzero + large))
 

@@ -49,6 +49,17 @@ def largest_size(values: Integers) -> int:
     return largest
 
 
+@kernel("(i4[::1],)")
+def measure_large(values: Integers) -> tuple[int, int]:
+    """Return the number of integers of size 2 or more, and the sum of their sizes less 2."""
+    count, excess = 0, 0
+    for value in values:
+        size = abs(value)
+        count += size > 1
+        excess += max(size - 2, 0)
+    return count, excess
+
+
 @kernel("(i4[::1], u4[::1], u4[::1])")
 def find_nonzero(values: Integers, places: Words, signs: Words) -> int:
     """Find the integers other than 0.
