@@ -55,8 +55,8 @@ def measure_large(values: Integers) -> tuple[int, int]:
     count, excess = 0, 0
     for value in values:
         size = abs(value)
-        count += size > 1
-        excess += max(size - 2, 0)
+        count += int(size > 1)
+        excess += int(max(size - 2, 0))
     return count, excess
 
 

@@ -145,6 +145,8 @@ def test_the_integers_other_than_0_are_found_and_added(form: Any) -> None:
         values = np.array(numbers, np.int32)
         places, signs, ordinals, excesses = np.zeros((4, values.size), np.uint32)
         assert form(coding.largest_size)(values) == max(map(abs, numbers), default=0)
+        beyond = [abs(number) - 2 for number in numbers if abs(number) > 1]
+        assert form(coding.measure_large)(values) == (len(beyond), sum(beyond))
 
         count = form(coding.find_nonzero)(values, places, signs)
         expected = [i for i, number in enumerate(numbers) if number]

@@ -157,6 +157,15 @@ def test_rounded_normal_numbers_are_near_their_entropy(step: float) -> None:
     assert 0.99 < ratio_to_entropy(values) < 1.03
 
 
+@pytest.mark.parametrize(("step", "has_fields"), [(2, False), (0.5, False), (0.1, True)])
+def test_codes_must_save_a_quarter_of_the_fields(step: float, has_fields: bool) -> None:
+    values = np.rint(np.random.default_rng(0).standard_normal(100_000) / step).astype(np.int32)
+    words = encoded(values)
+    assert bool(int(words[0]) & 0x8000) == has_fields
+    fields = 100_000 * (2 * int(np.abs(values).max())).bit_length() / 32
+    assert has_fields or words.size < wire.HEADER + 3 / 4 * fields
+
+
 def test_integers_that_are_all_large_are_in_fields() -> None:
     values = np.random.default_rng(0).integers(-32767, 32768, 1000)
     assert encoded(values).size == wire.HEADER + 1000 // 2
