@@ -95,30 +95,31 @@ class Coder:
             The message, a view of `words`.
         """
         n, body, width = values.size, words[HEADER:], _width(coding.largest_size(values))
-        count, most = int(np.count_nonzero(values)), int(_SHARE * -(-n * width // 32))
-        codes = None
+        count, codes = int(np.count_nonzero(values)), None
         # If most integers are not 0, fields are likely: look at the sizes before finding any.
-        if 2 * count <= n or _plan(n, count, *coding.measure_large(values)).words <= most:
-            codes = self._write_codes(values, count, most, body)
+        if 2 * count <= n or _plan(n, count, *coding.measure_large(values)).pays(n, width):
+            codes = self._write_codes(values, count, width, body)
         form, size = codes or (_FIELDS | width, coding.write_fields(values, width, body))
         words[:4] = _MAGIC | form, n, count, np.float32(unit).view(np.uint32)
         words[4:HEADER] = np.asarray(tally, np.int64).view(np.uint32)
         return words[: HEADER + size]
 
     def _write_codes(
-        self, values: Integers, count: int, most: int, body: Words
+        self, values: Integers, count: int, width: int, body: Words
     ) -> tuple[int, int] | None:
-        """Write a body in codes.
+        """Write a body in codes, unless fields of this width are better.
 
         Returns:
-            The form and the number of words; nothing if there might be more than `most`.
+            The form and the number of words; nothing if fields are better.
         """
         places, signs = self._places[:count], self._signs[:count]
         coding.find_nonzero(values, places, signs)
-        large = coding.find_large(values, places, self._ordinals, self._excesses)
+        large = (
+            coding.find_large(values, places, self._ordinals, self._excesses) if width > 2 else 0
+        )
         ordinals, excesses = self._ordinals[:large], self._excesses[:large]
         plan = _plan(values.size, count, large, int(excesses.sum(dtype=np.int64)))
-        if plan.words > most:
+        if not plan.pays(values.size, width):
             return None
         size = coding.write_gaps(places, signs, 1, plan.k, body)
         if large:
@@ -209,6 +210,10 @@ class _Plan(NamedTuple):
     inner_k: int
     m: int
     words: int
+
+    def pays(self, n: int, width: int) -> bool:
+        """Return whether codes of n integers save enough of fields of this width."""
+        return self.words <= int(_SHARE * -(-n * width // 32))
 
 
 def _plan(n: int, count: int, large: int, excess: int) -> _Plan:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from support.clusters import COMPUTE, NETWORK, method
 
 from gtcbmuf.cluster import costs, placement
-from gtcbmuf.cluster.coded_sums import message_size
+from gtcbmuf.cluster.coded_sums import Size, message_size
 from gtcbmuf.cluster.fitting import fit
 from gtcbmuf.cluster.traffic import (
     Span,
@@ -52,7 +52,9 @@ def encoded(values: NDArray[np.int32]) -> NDArray[np.uint32]:
 
 DISTRIBUTIONS = (
     *map(Signs, (0.0, 1e-3, 0.01, 0.05, 0.2, 1.0)),
-    *(Levels(density, large) for density in (1 / 64, 0.1, 1.0) for large in (0.0, 0.01, 0.4)),
+    *(Levels(density, large) for density in (1 / 64, 0.1, 1.0) for large in (0.0, 0.01)),
+    # With 0.5 at a density of 0.1, 16 rows are so near to the choice that draws of them decide it.
+    *(Levels(1 / 64, 0.5), Levels(0.1, 0.4), Levels(1.0, 0.5)),
     *map(Rounded, (0.01, 1 / 3, 0.5, 1.0, 4.0, 16.0, 256.0)),
 )
 
@@ -81,8 +83,10 @@ def test_a_row_of_which_half_is_elsewhere_takes_half_of_the_bits() -> None:
     assert half.codes == pytest.approx(whole.codes / 2)
 
 
-#: Fields may take a third more than codes. So a message may shrink where codes begin to pay.
-LONGER = 1.02 * 4 / 3
+def grows(before: Size, after: Size) -> bool:
+    """Fields may take a third more than codes. So a message may shrink where codes begin to pay."""
+    longest = 4 / 3 if after.codes and not before.codes else 1
+    return before.bytes <= 1.02 * longest * after.bytes
 
 
 @given(
@@ -95,16 +99,17 @@ LONGER = 1.02 * 4 / 3
 def test_a_message_grows_with_the_rows_and_fits_into_fields(
     integers: Integers, rows: int, n: int
 ) -> None:
-    one, both = (message_size(integers, number, n).bytes for number in (rows, 2 * rows))
-    assert wire.HEADER * 4 <= one <= LONGER * both
+    one, both = (message_size(integers, number, n) for number in (rows, 2 * rows))
+    assert one.bytes >= wire.HEADER * 4
+    assert grows(one, both)
     deviation = 1 + integers.deviation if isinstance(integers, Rounded) else 3
-    assert both <= wire.HEADER * 4 + n / 8 * (5 + max(math.log2(deviation * 2 * rows), 0))
+    assert both.bytes <= wire.HEADER * 4 + n / 8 * (5 + max(math.log2(deviation * 2 * rows), 0))
 
 
 @pytest.mark.parametrize("rows", [1, 16, 1000])
 def test_a_message_grows_with_the_density(rows: int) -> None:
-    sizes = [message_size(Signs(d), rows, 1_000_000).bytes for d in np.geomspace(1e-6, 0.7, 60)]
-    assert all(before <= LONGER * after for before, after in itertools.pairwise(sizes))
+    sizes = [message_size(Signs(d), rows, 1_000_000) for d in np.geomspace(1e-6, 0.7, 60)]
+    assert all(grows(before, after) for before, after in itertools.pairwise(sizes))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 16, 128, 1000])
