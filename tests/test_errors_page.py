@@ -415,6 +415,10 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "launcher and library of different kinds": (
         lambda place: under_open_mpi(lambda: launcher.check_size(1))
     ),
+    "scores of two corpora or splits, in `compare`": lambda place: compare(place, ("a", 10)),
+    "other labels of an utterance, in `compare`": (
+        lambda place: compare(place, ("a", 10), ("b", 21))
+    ),
     "unusable utterances in an import": lambda place: import_kaldi(place, "alignments"),
     "alignments of a Kaldi chain model": lambda place: import_kaldi(place, "chain"),
     "range of an scp that is not of this form": (
@@ -581,6 +585,20 @@ def write_clusters(place: Path) -> None:
     ):
         assert old in text
         (place / f"{name}.toml").write_text(text.replace(old, new))
+
+
+def compare(place: Path, *utterances: tuple[str, int]) -> None:
+    """Compare a file of `score --out` that has these utterances and frames with one of a and b."""
+    from gtcbmuf.studies.compare_scores import compare_scores
+
+    files = {place / "baseline.json": (("a", 10), ("b", 20)), place / "new.json": utterances}
+    for path, content in files.items():
+        rows = ", ".join(
+            f'{{"name": "{name}", "speaker": "s", "frames": {frames}, "frame_errors": 1}}'
+            for name, frames in content
+        )
+        path.write_text(f'{{"corpus": "c.h5", "split": "test", "utterances": [{rows}]}}')
+    compare_scores([place / "baseline.json"], [place / "new.json"])
 
 
 def execute(command: str, place: Path) -> tuple[int, list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from gtcbmuf.acoustic.bootstrap import Interval, interval, percent
 from gtcbmuf.acoustic.model import Model
 from gtcbmuf.acoustic.phone_loop import (
     Edits,
@@ -35,9 +36,6 @@ GRID = tuple(
 #: Largest number of valid utterances for this tuning. They are spread evenly over valid.
 TUNING_UTTERANCES = 100
 
-#: Number of bootstrap resamples.
-RESAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -56,9 +54,14 @@ class Counts:
         return percent(self.frame_errors, self.frames)
 
     @property
+    def phone_errors(self) -> int:
+        """Number of insertions, deletions and substitutions."""
+        return self.insertions + self.deletions + self.substitutions
+
+    @property
     def per(self) -> float:
         """Phone error rate, in per cent."""
-        return percent(self.insertions + self.deletions + self.substitutions, self.phones)
+        return percent(self.phone_errors, self.phones)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Decoding:
     Attributes:
         language_weight, insertion_penalty: tuned parameters of the decoder.
         tuned_on: number of valid utterances that they were tuned on.
-        per_interval: confidence interval of the phone error rate, as `Evaluation.fer_interval`.
+        per_interval, per_interval_over_speakers: confidence intervals of the phone error rate, as
+            those of the frame error rate in `Evaluation`.
         confusions: (P, P) int64. Entry [i, j] is the number of frames of phone i that the network
             takes for phone j.
     """
@@ -76,7 +80,8 @@ class Decoding:
     language_weight: float
     insertion_penalty: float
     tuned_on: int
-    per_interval: tuple[float, float]
+    per_interval: Interval | None
+    per_interval_over_speakers: Interval | None
     confusions: NDArray[np.int64]
 
 
@@ -86,9 +91,10 @@ class Evaluation:
 
     Attributes:
         total: counts of the whole split.
-        fer_interval: ends of the 95 % confidence interval of the frame error rate, in per cent. It
-            holds for one model by itself. Two models err on the same utterances, so their
-            difference is far more certain. Pair two models by utterance to compare them.
+        fer_interval: ends of the 95 % confidence interval of the frame error rate over utterances,
+            in per cent; None for a single utterance. It holds for one model by itself. Two models
+            err on the same utterances, so their difference is far more certain: `gtcbmuf compare`.
+        fer_interval_over_speakers: the same over speakers, for other voices; None for a single one.
         speakers: counts of each speaker, in the split's order.
         utterances: counts of each utterance, in the split's order.
         decoding: phone-level results. None if the phones are unknown; the counts then contain no
@@ -96,7 +102,8 @@ class Evaluation:
     """
 
     total: Counts
-    fer_interval: tuple[float, float]
+    fer_interval: Interval | None
+    fer_interval_over_speakers: Interval | None
     speakers: dict[str, Counts]
     utterances: tuple[Counts, ...]
     decoding: Decoding | None
@@ -145,20 +152,23 @@ def evaluate(
         by_speaker: dict[str, list[Counts]] = {}
         for speaker, of_utterance in zip(utterances.speakers, counts, strict=True):
             by_speaker.setdefault(speaker, []).append(of_utterance)
+        speakers = {speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()}
+        by_voice = list(speakers.values())
         decoding = None
         if decoder:
-            edits = [(c.insertions + c.deletions + c.substitutions, c.phones) for c in counts]
             decoding = Decoding(
                 decoder.language_weight,
                 decoder.insertion_penalty,
                 decoder.tuned_on,
-                _interval(edits),
+                _per_interval(counts),
+                _per_interval(by_voice),
                 decoder.confusions,
             )
         return Evaluation(
             total=_sum(counts),
-            fer_interval=_interval([(c.frame_errors, c.frames) for c in counts]),
-            speakers={speaker: _sum(of_speaker) for speaker, of_speaker in by_speaker.items()},
+            fer_interval=_fer_interval(counts),
+            fer_interval_over_speakers=_fer_interval(by_voice),
+            speakers=speakers,
             utterances=tuple(counts),
             decoding=decoding,
         )
@@ -231,32 +241,14 @@ def _counts(outputs: UtteranceScores, utterance: int, decoder: _Decoder | None) 
     return Counts(len(targets), frame_errors, *phones)
 
 
+def _fer_interval(counts: Sequence[Counts]) -> Interval | None:
+    return interval([c.frame_errors for c in counts], [c.frames for c in counts])
+
+
+def _per_interval(counts: Sequence[Counts]) -> Interval | None:
+    return interval([c.phone_errors for c in counts], [c.phones for c in counts])
+
+
 def _sum(counts: Sequence[Counts]) -> Counts:
     columns = zip(*(asdict(count).values() for count in counts), strict=True)
     return Counts(*map(sum, columns))
-
-
-def percent(errors: int, count: int) -> float:
-    """Return an error rate in per cent. A count of 0, as in silence, is taken as 1."""
-    return 100 * errors / max(count, 1)
-
-
-def _interval(utterances: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a rate over utterances.
-
-    The method is that of Bisani and Ney, ICASSP 2004.
-
-    Args:
-        utterances: number of errors and number of units of each utterance.
-
-    Returns:
-        Both ends of the interval, in per cent.
-    """
-    errors, counts = np.array(utterances).T
-    stream = np.random.Generator(np.random.PCG64(0))  # every model gets the same resamples
-    rates = np.empty(RESAMPLES)
-    for resample in range(RESAMPLES):
-        sample = stream.integers(0, len(errors), len(errors))
-        rates[resample] = percent(int(errors[sample].sum()), int(counts[sample].sum()))
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return float(low), float(high)

@@ -9,7 +9,8 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from gtcbmuf.acoustic.evaluation import Counts, Evaluation, evaluate, percent
+from gtcbmuf.acoustic.bootstrap import Interval, percent
+from gtcbmuf.acoustic.evaluation import Counts, Evaluation, evaluate
 from gtcbmuf.acoustic.model import BuildModel
 from gtcbmuf.acoustic.model_file import load_model
 from gtcbmuf.acoustic.posteriors import BATCH, check_fit
@@ -65,7 +66,7 @@ def score(
         >>> result = score(MPI.COMM_SELF, folder / "model.h5", folder / "corpus.h5")
         ... # doctest: +ELLIPSIS
         /...
-        FER 0.00 %, 95 % interval over utterances 0.00 to 0.00
+        FER 0.00 %
         ...
         >>> result.total.fer
         0.0
@@ -110,17 +111,26 @@ def _text(result: Evaluation) -> str:
                 f"{percent(part, counts.phones):>6.2f}" for part in parts
             )
         lines.append(line)
-    rates = [("FER", result.total.fer, result.fer_interval)]
+    lines.append(
+        _rate("FER", result.total.fer, result.fer_interval, result.fer_interval_over_speakers)
+    )
     if decoding:
-        rates.append(("PER", result.total.per, decoding.per_interval))
-    for name, rate, (low, high) in rates:
-        lines.append(f"{name} {rate:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}")
-    if decoding:
+        ends = decoding.per_interval, decoding.per_interval_over_speakers
+        lines.append(_rate("PER", result.total.per, *ends))
         lines.append(
             f"language weight {decoding.language_weight:g}, insertion penalty "
             f"{decoding.insertion_penalty:g}: tuned on {decoding.tuned_on} utterances of valid"
         )
     return "\n".join(lines)
+
+
+def _rate(
+    name: str, rate: float, over_utterances: Interval | None, over_speakers: Interval | None
+) -> str:
+    """Format an error rate with its confidence intervals."""
+    ends = {"utterances": over_utterances, "speakers": over_speakers}
+    known = [f"over {of} {both[0]:.2f} to {both[1]:.2f}" for of, both in ends.items() if both]
+    return f"{name} {rate:.2f} %{', 95 % interval ' if known else ''}{', '.join(known)}"
 
 
 def _write(out: Path, model: Path, frames: Corpus, split: str, result: Evaluation) -> None:
@@ -138,10 +148,15 @@ def _write(out: Path, model: Path, frames: Corpus, split: str, result: Evaluatio
             "insertion_penalty": decoding.insertion_penalty,
             "tuned_on": decoding.tuned_on,
         }
-    content |= {**facts(result.total), "fer_interval": result.fer_interval}
+    content |= {
+        **facts(result.total),
+        "fer_interval": result.fer_interval,
+        "fer_interval_over_speakers": result.fer_interval_over_speakers,
+    }
     if decoding:
         content |= {
             "per_interval": decoding.per_interval,
+            "per_interval_over_speakers": decoding.per_interval_over_speakers,
             "confusions": {"phones": frames.phones, "frames": decoding.confusions.tolist()},
         }
     content |= {

@@ -7,6 +7,7 @@ from gtcbmuf import __version__
 from gtcbmuf.cli import (
     bench,
     calibrate,
+    compare,
     corpus,
     doctor,
     forward,
@@ -26,7 +27,7 @@ from gtcbmuf.cli.completion import SHELLS, PrintCompletion
 GROUPS = {
     "train": (init, train, submit, topology, doctor),
     "data": (corpus,),
-    "results": (score, forward, report, reproduce),
+    "results": (score, compare, forward, report, reproduce),
     "cluster": (plan, calibrate, bench),
 }
 #: The commands that run on any number of ranks. Each of the others is one process.

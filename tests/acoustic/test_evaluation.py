@@ -169,11 +169,19 @@ def test_weight_and_penalty_are_the_best_on_valid(
 @pytest.mark.parametrize(
     ("rate", "errors", "of"), [("fer", COUNTS[1:2], "frames"), ("per", COUNTS[3:], "phones")]
 )
+@pytest.mark.parametrize(
+    ("units", "key"), [("utterances", "interval"), ("speakers", "interval_over_speakers")]
+)
 def test_intervals_equal_those_of_another_bootstrap(
-    alone: tuple[str, dict[str, Any]], rate: str, errors: tuple[str, ...], of: str
+    alone: tuple[str, dict[str, Any]],
+    units: str,
+    key: str,
+    rate: str,
+    errors: tuple[str, ...],
+    of: str,
 ) -> None:
     _, result = alone
-    rows = result["utterances"]
+    rows = result[units]
     wrong = np.array([sum(row[key] for key in errors) for row in rows])
     count = np.array([row[of] for row in rows])
     times = np.random.default_rng(1).multinomial(
@@ -181,7 +189,7 @@ def test_intervals_equal_those_of_another_bootstrap(
     )
     low, high = np.percentile(100 * (times @ wrong) / (times @ count), [2.5, 97.5])
     assert low < result[rate] < high
-    assert result[f"{rate}_interval"] == pytest.approx([low, high], abs=0.1 * (high - low))
+    assert result[f"{rate}_{key}"] == pytest.approx([low, high], abs=0.1 * (high - low))
 
 
 def test_the_output_has_the_numbers_of_the_file(alone: tuple[str, dict[str, Any]]) -> None:
@@ -195,9 +203,10 @@ def test_the_output_has_the_numbers_of_the_file(alone: tuple[str, dict[str, Any]
             *(f"{facts['phones']:,}", f"{facts['per']:.2f}", *edits),
         ]
     low, high = result["per_interval"]
+    first, last = result["per_interval_over_speakers"]
     assert (
-        f"PER {result['per']:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}"
-        in printed
+        f"PER {result['per']:.2f} %, 95 % interval over utterances {low:.2f} to {high:.2f}, "
+        f"over speakers {first:.2f} to {last:.2f}\n" in printed
     )
     assert f"tuned on {result['tuned_on']} utterances of valid" in printed
 
@@ -239,11 +248,26 @@ def test_unknown_phones_give_frame_errors_only(
         "split",
         *same,
         "fer_interval",
+        "fer_interval_over_speakers",
         "speakers",
         "utterances",
     }
     assert "FER" in printed
     assert "PER" not in printed
+
+
+def test_scores_can_be_compared(folder: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model.h5", scale=1)
+    shutil.copy(folder / "noisy.h5", tmp_path)
+    _, coarse = score(tmp_path, "noisy.h5")
+    _, fine = score(folder, "noisy.h5")
+    done = gtcbmuf(
+        *("compare", folder / "new/score.json", "--baseline", tmp_path / "new/score.json")
+    )
+    assert done.returncode == 0, done.stderr
+    for rate in ("fer", "per"):
+        row = f"| {rate.upper()} % |    {coarse[rate]:.2f} | {fine[rate]:.2f} |"
+        assert row in done.stdout
 
 
 def test_faults_end_in_one_line(folder: Path) -> None:
