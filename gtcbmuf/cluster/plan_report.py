@@ -10,6 +10,7 @@ from gtcbmuf.base.tables import markdown
 from gtcbmuf.cluster.costs import Method, link_bytes
 from gtcbmuf.cluster.placement import core_sharers
 from gtcbmuf.cluster.plan import Plan, pays_until, speed_up_curves
+from gtcbmuf.methods.bmuf import SUFFICIENT_STEPS
 
 #: Relative errors of predicted steps: the median, and the 90th percentile of the absolute error.
 #: scripts/hold-costs measured these steps on two machines, results/plan/**/steps.csv.
@@ -20,9 +21,6 @@ PREDICTION_ERRORS = {
     "gtc-bmuf": (-0.19, 0.34),
     "the others": (-0.18, 0.36),
 }
-#: Steps of a training, in units of G * K, from which block momentum cost next to nothing in our
-#: runs (docs/measurements/error.md).
-SUFFICIENT_STEPS = 30
 _MEASURED_STEPS = "2 to 4 emulated hosts with 2 to 8 workers"
 _FRAMES_PER_HOUR = 360_000
 
@@ -128,16 +126,14 @@ def format_caveats(plan: Plan, workers: int, speech: float) -> str:
     steps = round(speech * _FRAMES_PER_HOUR / (workers * plan.minibatch))
     for method in methods.values():
         groups = workers // method.group_size
-        lag = groups * method.block_filter.period
-        # A momentum that the groups determine looks back over G blocks.
-        depends_on_groups = method.block_filter.resolve(groups) != method.block_filter
-        if depends_on_groups and steps < SUFFICIENT_STEPS * lag:
+        sufficient = method.block_filter.resolve(groups).sufficient_steps
+        if steps < sufficient:
             longest = steps // (SUFFICIENT_STEPS * groups)
             remedy = f"--period {longest} or less" if longest else "more speech, or larger groups"
             lines.append(
                 f"{method.name}: {steps:,} steps are too few for block momentum with {groups} "
                 f"groups and blocks of {plan.period} steps; expected {SUFFICIENT_STEPS} times the "
-                f"product, {SUFFICIENT_STEPS * lag:,}, or {remedy} (docs/measurements/error.md)"
+                f"product, {sufficient:,}, or {remedy} (docs/measurements/error.md)"
             )
     synchronous = [name for name, one in methods.items() if one.block_filter.period_of(0) == 1]
     if synchronous and plan.period > 1:

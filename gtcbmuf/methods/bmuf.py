@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from gtcbmuf.core.meter import Meter
     from gtcbmuf.mpi.topology import Topology
 
+#: Steps of a training, in units of those that block momentum averages over, from which it cost next
+#: to nothing in our runs (docs/measurements/error.md).
+SUFFICIENT_STEPS = 30
+
 
 class MeetingSpec(FilterSpec, frozen=True):
     """Base of the block filters in which groups meet: what they do to the workers' states."""
@@ -124,6 +128,19 @@ class BMUFSpec(RoundedFilterSpec, frozen=True, tag="bmuf"):
         if self.momentum != "auto" or groups == 1:
             return self
         return replace(self, momentum=1 - 1 / groups)
+
+    @property
+    def sufficient_steps(self) -> int:
+        """Steps of a training below which block momentum raises the error.
+
+        Block momentum eta averages over K / (1 - eta) steps, which are G K by default.
+
+        >>> BMUFSpec(period=20).resolve(8).sufficient_steps
+        4800
+        """
+        if self.momentum == "auto":  # of one group
+            return 0
+        return round(SUFFICIENT_STEPS * self.period / (1 - self.momentum)) if self.momentum else 0
 
     def build(self, topology: "Topology", model: "Vector", meter: "Meter | None") -> "BlockFilter":
         """Build the block filter. Collective in the world."""

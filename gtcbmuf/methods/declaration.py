@@ -218,6 +218,11 @@ class FilterSpec(Spec, frozen=True):
         """Replace words such as "auto" by their numbers for G groups."""
         return self
 
+    @property
+    def sufficient_steps(self) -> int:
+        """Steps of a training below which this block filter raises the error; 0 if unknown."""
+        return 0
+
     def build(self, topology: "Topology", model: "Vector", meter: "Meter | None") -> "BlockFilter":
         """Build the block filter. Collective in the world.
 

@@ -163,6 +163,15 @@ class WorkerRun:
                     "one group: the block filter has no other group to average with; for two tiers "
                     f"set topology.group_size below {world.size}"
                 )
+            steps = self.config.train.epochs * self.minibatches.steps
+            sufficient = self.config.block_filter.sufficient_steps
+            if steps < sufficient:
+                say(
+                    f"{steps:,} steps are few for block momentum with {self.topology.groups} "
+                    f"groups and blocks of {self.config.block_filter.period} steps; expected "
+                    f"{sufficient:,} (docs/measurements/error.md), a shorter block_filter.period "
+                    "or larger groups"
+                )
             if loaded:
                 path = loaded.checkpoint.path
                 say(f"resumed from {path}: epoch {epoch + 1}, step {step}")

@@ -229,13 +229,36 @@ def test_a_corpus_smaller_than_a_global_batch(tmp_path: Path) -> None:
     assert (summary["steps"], summary["frames"]) == (3, 90)
 
 
-def test_a_hybrid_of_one_group_prints_a_note(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "settings", "note"),
+    [
+        (2, [], "one group: the block filter has no other group"),
+        (
+            4,
+            [],
+            "12 steps are few for block momentum with 2 groups and blocks of 20 steps; expected "
+            "1,200 ",
+        ),
+        (4, ["block_filter.period=2", "train.minibatch=7"], "108 steps are few "),
+        (4, ["block_filter.period=2", "train.minibatch=6"], ""),
+        (4, ["block_filter.momentum=0.9", "train.minibatch=6"], "expected 6,000 "),
+        (4, ["block_filter.momentum=0"], ""),
+    ],
+)
+def test_a_run_notes_a_hybrid_that_cannot_work_well(
+    corpus: Path, tmp_path: Path, ranks: int, settings: list[str], note: str
+) -> None:
     words = [f"corpus.path={corpus}", "train.epochs=1", "model.hidden=[8]", "topology.group_size=2"]
-    pairs = [word for setting in words for word in ("--set", setting)]
-    for ranks, has_note in ((2, True), (4, False)):
-        done = gtcbmuf("train", "gtc-bmuf", *pairs, "--out", tmp_path / str(ranks), ranks=ranks)
-        assert done.returncode == 0, done.stderr
-        assert ("one group: the block filter has no other group" in done.stdout) == has_note
+    pairs = [word for setting in words + settings for word in ("--set", setting)]
+    done = gtcbmuf(
+        *("train", "gtc-bmuf", *pairs, "--out", tmp_path / "run", "--workers", str(ranks))
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    [epoch] = [number for number, line in enumerate(lines) if line.startswith("epoch ")]
+    notes = lines[1:epoch]
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)
 
 
 def test_a_corpus_with_unknown_phones_has_no_phone_error_rate(tmp_path: Path) -> None:
