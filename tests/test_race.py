@@ -122,6 +122,53 @@ def test_a_goal_that_one_side_misses_makes_a_bound(module: ModuleType) -> None:
     assert str(module.time_to(60, runs["1gbit", "sync-sgd"])) == "> 30"
 
 
+def test_a_stopped_run_bounds_the_time_and_has_no_bytes(module: ModuleType) -> None:
+    def run(link_bytes: int, *epochs: tuple[float, float]) -> list[dict[str, float]]:
+        return [
+            {"seconds": seconds, "fer_valid": fer, "link_bytes": link_bytes, "rate": 1e-3}
+            for seconds, fer in epochs
+        ]
+
+    counted = [(30, 55), (60, 50)]
+    runs = {("1gbit", "gtc"): [run(200_000_000, *counted), run(0, (300, 70))]}
+    # One run took 30 s, the other more than 300.
+    assert str(module.time_to(55, runs["1gbit", "gtc"])) == "> 165"
+    assert module.tabulate({"a": 55}, runs).splitlines()[-1].split("|")[-2].strip() == "100"
+
+
+def test_heats_of_two_processors_are_not_mixed(
+    module: ModuleType, trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.Race(tmp_path).tune("small-1", "gtc")
+    monkeypatch.setattr(module, "processor", lambda: "another")
+    race = module.Race(tmp_path)
+    assert race.tune("small-1", "gtc")  # needs no further heat
+    with pytest.raises(module.UserError, match=r"small-1 was raced on .*; expected another, or"):
+        race.tune("small-1", "bmuf")
+    assert race.tune("small-2", "bmuf")
+
+
+@pytest.mark.parametrize("script", ["exit 2", "nosuchprogram"])
+def test_a_heat_that_cannot_start_is_no_result(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    command = ["bash", "-c", f"echo why >&2; {script}"]
+    monkeypatch.setattr(module.Runner, "command", lambda *_: command)
+    race = module.Race(tmp_path)
+    with pytest.raises(module.UserError, match="one worker: "):
+        race.tune("small-1", "one worker")
+    assert not race.rows
+    assert not (tmp_path / "race.csv").exists()
+
+
+def test_without_one_worker_there_are_no_goals(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module.Runner, "command", lambda *_: ["false"])
+    with pytest.raises(module.UserError, match="so there are no goals"):
+        module.Race(tmp_path).goals("small-1")
+
+
 def test_a_heat_that_takes_too_long_is_stopped(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

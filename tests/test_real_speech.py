@@ -105,6 +105,44 @@ def test_the_prompts_of_asterisk_have_their_texts(script: ModuleType) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ({"./usr/other": b"odd"}, "no queen.1c in it"),
+        ({"./usr/queen.1c": b""}, ""),
+        ({"./usr/queen.1c": game_data()[:200]}, ""),
+    ],
+)
+def test_a_package_with_other_content_is_refused_in_one_line(
+    tmp_path: Path, members: dict[str, bytes], fault: str
+) -> None:
+    package = write_package(tmp_path / "x.deb", members)
+    words = ["amazon-queen", "--deb", package, "--folder", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    start = "scripts/real-speech: flight-of-the-amazon-queen: its recordings cannot be read: "
+    assert done.stderr.startswith(start + fault)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_bytes_of_a_package_are_no_traceback(script: ModuleType, tmp_path: Path) -> None:
+    members = {"./usr/queen.1c": game_data() + bytes(range(256)) * 20}
+    whole = write_package(tmp_path / "x.deb", members).read_bytes()
+    refused = 0
+    for place in range(200, len(whole), 7):
+        changed = bytearray(whole)
+        changed[place] ^= 0x55
+        (tmp_path / "x.deb").write_bytes(changed)
+        try:
+            script.read_package(tmp_path / "x.deb")
+        except script.UserError:
+            refused += 1
+    assert refused > 10
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"!<arch>\nbroken"])
 def test_another_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.deb").write_bytes(content)
@@ -112,6 +150,6 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> 
     done = subprocess.run(
         [sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"scripts/real-speech: {tmp_path}/x.deb: cannot be read as a Deb")
     assert done.stderr.count("\n") == 1

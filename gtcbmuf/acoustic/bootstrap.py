@@ -21,20 +21,22 @@ def interval(errors: ArrayLike, units: ArrayLike) -> Interval | None:
         units: (U,) number of frames or phones of each.
 
     Returns:
-        Both ends of the interval; None for a single utterance or speaker.
+        Both ends of the interval. None for a single utterance or speaker, or if too many of them
+        are without units, such as utterances of silence.
 
     Examples:
         >>> interval([1, 2, 3], [10, 20, 30])
         (10.0, 10.0)
     """
     errors, units = np.asarray(errors), np.asarray(units)
-    if len(errors) == 1:
-        return None
     stream = np.random.Generator(np.random.PCG64(0))  # every model gets the same resamples
-    rates = np.empty(RESAMPLES)
-    for resample in range(RESAMPLES):
+    rates = []
+    for _ in range(RESAMPLES):
         sample = stream.integers(0, len(errors), len(errors))
-        rates[resample] = percent(errors[sample].sum(), units[sample].sum())
+        if units[sample].any():
+            rates.append(percent(errors[sample].sum(), units[sample].sum()))
+    if len(errors) == 1 or len(rates) < 0.975 * RESAMPLES:
+        return None
     low, high = np.percentile(rates, [2.5, 97.5])
     return float(low), float(high)
 

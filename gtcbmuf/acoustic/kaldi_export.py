@@ -12,7 +12,7 @@ from gtcbmuf.acoustic.model_file import SavedModel, load_model
 from gtcbmuf.acoustic.phone_loop import log_prior
 from gtcbmuf.acoustic.posteriors import BATCH, UtteranceScores, check_fit
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import replacing, writing
+from gtcbmuf.base.files import check_output, replacing, writing
 from gtcbmuf.data.corpus import Frames, open_corpus
 from gtcbmuf.data.importing.kaldi_features import read_features
 
@@ -52,6 +52,7 @@ def export_posteriors(
             cannot be written. It is also raised if an argument applies only to the other kind of
             input.
     """
+    check_output(ark, "--ark", [model, path, utt2spk, cmvn])
     saved, is_corpus = load_model(model), path.suffix != ".scp"
     for option, value in {"utt2spk": utt2spk, "cmvn": cmvn, "split": split}.items():
         if value is not None and is_corpus != (option == "split"):

@@ -15,8 +15,8 @@ from gtcbmuf.acoustic.model import BuildModel
 from gtcbmuf.acoustic.model_file import load_model
 from gtcbmuf.acoustic.posteriors import BATCH, check_fit
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import write_json, writing
-from gtcbmuf.base.plotting import picture
+from gtcbmuf.base.files import check_output, write_json, writing
+from gtcbmuf.base.plotting import check_suffix, picture
 from gtcbmuf.data.corpus import Corpus, open_corpus
 from gtcbmuf.mpi.job import agree, on_root
 from gtcbmuf.mpi.topology import compile_in_turn
@@ -75,22 +75,28 @@ def score(
     frames = agree(world, lambda: open_corpus(corpus))
     saved = agree(world, lambda: load_model(model))
     agree(world, lambda: check_fit(model, saved, frames))
-    agree(world, lambda: _check_phones(picture, frames))
+    agree(world, lambda: _check_outputs(out, picture, model, frames))
     network = agree(world, lambda: saved.build(BATCH, build))
     compile_in_turn(world)
     evaluation = evaluate(world, network, saved.vector, frames, split)
+    if world.rank == 0:
+        print(f"{model} on {split} of {corpus}:\n{_text(evaluation)}", flush=True)
     if out is not None:
         on_root(world, lambda: _write(out, model, frames, split, evaluation))
     decoding = evaluation.decoding
     if picture is not None and decoding is not None:
         on_root(world, lambda: _draw(picture, frames.phones, decoding.confusions))
-    if world.rank == 0:
-        print(f"{model} on {split} of {corpus}:\n{_text(evaluation)}", flush=True)
     return evaluation
 
 
-def _check_phones(picture: Path | None, frames: Corpus) -> None:
-    if picture is not None and not frames.has_phones:
+def _check_outputs(out: Path | None, picture: Path | None, model: Path, frames: Corpus) -> None:
+    if out is not None:
+        check_output(out, "--out", [model, frames.path])
+    if picture is None:
+        return
+    check_output(picture, "--picture", [model, frames.path])
+    check_suffix(picture, "--picture")
+    if not frames.has_phones:
         raise UserError(
             f"--picture {picture}: the targets of {frames.path} are pdf-ids of unknown phones; "
             "expected a corpus with known phones"
@@ -178,7 +184,7 @@ def _draw(path: Path, phones: Sequence[str], confusions: NDArray[np.int64]) -> N
     A square shows the share of one phone's frames that the network takes for the other phone.
     """
     size = max(6, 0.18 * len(phones) + 1.5)
-    with picture(path, size, size) as axes:
+    with picture(path, size, size, "--picture") as axes:
         shares = 100 * confusions / np.maximum(confusions.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="magma_r", norm="log", vmin=0.1, vmax=100)
         axes.set(xlabel="taken for", ylabel="phone")

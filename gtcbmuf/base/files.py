@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,34 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
         yield
     except WRITE_ERRORS as error:
         raise UserError(f"{where}: cannot be written: {reason(error)}") from None
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path | None] = ()) -> None:
+    """Check, before a long computation, that its result can be written to a file.
+
+    Args:
+        path: path of the file.
+        option: command-line option with which the user named the path.
+        inputs: files that the computation reads, which must not be replaced. None is skipped.
+
+    Raises:
+        UserError: the path is a folder or one of the inputs, or a file has the name of its folder.
+
+    Examples:
+        >>> check_output(Path("/dev"), "--out")
+        Traceback (most recent call last):
+        gtcbmuf.base.errors.UserError: --out /dev: a folder; expected a file
+    """
+    where = f"{option} {path}"
+    with writing(path, option):
+        if path.is_dir():
+            raise UserError(f"{where}: a folder; expected a file")
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{where}: cannot be written: {nearest} is not a folder")
+        for read in inputs:
+            if read is not None and path.exists() and read.exists() and path.samefile(read):
+                raise UserError(f"{where}: this file is read; expected another one")
 
 
 @contextmanager

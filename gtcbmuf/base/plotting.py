@@ -9,15 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import reason, replacing
+
+
+def check_suffix(path: Path, option: str = "") -> None:
+    """Check that a picture's format is known, by the suffix of its file.
+
+    Raises:
+        UserError: the suffix is missing or unknown.
+    """
+    _load_pyplot()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix[1:].lower() not in known:
+        where = f"{option} {path}".lstrip()
+        expected = ", ".join(f".{suffix}" for suffix in known)
+        raise UserError(f"{where}: cannot be drawn: suffix {path.suffix!r}; expected {expected}")
 
 
 @contextmanager
-def picture(path: Path, width: float, height: float) -> Iterator[Any]:
+def picture(path: Path, width: float, height: float, option: str = "") -> Iterator[Any]:
     """Draw a picture: a context manager that gives axes, and saves them at the end.
 
     Args:
         path: file of the picture. Matplotlib must know its suffix.
         width, height: size of the picture in inches.
+        option: command-line option with which the user named the path.
 
     Yields:
         Matplotlib's axes.
@@ -25,18 +43,24 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
     Raises:
         UserError: the suffix is unknown, or the file cannot be written.
     """
-    with pictures(path, width, height, 1) as [axes]:
+    with pictures(path, width, height, 1, option=option) as [axes]:
         yield axes
 
 
 @contextmanager
 def pictures(
-    path: Path, width: float, height: float, panels: int, *, share_y: bool = True
+    path: Path,
+    width: float,
+    height: float,
+    panels: int,
+    *,
+    share_y: bool = True,
+    option: str = "",
 ) -> Iterator[Sequence[Any]]:
     """Draw panels side by side in one picture, as `picture` draws one.
 
     Args:
-        path, width, height: as for `picture`.
+        path, width, height, option: as for `picture`.
         panels: number of panels. They share the horizontal axis.
         share_y: whether they share the vertical axis, too.
 
@@ -46,6 +70,7 @@ def pictures(
     Raises:
         UserError: as for `picture`.
     """
+    check_suffix(path, option)
     pyplot = _load_pyplot()
     figure, [axes] = pyplot.subplots(
         1,
@@ -58,10 +83,11 @@ def pictures(
     )
     try:
         yield axes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be drawn: {error}") from None
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+    except OSError as error:
+        where = f"{option} {path}".lstrip()
+        raise UserError(f"{where}: cannot be drawn: {reason(error)}") from None
     finally:
         pyplot.close(figure)
 

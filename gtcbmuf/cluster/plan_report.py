@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.plotting import picture
 from gtcbmuf.base.tables import markdown
 from gtcbmuf.cluster.costs import Method, link_bytes
@@ -158,13 +157,10 @@ def plot_speed_ups(plan: Plan, numbers: Sequence[int], path: Path) -> None:
     Raises:
         UserError: the picture cannot be written.
     """
-    try:
-        with picture(path, 7, 4.5) as axes:
-            for name, curve in speed_up_curves(plan, numbers).items():
-                axes.plot(list(curve), list(curve.values()), marker=".", label=name)
-            axes.plot(numbers, numbers, color="gray", linewidth=0.8)
-            axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up, modelled")
-            axes.grid(alpha=0.3)
-            axes.legend()
-    except UserError as error:
-        raise UserError(f"--plot {error}") from None
+    with picture(path, 7, 4.5, "--plot") as axes:
+        for name, curve in speed_up_curves(plan, numbers).items():
+            axes.plot(list(curve), list(curve.values()), marker=".", label=name)
+        axes.plot(numbers, numbers, color="gray", linewidth=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="workers", ylabel="speed-up, modelled")
+        axes.grid(alpha=0.3)
+        axes.legend()

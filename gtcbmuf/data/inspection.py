@@ -128,7 +128,7 @@ def draw_utterance(corpus: Corpus, utterance: str, path: Path) -> None:
 
     phones = corpus.target_phone[split.targets[first:end]]
     bounds = [0, *(np.flatnonzero(np.diff(phones)) + 1), len(phones)]
-    with picture(path, max(6, (end - first) / 25), 4) as axes:
+    with picture(path, max(6, (end - first) / 25), 4, "--picture") as axes:
         features = split.features[first:end].astype(np.float32)
         axes.imshow(features.T, origin="lower", aspect="auto", cmap="magma")
         for begin, stop in pairwise(bounds):

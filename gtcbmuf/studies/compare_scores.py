@@ -84,6 +84,12 @@ def read_score(path: Path) -> Score:
         raise UserError(f"{path}: expected a file of `gtcbmuf score --out`: {error}") from None
     if not score.utterances:
         raise UserError(f"{path}: no utterances; expected at least one")
+    for utterance in score.utterances:
+        if utterance.frame_errors > utterance.frames:
+            raise UserError(
+                f"{path}: utterance {utterance.name}: {utterance.frame_errors:,} wrong frames; "
+                f"expected at most {utterance.frames:,}, as many as it has"
+            )
     return score
 
 
@@ -99,10 +105,16 @@ def compare_scores(baseline: Sequence[Path], new: Sequence[Path]) -> str:
     Raises:
         UserError: a file cannot be read, or has other utterances than the first one.
     """
+    for option, paths in {"--baseline": baseline, "FILE.json": new}.items():
+        if len({path.absolute() for path in paths}) < len(paths):
+            raise UserError(f"{option}: {' '.join(map(str, paths))}: expected different files")
     scores = {path: read_score(path) for path in (*baseline, *new)}
     first = scores[baseline[0]]
     for path, score in scores.items():
         _check_utterances(path, score, baseline[0], first)
+    elsewhere = {
+        path: score.corpus for path, score in scores.items() if score.corpus != first.corpus
+    }
     differences = [
         _difference(rate, [scores[path] for path in baseline], [scores[path] for path in new])
         for rate in ("FER", "PER")
@@ -113,6 +125,7 @@ def compare_scores(baseline: Sequence[Path], new: Sequence[Path]) -> str:
         f"{first.split} of {first.corpus}: {_count(len(first.utterances), 'utterance')} of "
         f"{_count(speakers, 'speaker')}",
         f"{_count(len(new), 'model')} against a baseline of {_count(len(baseline), 'model')}",
+        *(f"{path} was scored on {corpus}" for path, corpus in elsewhere.items()),
         "",
         _format(differences),
     ]
@@ -131,6 +144,8 @@ def _check_utterances(path: Path, score: Score, first_path: Path, first: Score) 
     def reference(utterance: ScoredUtterance) -> tuple[str, str, int, int]:
         return utterance.name, utterance.speaker, utterance.frames, utterance.phones
 
+    if score.split != first.split:
+        raise UserError(f"{path}: scored on {score.split}; expected {first.split}, as {first_path}")
     if len(score.utterances) != len(first.utterances):
         raise UserError(
             f"{path}: {len(score.utterances)} utterances; expected the {len(first.utterances)} of "

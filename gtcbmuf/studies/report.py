@@ -180,7 +180,7 @@ def plot_report(runs: Sequence[Run], path: Path) -> None:
         UserError: matplotlib does not know the suffix, the picture cannot be written, or a run
             directory is damaged.
     """
-    with picture(path, 7, 4.5) as axes:
+    with picture(path, 7, 4.5, "--plot") as axes:
         for run, marker in zip(runs, "osD^vP*X<>" * len(runs), strict=False):
             summary, epochs = require_facts(run), require_epochs(run)
             axes.plot(

@@ -282,6 +282,17 @@ def test_faults_end_in_one_line(folder: Path) -> None:
         (0, [folder / "model.h5", corpus, "--split", "dev"], "dev"),
         (2, [folder / "model.h5", corpus, "--out", corpus / "score.json"], "cannot be written"),
         (2, [folder / "model.h5", pdfs, "--picture", "x.png"], f"x.png: the targets of {pdfs} are"),
+        (
+            0,
+            [folder / "model.h5", corpus, "--picture", "x.foo"],
+            "--picture x.foo: cannot be drawn",
+        ),
+        (0, [folder / "model.h5", corpus, "--out", corpus], "this file is read; expected another"),
+        (
+            0,
+            [folder / "model.h5", corpus, "--out", folder],
+            f"--out {folder}: a folder; expected a",
+        ),
     ]
     for ranks, arguments, message in cases:
         done = gtcbmuf("score", *arguments, ranks=ranks)
@@ -291,3 +302,5 @@ def test_faults_end_in_one_line(folder: Path) -> None:
         assert len(lines) == 1, done.stderr
         assert "Traceback" not in done.stderr
         assert message in lines[0]
+        assert "FER" not in done.stdout, "not refused before the evaluation"
+    assert open_corpus(corpus).has_phones, "an input was replaced"

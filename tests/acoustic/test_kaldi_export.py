@@ -75,7 +75,7 @@ def test_errors_end_in_one_line(files: tuple[Path, Path, Path], tmp_path: Path) 
         export_posteriors(model, tmp_path / "other.h5", ark)
     ark.parent.mkdir()
     ark.mkdir()
-    with pytest.raises(UserError, match=r"post\.ark: cannot be written") as error_info:
+    with pytest.raises(UserError, match=r"post\.ark: a folder; expected a file") as error_info:
         export_posteriors(model, path, ark)
     assert "\n" not in str(error_info.value)
     assert [file.name for file in ark.parent.iterdir()] == ["post.ark"]

@@ -26,7 +26,10 @@ def test_ranks_run_on_emulated_hosts() -> None:
 def test_a_failure_leaves_nothing_behind() -> None:
     before = namespaces()
     assert run(ROOT / "scripts/hosts", "2", "none", "1", "false").returncode != 0
-    assert run(ROOT / "scripts/hosts", "2", "1parsec", "1", "true").returncode == 2
+    for rate in ("1parsec", "100Mbit", "0.1gbit", "08mbit", "0mbit"):
+        done = run(ROOT / "scripts/hosts", "2", rate, "1", "true")
+        assert done.returncode == 2
+        assert f"RATE {rate}: expected none, or an integer" in done.stderr
     assert run(ROOT / "scripts/hosts", "0", "none", "1", "true").returncode == 2
     assert namespaces() == before
 

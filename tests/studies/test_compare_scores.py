@@ -38,8 +38,8 @@ def scored(seed: int, *, share: float, speakers: int = SPEAKERS) -> list[dict[st
     return rows
 
 
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    content = {"model": "m.h5", "corpus": "c.h5", "split": "test", "utterances": rows}
+def write(path: Path, rows: Sequence[dict[str, Any]], **facts: str) -> Path:
+    content = {"model": "m.h5", "corpus": "c.h5", "split": "test", "utterances": rows, **facts}
     path.write_text(json.dumps(content))
     return path
 
@@ -99,9 +99,27 @@ def test_the_difference_is_that_of_another_paired_bootstrap(tmp_path: Path) -> N
 
 
 def test_equal_models_do_not_differ(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.json", scored(1, share=0.3))
-    for row in table(compare([file, file], [file])).values():
+    same = [write(tmp_path / f"{name}.json", scored(1, share=0.3)) for name in "abc"]
+    for row in table(compare(same[:2], same[2:])).values():
         assert row[2:] == [0] * 5
+
+
+def test_another_corpus_is_named(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.json", scored(1, share=0.3))
+    other = write(tmp_path / "other.json", scored(2, share=0.3), corpus="d.h5")
+    text = compare([other], [one])
+    assert "test of c.h5: " in text
+    assert f"{other} was scored on d.h5\n" in text
+    assert "was scored" not in compare([one], [one])
+
+
+def test_utterances_of_silence_have_no_interval_of_phones(tmp_path: Path) -> None:
+    rows = scored(1, share=0.3)
+    for row in rows[1:]:
+        row["phones"] = 0
+    file = write(tmp_path / "silent.json", rows)
+    rate = next(line for line in compare([file], [file]).splitlines() if line.startswith("| PER"))
+    assert rate.split("|")[-3].strip() == "-"
 
 
 def test_few_speakers_are_not_relied_on(tmp_path: Path) -> None:
@@ -130,23 +148,38 @@ def test_unknown_phones_have_no_phone_error_rate(tmp_path: Path) -> None:
         (None, "cannot be read: No such file or directory"),
         ([], "no utterances; expected at least one"),
         (slice(0, 119), "119 utterances; expected the 120 of "),
+        ({"split": "valid"}, "scored on valid; expected test, as "),
+        (
+            {"frame_errors": 10_000},
+            "utterance u0: 10,000 wrong frames; expected at most {first}, as many as it has",
+        ),
         (
             slice(None, None, -1),
-            "utterance u119 of s11 with {} frames and {} phones; expected utterance u0 of s0 with ",
+            "utterance u119 of s11 with {last} frames and {phones} phones; expected utterance u0 ",
         ),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(
-    tmp_path: Path, content: str | list[Any] | slice | None, fault: str
+    tmp_path: Path, content: str | list[Any] | slice | dict[str, Any] | None, fault: str
 ) -> None:
     rows = scored(1, share=0.3)
     good, bad = write(tmp_path / "good.json", rows), tmp_path / "bad.json"
     if isinstance(content, str):
         bad.write_text(content)
+    elif isinstance(content, dict):
+        facts = {key: value for key, value in content.items() if key == "split"}
+        write(bad, [{**rows[0], **content}, *rows[1:]], **facts)
     elif content is not None:
         write(bad, rows[content] if isinstance(content, slice) else content)
     done = gtcbmuf("compare", bad, "--baseline", good, env=WITHOUT_MPI)
     assert done.returncode == 2
-    last = rows[-1]
-    assert f"gtcbmuf: {bad}: {fault.format(last['frames'], last['phones'])}" in done.stderr
+    counts = {"first": rows[0]["frames"], "last": rows[-1]["frames"], "phones": rows[-1]["phones"]}
+    assert f"gtcbmuf: {bad}: {fault.format(**counts)}" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_counts_once_on_a_side(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", scored(1, share=0.3))
+    done = gtcbmuf("compare", file, "--baseline", file, file, env=WITHOUT_MPI)
+    assert done.returncode == 2
+    assert f"gtcbmuf: --baseline: {file} {file}: expected different files" in done.stderr

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
+from gtcbmuf.base.files import check_output
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SILENCE
 from gtcbmuf.data.corpus_writer import CorpusWriter
@@ -96,6 +97,7 @@ def import_audio(
     require_extra("audio", modules, "the import of audio needs")
     check_normalisation(normalise)
     check_sample_rate(sample_rate)
+    check_output(out, "--out", [alignments])
 
     from importlib.metadata import version
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import writing
+from gtcbmuf.base.files import check_output, writing
 from gtcbmuf.data.corpus_writer import CorpusWriter
 from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
 from gtcbmuf.data.importing.exclusions import Exclusions
@@ -75,6 +75,7 @@ def import_kaldi(
     """
     require_kaldi_native_io()
     check_normalisation(normalise)
+    check_output(out, "--out", [feats, utt2spk, cmvn])
 
     from importlib.metadata import version
 
