@@ -1,6 +1,7 @@
 """Aligns recordings with their texts: a flat start, then rounds of training and realignment."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from gtcbmuf.alignment.realign import Aligned, realign
 from gtcbmuf.alignment.segments import Tiers, find_segments, format_ctm, write_textgrids
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
-from gtcbmuf.base.files import write_json, write_text, writing
+from gtcbmuf.base.files import check_output, replacing, write_json, write_text, writing
 from gtcbmuf.base.output import format_duration, say
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.data import features
@@ -38,6 +39,10 @@ from gtcbmuf.training.run import train
 #: An alignment is finished when fewer frames than this share change their phone in a round.
 SETTLED = 0.01
 _STATE = "state.json"
+#: Of a finished alignment: its arguments.
+_ARGUMENTS = "arguments.json"
+#: Names in the folder of an alignment.
+_OWN = re.compile(r"\.?(corpus-\d+\.h5|round-\d+|state\.json|arguments\.json|model\.h5)(\.log)?.*")
 #: Most rounds of training.
 MOST_ROUNDS = 12
 #: An utterance is poor if its score is this many deviations below the median, and at least this
@@ -148,24 +153,82 @@ def align(
         "settings": list(settings),
     }
     agree(world, lambda: load_config(_recipe(world), list(settings)))
-    if resume and on_root(world, lambda: _is_finished(work, to)):
-        return f"{to}: this alignment is already finished"
-    state = on_root(world, lambda: _prepare(work, to, arguments, most_bad, resume))
-    compile_in_turn(world)
-    aligned: list[Aligned] | None = None
-    while model is None and not state.is_settled:
-        number, begin = len(state.rounds), time.monotonic()
-        aligned = _align_with(world, work, _train(world, work, number, settings), state)
-        state.rounds = on_root(world, partial(_end_round, work, state, aligned, begin))
-    used = model or work / f"round-{len(state.rounds) - 1}" / "model.h5"
-    if aligned is None:  # with a model, or interrupted after the last round
-        aligned = _align_with(world, work, used, state)
-    return on_root(world, partial(_finish, work, to, state, aligned, used, most_bad))
+    on_root(world, lambda: _check_places(work, to, arguments))
+    if resume and on_root(world, lambda: _is_finished(work, to, arguments)):
+        return f"{to}: this alignment is already finished; align other recordings without --resume"
+    try:
+        state = on_root(world, lambda: _prepare(work, to, arguments, most_bad, resume))
+        compile_in_turn(world)
+        aligned: list[Aligned] | None = None
+        while model is None and not state.is_settled:
+            number, begin = len(state.rounds), time.monotonic()
+            aligned = _align_with(world, work, _train(world, work, number, settings), state)
+            state.rounds = on_root(world, partial(_end_round, work, state, aligned, begin))
+        used = model or work / f"round-{len(state.rounds) - 1}" / "model.h5"
+        if aligned is None:  # with a model, or interrupted after the last round
+            aligned = _align_with(world, work, used, state)
+        return on_root(world, partial(_finish, work, to, state, aligned, used, most_bad))
+    finally:
+        if model is not None and world.rank == 0:  # nothing that a resumed alignment could use
+            shutil.rmtree(work, ignore_errors=True)
 
 
-def _is_finished(work: Path, to: Path) -> bool:
-    """Whether an alignment has its results, and its folder has nothing but the model."""
-    return to.exists() and (work / "model.h5").exists() and not (work / _STATE).exists()
+def _check_places(work: Path, to: Path, arguments: Mapping[str, Any]) -> None:
+    """Check, before hours of training, where the results go.
+
+    Raises:
+        UserError: the results cannot be written there, or the folder of the alignment has files of
+            something else.
+    """
+    if to.suffix == ".ctm":
+        check_output(to, "--to", [Path(arguments[name]) for name in ("lexicon", "texts")])
+    elif not to.name or (to.exists() and not to.is_dir()):
+        raise UserError(f"--to {to}: expected a folder, or a file whose name ends with .ctm")
+    others = [path for path in work.glob("*") if not _OWN.fullmatch(path.name)]
+    if others or (work.exists() and not work.is_dir()):
+        raise UserError(
+            f"--to {to}: an alignment would replace {others[0] if others else work}; expected "
+            "another name"
+        )
+
+
+def _is_finished(work: Path, to: Path, arguments: Mapping[str, Any]) -> bool:
+    """Whether an alignment has its results. Then its folder keeps only the model.
+
+    Raises:
+        UserError: it was finished with other arguments.
+    """
+    file = work / _ARGUMENTS
+    if not to.exists() or not file.exists() or (work / _STATE).exists():
+        return False
+    try:
+        earlier = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    _check_same(work, earlier, arguments)
+    _tidy(work)
+    return True
+
+
+def _check_same(work: Path, earlier: Any, arguments: Mapping[str, Any]) -> None:
+    """Check that an alignment is continued with its arguments.
+
+    Raises:
+        UserError: one differs.
+    """
+    for name, value in arguments.items():
+        if not isinstance(earlier, dict) or earlier.get(name) != value:
+            raise UserError(
+                f"--resume: {work} was begun with another {name.replace('_', '-')}; use the same, "
+                "or align without --resume"
+            )
+
+
+def _tidy(work: Path) -> None:
+    """Remove what a finished alignment does not need. A kill leaves it finished."""
+    for path in [work / _STATE, *work.iterdir()]:
+        if path.name not in ("model.h5", _ARGUMENTS):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _prepare(
@@ -176,12 +239,7 @@ def _prepare(
     file = work / _STATE
     if resume and file.exists():
         state = State.read(file)
-        names = [name for name in arguments if state.arguments.get(name) != arguments[name]]
-        if names:
-            raise UserError(
-                f"--resume: {work} was begun with another {names[0].replace('_', '-')}; use the "
-                "same, or align without --resume"
-            )
+        _check_same(work, state.arguments, arguments)
         say(f"resumed {work} after round {len(state.rounds)}")
         return state
     directory, sample_rate = Path(arguments["directory"]), arguments["sample_rate"]
@@ -208,8 +266,9 @@ def _prepare(
     if unknown:
         say(unknown)
     with writing(work):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
+        (work / _ARGUMENTS).unlink(missing_ok=True)
+        _tidy(work)  # the last model stays until there is a new one
     try:
         corpus = work / "corpus-0.h5"
         texts = write_flat_start(corpus, texts, recordings, found, phones, sample_rate, exclusions)
@@ -218,7 +277,9 @@ def _prepare(
             if difference := saved.find_difference(open_corpus(corpus)):
                 raise UserError(f"--model: {arguments['model']} {difference}")
     except UserError:
-        shutil.rmtree(work)
+        _tidy(work)
+        if not any(work.iterdir()):
+            work.rmdir()
         raise
     notes = [unknown] if unknown else []
     state = State(arguments, texts, phones, exclusions.reasons, exclusions.total, notes)
@@ -285,7 +346,7 @@ def _end_round(
     writer = corpus_writer(
         work / f"corpus-{number + 1}.h5", state.phones, state.arguments["sample_rate"]
     )
-    with writer:
+    with writing(work), writer:
         for name, utterance in _utterances(corpus):
             new = by_name[utterance.name].targets
             changed += int(np.count_nonzero(_phones(new) != _phones(utterance.targets)))
@@ -299,7 +360,8 @@ def _end_round(
         f"score {score:.3f} a frame, {format_duration(seconds)}"
         + (f"; at most {format_duration(left * seconds)} more" if left else "")
     )
-    write_json(work / _STATE, asdict(state))
+    with writing(work):
+        write_json(work / _STATE, asdict(state))
     for old in (work / f"corpus-{number}.h5", work / f"round-{number - 1}"):
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     return state.rounds
@@ -330,25 +392,19 @@ def _finish(
     most_bad: float,
 ) -> str:
     """Write the alignments and the log, and tidy up. Return lines for the user."""
-    try:
-        exclusions, tiers_of = _choose(state, aligned, most_bad)
-    except UserError:
-        if state.arguments["model"]:  # nothing was trained that a resumed alignment could use
-            shutil.rmtree(work)
-        raise
-    if to.suffix == ".ctm":
-        write_text(to, format_ctm(tiers_of))
-    else:
-        _write_grids(to, Path(state.arguments["directory"]), tiers_of)
+    exclusions, tiers_of = _choose(state, aligned, most_bad)
     log = Path(f"{to}.log")
-    write_text(log, exclusions.format_log())
-    if state.arguments["model"]:
-        shutil.rmtree(work)
-    else:
-        shutil.copy(model, work / "model.h5")
-        for path in work.iterdir():
-            if path.name != "model.h5":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with writing(to, "--to"):
+        if to.suffix == ".ctm":
+            write_text(to, format_ctm(tiers_of))
+        else:
+            _write_grids(to, Path(state.arguments["directory"]), tiers_of)
+        write_text(log, exclusions.format_log())
+        if not state.arguments["model"]:
+            with replacing(work / "model.h5") as temporary:
+                shutil.copy(model, temporary)
+            write_json(work / _ARGUMENTS, state.arguments)
+            _tidy(work)
     hours = sum(tiers.phones[-1].end for tiers in tiers_of.values()) / 3600
     lines = [
         f"{to}: {len(tiers_of)} utterances, {hours:.2f} h; {len(exclusions)} of "
@@ -361,11 +417,20 @@ def _finish(
 
 
 def _write_grids(to: Path, directory: Path, tiers_of: Mapping[str, Tiers]) -> None:
-    """Write the TextGrids. Those of an earlier alignment of other recordings are removed."""
+    """Write the TextGrids. Those of recordings that were left out are removed.
+
+    Raises:
+        UserError: a recording has gone.
+    """
     paths = {
         name: file.relative_to(directory).with_suffix("")
         for name, file in find_recordings(directory).items()
     }
+    if gone := sorted(tiers_of.keys() - paths.keys()):
+        raise UserError(
+            f"{directory}: no recording {gone[0]}, which was there at the begin; restore "
+            "it and use --resume, or align without"
+        )
     write_textgrids(to, {paths[name]: tiers for name, tiers in tiers_of.items()})
     if to.resolve() != directory.resolve():  # where the user's own TextGrids may be
         for name in paths.keys() - tiers_of.keys():

@@ -60,6 +60,10 @@ class Speech:
         return np.array(errors)
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def speak(stream: np.random.Generator) -> tuple[np.ndarray, str, list[float]]:
     """Speak three words without a pause, between silences."""
     words = stream.choice(list(LEXICON), 3).tolist()
@@ -106,7 +110,7 @@ def test_boundaries_are_found_from_a_flat_start(speech: Speech, aligned: tuple[P
     errors = speech.errors(folder)
     assert np.median(errors) < 0.01
     assert np.quantile(errors, 0.9) < 0.03
-    assert [path.name for path in (speech.path / "grids.align").iterdir()] == ["model.h5"]
+    assert names_in(speech.path / "grids.align") == ["arguments.json", "model.h5"]
 
 
 def test_words_have_their_names_and_times(speech: Speech, aligned: tuple[Path, str]) -> None:
@@ -196,16 +200,7 @@ def test_bad_texts_are_left_out_with_their_reasons(changed: Speech) -> None:
 def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole.ctm", tmp_path / "parted.ctm"
     speech.align("--to", whole)
-    script = (
-        "import sys; from pathlib import Path; from mpi4py import MPI\n"
-        "from gtcbmuf.alignment import align as module\n"
-        "module.MOST_ROUNDS = 2\n"
-        "module._finish = lambda *arguments: sys.exit(3)\n"
-        "module.align(MPI.COMM_WORLD, Path(sys.argv[1]), Path(sys.argv[2]), lexicon=sys.argv[3])\n"
-    )
-    words = [speech.path / "wav", parted, speech.path / "lexicon.txt"]
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False)
-    assert done.returncode == 3, done.stderr
+    interrupt(speech, parted, "module._finish = lambda *arguments: os._exit(3)")
     other = speech.run("--to", parted, "--resume", "--speakers", "prefix:1")
     assert other.returncode == 2
     assert "parted.ctm.align was begun with another speakers; use the same" in other.stderr
@@ -214,9 +209,81 @@ def test_an_interrupted_alignment_ends_with_the_same_bytes(speech: Speech, tmp_p
     assert parted.read_bytes() == whole.read_bytes()
     model = (tmp_path / "parted.ctm.align/model.h5").read_bytes()
     again = speech.align(*lenient, "--out", tmp_path / "corpus.h5")
-    assert again.startswith(f"{parted}: this alignment is already finished\n")
+    assert again.startswith(f"{parted}: this alignment is already finished; align other")
     assert open_corpus(tmp_path / "corpus.h5").phones == ("sil", *TONES)
     assert (tmp_path / "parted.ctm.align/model.h5").read_bytes() == model
+    other = speech.run("--to", parted, "--resume", "--speakers", "prefix:1")
+    assert other.returncode == 2
+    assert "parted.ctm.align was begun with another speakers; use the same" in other.stderr
+
+
+def interrupt(speech: Speech, to: Path, change: str) -> None:
+    """Start an alignment of two rounds, with a change that makes it exit with status 3."""
+    script = (
+        "import os, sys; from pathlib import Path; from mpi4py import MPI\n"
+        "from gtcbmuf.alignment import align as module\n"
+        f"module.MOST_ROUNDS = 2\n{change}\n"
+        "module.align(MPI.COMM_WORLD, Path(sys.argv[1]), Path(sys.argv[2]), lexicon=sys.argv[3])\n"
+    )
+    words = [speech.path / "wav", to, speech.path / "lexicon.txt"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+
+
+def test_an_alignment_killed_while_it_tidies_up_is_finished(changed: Speech) -> None:
+    to = changed.path / "grids"
+    # The corpus goes, and then a kill comes.
+    change = (
+        "unlink = Path.unlink\n"
+        "def unlink_and_exit(path, **options):\n"
+        "    unlink(path, **options)\n"
+        "    if path.name == 'corpus-2.h5': os._exit(3)\n"
+        "Path.unlink = unlink_and_exit"
+    )
+    interrupt(changed, to, change)
+    assert "this alignment is already finished" in changed.align("--to", to, "--resume")
+    assert names_in(changed.path / "grids.align") == ["arguments.json", "model.h5"]
+
+
+def test_a_recording_that_goes_is_named_and_the_alignment_can_be_resumed(changed: Speech) -> None:
+    to, wav = changed.path / "grids", changed.path / "wav/s0"
+    interrupt(changed, to, "module._finish = lambda *arguments: os._exit(3)")
+    (wav / "00.wav").rename(wav / "other.wav")
+    done = changed.run("--to", to, "--resume")
+    assert done.returncode == 2
+    assert f"gtcbmuf: {changed.path}/wav: no recording s0-00, which was there" in done.stderr
+    (wav / "other.wav").rename(wav / "00.wav")
+    assert "36 utterances" in changed.align("--to", to, "--resume")
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ("file", "--to {}: expected a folder, or a file whose name ends with .ctm"),
+        ("folder.ctm", "--to {}: a folder; expected a file"),
+        ("file/phones.ctm", "--to {}: cannot be written: {path}/file is not a folder"),
+        ("lexicon.ctm", "--to {}: this file is read; expected another one"),
+        ("mine", "--to {}: an alignment would replace {path}/mine.align/diary; expected another"),
+        (".", "--to .: expected a folder, or a file whose name ends with .ctm"),
+    ],
+)
+def test_a_place_that_cannot_take_the_alignment_is_refused_first(
+    changed: Speech, to: str, message: str
+) -> None:
+    path = changed.path
+    (path / "file").touch()
+    (path / "folder.ctm").mkdir()
+    (path / "lexicon.txt").rename(path / "lexicon.ctm")
+    (path / "mine.align").mkdir()
+    (path / "mine.align/diary").touch()
+    before = sorted(path.rglob("*"))
+    place = Path(to) if to == "." else path / to
+    words = ("--lexicon", path / "lexicon.ctm", "--to", place)
+    done = gtcbmuf("corpus", "align", path / "wav", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"gtcbmuf: {message.format(place, path=path)}")
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
