@@ -169,8 +169,8 @@ class WorkerRun:
                 say(
                     f"{steps:,} steps are few for block momentum with {self.topology.groups} "
                     f"groups and blocks of {self.config.block_filter.period} steps; expected "
-                    f"{sufficient:,} (docs/measurements/error.md), a shorter block_filter.period "
-                    "or larger groups"
+                    f"{sufficient:,} (docs/measurements/error.md), a lower block_filter.momentum "
+                    "with a higher rate, a shorter block_filter.period or larger groups"
                 )
             if loaded:
                 path = loaded.checkpoint.path
