@@ -103,6 +103,7 @@ ONE_PROCESS = {
     "init": "init study",
     "submit": "submit gtc",
     "corpus": "corpus info c.h5",
+    "compare": "compare a.json --baseline b.json",
     "forward": "forward m.h5 c.h5 --ark p.ark",
     "report": "report runs/a",
     "reproduce": "reproduce tuning",
