@@ -29,13 +29,15 @@ def interval(errors: ArrayLike, units: ArrayLike) -> Interval | None:
         (10.0, 10.0)
     """
     errors, units = np.asarray(errors), np.asarray(units)
+    if len(errors) == 1:
+        return None
     stream = np.random.Generator(np.random.PCG64(0))  # every model gets the same resamples
     rates = []
     for _ in range(RESAMPLES):
         sample = stream.integers(0, len(errors), len(errors))
         if units[sample].any():
             rates.append(percent(errors[sample].sum(), units[sample].sum()))
-    if len(errors) == 1 or len(rates) < 0.975 * RESAMPLES:
+    if len(rates) < 0.975 * RESAMPLES:
         return None
     low, high = np.percentile(rates, [2.5, 97.5])
     return float(low), float(high)

@@ -75,7 +75,7 @@ def score(
     frames = agree(world, lambda: open_corpus(corpus))
     saved = agree(world, lambda: load_model(model))
     agree(world, lambda: check_fit(model, saved, frames))
-    agree(world, lambda: _check_outputs(out, picture, model, frames))
+    on_root(world, lambda: _check_outputs(out, picture, model, frames))
     network = agree(world, lambda: saved.build(BATCH, build))
     compile_in_turn(world)
     evaluation = evaluate(world, network, saved.vector, frames, split)

@@ -42,7 +42,7 @@ _STATE = "state.json"
 #: Of a finished alignment: its arguments.
 _ARGUMENTS = "arguments.json"
 #: Names in the folder of an alignment.
-_OWN = re.compile(r"\.?(corpus-\d+\.h5|round-\d+|state\.json|arguments\.json|model\.h5)(\.log)?.*")
+_OWN = re.compile(r"\.?(corpus-\d+\.h5|round-\d+|state\.json|arguments\.json|model\.h5).*")
 #: Most rounds of training.
 MOST_ROUNDS = 12
 #: An utterance is poor if its score is this many deviations below the median, and at least this
@@ -155,6 +155,7 @@ def align(
     agree(world, lambda: load_config(_recipe(world), list(settings)))
     on_root(world, lambda: _check_places(work, to, arguments))
     if resume and on_root(world, lambda: _is_finished(work, to, arguments)):
+        on_root(world, lambda: _tidy(work))
         return f"{to}: this alignment is already finished; align other recordings without --resume"
     try:
         state = on_root(world, lambda: _prepare(work, to, arguments, most_bad, resume))
@@ -193,7 +194,7 @@ def _check_places(work: Path, to: Path, arguments: Mapping[str, Any]) -> None:
 
 
 def _is_finished(work: Path, to: Path, arguments: Mapping[str, Any]) -> bool:
-    """Whether an alignment has its results. Then its folder keeps only the model.
+    """Whether an alignment has its results.
 
     Raises:
         UserError: it was finished with other arguments.
@@ -206,7 +207,6 @@ def _is_finished(work: Path, to: Path, arguments: Mapping[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     _check_same(work, earlier, arguments)
-    _tidy(work)
     return True
 
 

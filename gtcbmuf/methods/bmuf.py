@@ -133,17 +133,24 @@ class BMUFSpec(RoundedFilterSpec, frozen=True, tag="bmuf"):
         return replace(self, momentum=1 - 1 / groups)
 
     @property
+    def averaged_steps(self) -> float:
+        """Steps that block momentum eta averages over, K / (1 - eta); 0 without momentum.
+
+        >>> round(BMUFSpec(period=20).resolve(8).averaged_steps)
+        160
+        """
+        if self.momentum == "auto" or not self.momentum:  # "auto" is left to one group
+            return 0
+        return self.period / (1 - self.momentum)
+
+    @property
     def sufficient_steps(self) -> int:
         """Steps of a training below which block momentum raises the error.
-
-        Block momentum eta averages over K / (1 - eta) steps, which are G K by default.
 
         >>> BMUFSpec(period=20).resolve(8).sufficient_steps
         4800
         """
-        if self.momentum == "auto":  # of one group
-            return 0
-        return round(SUFFICIENT_STEPS * self.period / (1 - self.momentum)) if self.momentum else 0
+        return round(SUFFICIENT_STEPS * self.averaged_steps)
 
     def build(self, topology: "Topology", model: "Vector", meter: "Meter | None") -> "BlockFilter":
         """Build the block filter. Collective in the world."""
