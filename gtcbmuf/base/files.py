@@ -27,6 +27,15 @@ def reason(error: Exception) -> str:
     return os.strerror(int(number[1])) if number else getattr(error, "strerror", None) or str(error)
 
 
+def named(path: Path, option: str) -> str:
+    """Return a path for a message, after the command-line option that named it, if any.
+
+    >>> named(Path("a.h5"), "--out"), named(Path("a.h5"), "")
+    ('--out a.h5', 'a.h5')
+    """
+    return f"{option} {path}".lstrip()
+
+
 @contextmanager
 def writing(path: Path, option: str = "") -> Iterator[None]:
     """Turn write errors of the `with` block into user errors.
@@ -38,7 +47,7 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
     Raises:
         UserError: one of `WRITE_ERRORS` was raised, or the path has no name.
     """
-    where = f"{option} {path}".lstrip()
+    where = named(path, option)
     if not path.name:
         raise UserError(f"{where}: expected a file")
     try:
@@ -63,7 +72,7 @@ def check_output(path: Path, option: str, inputs: Iterable[Path | None] = ()) ->
         Traceback (most recent call last):
         gtcbmuf.base.errors.UserError: --out /dev: a folder; expected a file
     """
-    where = f"{option} {path}"
+    where = named(path, option)
     with writing(path, option):
         if path.is_dir():
             raise UserError(f"{where}: a folder; expected a file")
@@ -89,8 +98,7 @@ def reading(path: Path, option: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f"{option} {path}".lstrip()
-        raise UserError(f"{where}: cannot be read: {reason(error)}") from None
+        raise UserError(f"{named(path, option)}: cannot be read: {reason(error)}") from None
 
 
 @contextmanager

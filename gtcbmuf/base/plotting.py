@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import reason, replacing
+from gtcbmuf.base.files import named, reason, replacing
 
 
 def check_suffix(path: Path, option: str = "") -> None:
@@ -23,8 +23,8 @@ def check_suffix(path: Path, option: str = "") -> None:
 
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
-        where = f"{option} {path}".lstrip()
         expected = ", ".join(f".{suffix}" for suffix in known)
+        where = named(path, option)
         raise UserError(f"{where}: cannot be drawn: suffix {path.suffix!r}; expected {expected}")
 
 
@@ -86,8 +86,7 @@ def pictures(
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
     except OSError as error:
-        where = f"{option} {path}".lstrip()
-        raise UserError(f"{where}: cannot be drawn: {reason(error)}") from None
+        raise UserError(f"{named(path, option)}: cannot be drawn: {reason(error)}") from None
     finally:
         pyplot.close(figure)
 

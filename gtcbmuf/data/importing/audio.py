@@ -97,11 +97,14 @@ def import_audio(
     require_extra("audio", modules, "the import of audio needs")
     check_normalisation(normalise)
     check_sample_rate(sample_rate)
-    check_output(out, "--out", [alignments])
 
     from importlib.metadata import version
 
     recordings = find_recordings(directory)
+    lists = [Path(text) for text in (speakers, valid, test)]
+    if isinstance(phones, Path):
+        lists.append(phones)
+    check_output(out, "--out", [alignments, *lists, *recordings.values()])
     source = alignments or directory
     if not source.exists():
         raise UserError(f"--alignments {source}: no such file or directory")

@@ -75,7 +75,8 @@ def import_kaldi(
     """
     require_kaldi_native_io()
     check_normalisation(normalise)
-    check_output(out, "--out", [feats, utt2spk, cmvn])
+    archives = find_archives(ali)
+    check_output(out, "--out", [feats, utt2spk, cmvn, *archives, Path(valid), Path(test)])
 
     from importlib.metadata import version
 
@@ -84,7 +85,6 @@ def import_kaldi(
     matrices = KaldiMatrices(feats, "features")
     speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
-    archives = find_archives(ali)
 
     with ExitStack() as stack:
         with writing(out):

@@ -22,8 +22,10 @@ from support.audio import (
 from support.launch import gtcbmuf
 
 from gtcbmuf.acoustic.phone_loop import collapse
+from gtcbmuf.base.errors import UserError
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SILENCE, open_corpus
+from gtcbmuf.data.importing.audio import import_audio
 
 
 @pytest.fixture
@@ -304,6 +306,19 @@ def test_unusable_utterances_are_excluded_and_named(directory: Directory) -> Non
     reasons = add_faults(directory)
     directory.fails(r"more than 5 % \(--most-bad\) of 24 utterances are unusable .*s07-a: no al")
     directory.excludes(reasons)
+
+
+@pytest.mark.parametrize("name", ["audio/s00/a.wav", "speakers", "test", "phones"])
+def test_no_input_is_replaced(directory: Directory, name: str) -> None:
+    directory.write()
+    lists = {option: directory.path / option for option in ("speakers", "test", "phones")}
+    for path in lists.values():
+        path.write_text("s00\n")
+    before = (directory.path / name).read_bytes()
+    options = {**{option: str(path) for option, path in lists.items()}, "phones": lists["phones"]}
+    with pytest.raises(UserError, match=f"--out .*{name}: this file is read; expected another"):
+        import_audio(directory.audio, directory.path / name, **options)  # type: ignore[arg-type]
+    assert (directory.path / name).read_bytes() == before
 
 
 def test_recordings_without_alignments_are_told_from_another_layout(directory: Directory) -> None:

@@ -20,6 +20,7 @@ from support.launch import gtcbmuf
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SPLITS, open_corpus
+from gtcbmuf.data.importing.kaldi import import_kaldi
 
 
 @pytest.fixture
@@ -201,6 +202,22 @@ def test_an_unwritable_corpus(directory: Directory) -> None:
     with pytest.raises(UserError, match=r"corpus\.h5: cannot be written: ") as error_info:
         directory.make()
     assert "\n" not in str(error_info.value)
+
+
+@pytest.mark.parametrize("name", ["feats.scp", "ali.1.gz", "ali.2", "utt2spk", "valid"])
+def test_no_input_is_replaced(directory: Directory, name: str) -> None:
+    directory.write()
+    (directory.path / "valid").write_text("s00\n")
+    before = (directory.path / name).read_bytes()
+    options = {"utt2spk": directory.utt2spk, "valid": str(directory.path / "valid")}
+    with pytest.raises(UserError, match=f"--out .*{name}: this file is read; expected another"):
+        import_kaldi(
+            directory.feats,
+            [f"{directory.path}/ali.*"],
+            directory.path / name,
+            **options,  # type: ignore[arg-type]
+        )
+    assert (directory.path / name).read_bytes() == before
 
 
 def add_faults(directory: Directory) -> dict[str, str]:
