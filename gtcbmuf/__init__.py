@@ -87,6 +87,8 @@ _HOMES = {
     "gtcbmuf.training.run": ("train",),
     "gtcbmuf.training.run_files": ("read_run",),
 }
+#: Kernels of exchanges that may be loaded later, when ranks can no longer take turns.
+_KERNELS = ("bucket_kernels", "low_rank", "selection", "sign_kernels")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)
@@ -99,6 +101,9 @@ def __getattr__(name: str) -> Any:
     from gtcbmuf.mpi import launcher
 
     launcher.prepare()
+    if name == "Topology":
+        for kernels in _KERNELS:
+            importlib.import_module(f"gtcbmuf.core.{kernels}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value

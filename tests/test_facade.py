@@ -340,6 +340,51 @@ def test_one_ranks_nan_ends_the_job_with_one_line(kind: str, tmp_path: Path) -> 
     ]
 
 
+LEAVES = """
+import sys
+import gtcbmuf
+with gtcbmuf.job() as world:
+    sys.exit({})
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "stderr"),
+    [
+        ("0", 0, ""),
+        ("None", 0, ""),
+        ("3 if world.rank else 0", 3, ""),
+        ("'a reason'", 1, "a reason"),
+    ],
+)
+def test_a_job_that_exits_ends_with_its_status(
+    status: str, expected: int, stderr: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LEAVES.format(status))
+    done = mpirun(2, sys.executable, script)
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr
+    assert stderr in done.stderr
+
+
+LATE = """
+import gtcbmuf
+from gtcbmuf.base import jit
+names = [getattr(gtcbmuf, name) for name in gtcbmuf.__all__ if name.endswith("Exchange")]
+with gtcbmuf.job() as world:
+    group = gtcbmuf.Topology(world, group_size=1).group
+    gtcbmuf.QSGDExchange(group, 8, 7, 4), gtcbmuf.DGCExchange(group, 8, 0.5, 0.9, 4, 0)
+    gtcbmuf.PowerSGDExchange(group, [(2, 4)], 1), gtcbmuf.OneBitExchange(group, [(2, 4)])
+    print(jit.has_pending())
+"""
+
+
+def test_the_topology_compiles_the_kernels_of_all_exchanges(tmp_path: Path) -> None:
+    done = run(sys.executable, "-c", LATE)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
 COLD = """
 import gtcbmuf, numpy as np
 with gtcbmuf.job() as world:

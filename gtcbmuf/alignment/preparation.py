@@ -65,7 +65,8 @@ def find_words(
         which is empty if there are none.
 
     Raises:
-        UserError: too many utterances are unusable, or a phone is not in the inventory.
+        UserError: too many utterances are unusable, a phone is not in the inventory, or the
+            inventory does not begin with silence.
     """
     words_of: dict[str, list[str]] = {}
     unknown: Counter[str] = Counter()
@@ -91,6 +92,11 @@ def find_words(
         for phone in pronunciation
     }
     phones = [SILENCE, *sorted(needed - {SILENCE})] if inventory is None else list(inventory)
+    if phones[0] != SILENCE:
+        raise UserError(
+            f"the first phone of the model is {phones[0]}; expected {SILENCE}, as in corpora that "
+            "gtcbmuf corpus has made"
+        )
     if absent := sorted(needed - set(phones)):
         raise UserError(
             f"the model has no phone {', '.join(absent[:EXAMPLES])}; expected a lexicon with the "

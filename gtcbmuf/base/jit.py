@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba.core.sigutils import normalize_signature
 
 from gtcbmuf.base.kernel_cache import attach_cache
 
@@ -53,4 +54,6 @@ def compile_kernels() -> None:
     while _pending:
         compiled, types = _pending.pop(0)
         if hasattr(compiled, "compile"):  # with NUMBA_DISABLE_JIT=1 it is a plain function
-            compiled.compile(types)
+            # A tuple, as for kernels that another kernel calls: text would be another key in the
+            # cache, under which all ranks would compile and write them at once.
+            compiled.compile(normalize_signature(types)[0])  # type: ignore[no-untyped-call]

@@ -76,7 +76,8 @@ class Exchange(Protocol):
 
         Raises:
             ValueError: the gradient has another length or type.
-            NotFiniteError: the gradient is not finite; nothing was sent.
+            NotFiniteError: the gradient is not finite, and was not sent. To go on, restore a
+                `state` from before, because a residual may hold the gradient.
         """
         ...
 
@@ -311,6 +312,7 @@ class GTCExchange(ErrorFeedback):
         density: float | None = None,
     ) -> None:
         super().__init__(group, parameters, meter)
+        check_integer("workers of a group", group.size, 1, kernels.LARGEST)
         self._tau = np.array([check_above_zero("tau", tau)], np.float32)
         self._density = (
             None if density is None else check_share("density", density, above_zero=True)
@@ -555,7 +557,8 @@ class BMUF:
         step = np.float32(max(largest / kernels.LARGEST, 1e-30))
         kernels.quantise(part, start, np.float32(1) / step, self._sum.row[self._sent])
         mine = self._sum.mine
-        unsent = self._sum.reduce(float(step), (0, 0)).astype(np.float32)
+        with self._meter.uncounted():
+            unsent = self._sum.reduce(float(step), (0, 0)).astype(np.float32)
         unsent *= np.float32(step / self._groups)
         np.add(self._global_model()[mine], unsent, out=self._evaluated[mine])
         self._sum.finish()

@@ -195,6 +195,7 @@ def read_gaps(words: Words, bits: int, k: int, n: int, places: Words, extras: Wo
     if used and words[begin - 1] >> np.uint32(used):
         return -1
     word, ones, bit, remainders = begin, words[begin], 0, 0
+    most = n >> k  # the largest sum of quotients; a larger one could overflow
     last = words.size - 1  # next to a field of no bits there may be no other word
     for j in range(count):
         while ones == 0:
@@ -209,6 +210,8 @@ def read_gaps(words: Words, bits: int, k: int, n: int, places: Words, extras: Wo
         field = both >> shift & field_mask
         bit += width
         # The quotients of the gaps so far are the zeros before this one bit.
+        if one - j > most:
+            return -1
         remainders += np.int64(field >> np.uint64(bits))
         place = ((one - j) << k) + remainders + j
         if place >= n:
@@ -243,6 +246,8 @@ def read_quotients(words: Words, m: int, most: int, numbers: Words) -> bool:
             ones = words[word]
         one = word * 32 + _lowest(ones)
         ones &= ones - np.uint32(1)
+        if one - before - 1 > most >> m:
+            return False
         number = np.int64(numbers[j]) + ((one - before - 1) << m)
         if number > most:
             return False

@@ -51,6 +51,15 @@ class Meter:
             self.seconds[part] += seconds - (self._within - before)
             self._within = before + seconds
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Count nothing in a `with` statement, such as the sums of an evaluation."""
+        before = self.state()
+        try:
+            yield
+        finally:
+            self.restore(before)
+
     def state(self) -> dict[str, float]:
         """The counts by name."""
         counts = {"bytes_sent": self.bytes_sent, "updates_sent": self.updates_sent}

@@ -104,15 +104,17 @@ class Overlapped:
         gradient = self._check(gradient)
         self.ready(gradient, 0)
         updates: list[Update] = []
+        pending, self._pending = self._pending, []
         with self._meter.time("communicate"):
             # In the order of their start: an exchange after an error may wait for ever.
-            for part, pending in zip(reversed(self._slices), self._pending, strict=True):
+            for part, result in zip(reversed(self._slices), pending, strict=True):
                 try:
-                    updates.insert(0, pending.result())
+                    updates.insert(0, result.result())
                 except NotFiniteError as error:
+                    for other in pending:
+                        other.cancel()
                     error.shift(part.start, self._slices[-1].stop)
                     raise
-        self._pending.clear()
         self._count()
         return SlicedUpdate(list(zip(self._slices, updates, strict=True)))
 

@@ -32,7 +32,7 @@ def find_largest(vector: Vector, count: int, places: Integers) -> None:
     # Candidates: all numbers from a size on that k of them probably reach.
     sample = (raw[::_STRIDE] & _SIZE).copy()
     share = count / vector.size * sample.size
-    least = _nth_largest(sample, np.int64(share + 3 * np.sqrt(share) + 8))
+    least = np.uint32(_nth_largest(sample, np.int64(share + 3 * np.sqrt(share) + 8)))
     found = _collect(raw, least, places)
     if found < count:
         found = _collect(raw, np.uint32(0), places)

@@ -92,6 +92,13 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
         sys.exit(error.status)
     except KeyboardInterrupt:
         world.Abort(130)
+    except SystemExit as error:
+        if not error.code or world.size == 1:
+            raise
+        if not isinstance(error.code, int):
+            warn(str(error.code))
+            launcher.wait_until_read()
+        world.Abort(error.code if isinstance(error.code, int) else 1)
     except UserError as error:
         _wait_for_lower_ranks(world.rank)
         warn(f"gtcbmuf: {error}")

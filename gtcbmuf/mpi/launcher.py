@@ -51,17 +51,22 @@ def _read_number(index: int) -> int | None:
 
 
 def _parse_number(variable: str) -> int | None:
-    match = re.match(r"\d+", os.environ.get(variable, ""))  # Slurm: "4(x2)"
+    match = re.match(r"\d+", os.environ.get(variable, ""))
     return int(match[0]) if match else None
 
 
 def _processes_on_host() -> int | None:
     """Return the number of processes on this host.
 
-    With --mpi=pmi2 only srun's own variable holds this number.
+    With --mpi=pmi2 only srun's own variable holds this number. It lists all nodes: "4(x2),3".
     """
-    numbers = (_parse_number(variables[_HOST_SIZE]) for variables in _LAUNCHERS.values())
-    return next((number for number in numbers if number is not None), None)
+    node = _parse_number("SLURM_NODEID") or 0
+    for variables in _LAUNCHERS.values():
+        runs = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get(variables[_HOST_SIZE], ""))
+        numbers = [int(number) for number, times in runs for _ in range(int(times or 1))]
+        if numbers:
+            return numbers[node] if node < len(numbers) else numbers[0]
+    return None
 
 
 def name() -> str:

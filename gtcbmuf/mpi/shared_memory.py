@@ -20,6 +20,7 @@ from gtcbmuf.mpi.carried import is_carried, per_process
 from gtcbmuf.mpi.collectives import PatientComm, complete
 from gtcbmuf.mpi.host_barrier import CAN_SLEEP, HostBarrier
 from gtcbmuf.mpi.hosts import host_of_rank
+from gtcbmuf.mpi.job import CollectiveError
 
 
 @cache
@@ -43,6 +44,9 @@ def hosts_with_shared_memory(comm: MPI.Comm) -> list[str]:
 
     Where the ranks of a host cannot share memory, each of them counts as a host of its own. Rank 0
     prints a line then.
+
+    Raises:
+        CollectiveError: ranks that cannot share memory carry several workers each.
     """
     declared: Any = comm.Get_attr(_keys()[0])
     if declared is not None:
@@ -55,6 +59,11 @@ def hosts_with_shared_memory(comm: MPI.Comm) -> list[str]:
     sharing = comm.allgather(shares)
     local.Free()
     lacking = sorted({host for host, shares in zip(hosts, sharing, strict=True) if not shares})
+    if lacking and is_carried(comm):
+        raise CollectiveError(
+            f"{', '.join(lacking)}: the ranks cannot share memory (are they in separate "
+            "containers?); expected one rank that carries all workers, or a rank for each worker"
+        )
     if lacking and comm.rank == 0:
         warn(
             f"gtcbmuf: {', '.join(lacking)}: the ranks cannot share memory (are they in separate "

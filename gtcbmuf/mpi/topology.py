@@ -1,5 +1,6 @@
 """The topology of the workers: groups and hosts."""
 
+import operator
 from collections.abc import Callable, Sequence
 
 from mpi4py import MPI
@@ -33,8 +34,8 @@ class Topology:
         groups: number of groups, G.
 
     Raises:
-        ValueError: the group size does not divide the number of workers, or there is not one host
-            for each rank.
+        ValueError: the group size is no integer that divides the number of workers, or there is not
+            one host for each rank.
 
     Examples:
         >>> topology = Topology(MPI.COMM_SELF, group_size=1)
@@ -46,7 +47,10 @@ class Topology:
     def __init__(
         self, world: MPI.Comm, group_size: int, hosts: Sequence[str] | None = None
     ) -> None:
-        if not isinstance(group_size, int) or group_size < 1 or world.size % group_size:
+        if isinstance(group_size, bool) or not hasattr(group_size, "__index__"):
+            raise ValueError(f"group size {group_size!r}: expected an integer")
+        group_size = operator.index(group_size)  # also NumPy's integers
+        if group_size < 1 or world.size % group_size:
             raise ValueError(f"group size {group_size} does not divide {world.size} workers")
         if hosts is not None and len(hosts) != world.size:
             raise ValueError(f"{len(hosts)} hosts for {world.size} workers; expected one for each")

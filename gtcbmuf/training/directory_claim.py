@@ -69,23 +69,34 @@ def acquire_lock(path: Path) -> TextIO:
         UserError: another job holds the lock and does not release it.
         OSError: the lock file cannot be created.
     """
-    lock = (path / _LOCK).open("w")
     end = time.monotonic() + _LINGER
     while True:
+        lock = (path / _LOCK).open("w")
         try:
             try_lock(lock)
         except BlockingIOError:
+            lock.close()
             if time.monotonic() < end:
                 time.sleep(0.1)
                 continue
-            lock.close()
             raise UserError(
                 f"--out {path}: in use by another job; wait for its end, or choose another path "
                 f"(if no job uses it: remove {path / _LOCK})"
             ) from None
         except OSError as error:  # a file system without locks
             _warn_of_missing_lock(path, error.strerror)
-        return lock
+            return lock
+        if _is_at(lock, path / _LOCK):
+            return lock
+        lock.close()  # another job has moved this file aside, with its run
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Return whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @cache  # a run that moves an earlier one aside locks the directory twice

@@ -16,7 +16,7 @@ from gtcbmuf.base.signals import StopSignals
 from gtcbmuf.config.schema import run_name
 from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.carried import carry
-from gtcbmuf.mpi.job import agree, on_root
+from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training.checkpoints import Checkpoints
 from gtcbmuf.training.construction import plan_run
@@ -110,10 +110,16 @@ def train(
                 corpus, network = prepared.corpus, network_name(prepared.model)
                 agree(world, lambda: check_same(loaded.checkpoint, plan.config, corpus, network))
             topology = Topology(world, plan.group_size)
-            run = WorkerRun(plan, topology, prepared, checkpoints, signals, path)
-            with closing(run), np.errstate(over="ignore", invalid="ignore"):
-                run.open_directory(loaded, tensorboard)
-                summary = run.run_to_the_end(test)
+            try:
+                run = WorkerRun(plan, topology, prepared, checkpoints, signals, path)
+                with closing(run), np.errstate(over="ignore", invalid="ignore"):
+                    run.open_directory(loaded, tensorboard)
+                    summary = run.run_to_the_end(test)
+            except BaseException as error:
+                # After any other error, not all ranks come here.
+                if isinstance(error, CollectiveError) or world.size == 1:
+                    topology.free()
+                raise
             topology.free()
             return summary
 

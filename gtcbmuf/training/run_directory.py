@@ -61,8 +61,8 @@ class RunDirectory:
                 Checkpoints of version 0.1.0 have none.
 
         Raises:
-            UserError: another job uses the directory, or it cannot be written to. A file is
-                damaged that the checkpoint does not replace.
+            UserError: another job uses the directory or has finished the run, or it cannot be
+                written to. A file is damaged that the checkpoint does not replace.
         """
         directory = cls.__new__(cls)
         directory.path = path
@@ -70,6 +70,9 @@ class RunDirectory:
             directory._lock = acquire_lock(path)
         except OSError as error:
             raise UserError(f"{path}: the run cannot be resumed: {error}") from None
+        if (path / "summary.json").exists():
+            directory.close()
+            raise UserError(f"{path}: another job has finished this run; nothing is left to resume")
         directory.metrics = _saved_metrics(path, epochs, saved)
         directory._environment = _saved_environment(path, saved)
         restart = {

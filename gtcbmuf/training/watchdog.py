@@ -2,7 +2,8 @@
 
 When a rank dies, the launcher ends the job. A rank that hangs would keep the other ranks waiting
 until the job's time limit. Causes are a stopped process, or a file system or device that hangs. So
-each rank has a thread that records the rank's progress in the run directory.
+each rank has two threads. One records the rank's progress in the run directory. The other watches
+the clock, and touches no file that could make it hang as well.
 
 If all ranks were stopped, such as by a suspended node, each begins to count anew.
 """
@@ -41,18 +42,23 @@ class Watchdog:
         self._folder, self._rank, self._ranks = folder, rank, ranks
         self._patience, self._part = patience, part
         self._report = folder / "report"
+        self._interval = min(patience / 10, 30)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._watch, self._record)
+        ]
         self.step(0)
 
     def __enter__(self) -> "Watchdog":
         self._report.unlink(missing_ok=True)  # report of an earlier job
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._file(self._rank).unlink(missing_ok=True)
         with suppress(OSError):  # other ranks still use it
             self._folder.rmdir()
@@ -64,23 +70,33 @@ class Watchdog:
     def _file(self, rank: int) -> Path:
         return self._folder / f"rank-{rank:05}"
 
-    def _watch(self) -> None:
-        interval, begin = min(self._patience / 10, 30), time.monotonic()
-        while not self._stop.wait(interval):
-            now = time.monotonic()
-            if now - begin > 3 * interval:  # this process was stopped, probably with all others
-                self._since = now
-            begin = now
+    def _record(self) -> None:
+        while not self._stop.wait(self._interval):
             with suppress(OSError):  # a full disk must not end the job
                 write_text(self._file(self._rank), f"{self._done} {self._part()}")
-            idle = now - self._since
-            if idle > self._patience:
-                if self._is_first():
-                    warn(f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}")
-                    launcher.wait_until_read()
-                else:
-                    time.sleep(_PRECEDENCE)
+
+    def _watch(self) -> None:
+        begin = time.monotonic()
+        while not self._stop.wait(self._interval):
+            now = time.monotonic()
+            if now - begin > 3 * self._interval:  # this process was stopped, as probably all were
+                self._since = now
+            begin = now
+            if (idle := now - self._since) > self._patience:
+                stall = f"gtcbmuf: no step for {idle:.0f} s (train.patience)"
+                reporter = threading.Thread(target=self._report_stall, args=(stall,), daemon=True)
+                reporter.start()
+                reporter.join(2 * _PRECEDENCE)
+                if reporter.is_alive():
+                    warn(f"{stall}: the file system of {self._folder} does not answer")
                 os._exit(1)  # the launcher ends the other ranks, whatever their state
+
+    def _report_stall(self, stall: str) -> None:
+        if self._is_first():
+            warn(f"{stall}: {self._culprits()}")
+            launcher.wait_until_read()
+        else:
+            time.sleep(_PRECEDENCE)
 
     def _is_first(self) -> bool:
         """Return whether this rank is the first to report the stall."""
@@ -100,11 +116,12 @@ class Watchdog:
                 file = self._file(rank)
                 age = now - file.stat().st_mtime
                 done, _, part = file.read_text().partition(" ")
-            except OSError:
+                step = int(done) + 1
+            except (OSError, ValueError):
                 silent.append(f"rank {rank} has not reported")
                 continue
             if age > self._patience / 2:
                 silent.append(f"rank {rank} has not reported for {age:.0f} s")
             elif part not in WAITING:
-                busy.append(f"rank {rank} is in step {int(done) + 1} ({part or 'between parts'})")
+                busy.append(f"rank {rank} is in step {step} ({part or 'between parts'})")
         return "; ".join(silent or busy) or "all ranks wait for each other"

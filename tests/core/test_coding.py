@@ -175,3 +175,16 @@ def test_every_place_of_a_mask_is_found(form: Any, size: int) -> None:
         values[place] = -3
         assert form(coding.find_nonzero)(values, places, signs) == 1
         assert (places[0], signs[0]) == (place, 1)
+
+
+def test_a_gap_beyond_63_bits_is_refused() -> None:
+    words = np.zeros(2**27 + 3, np.uint32)  # half a gigabyte that the system maps but never writes
+    words[-1] = 2  # a one after more than 2^32 zeros
+    place, extra = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
+    assert coding.read_gaps(words, 1, 31, 100, place, extra) == -1
+
+
+def test_a_quotient_beyond_63_bits_is_refused() -> None:
+    words = np.zeros(2**27 + 3, np.uint32)
+    words[-1] = 2
+    assert not coding.read_quotients(words, 31, 100, np.zeros(1, np.uint32))

@@ -1,5 +1,7 @@
 """A threshold that follows a density: where it ends, for one worker. tests/mpi has the formula."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -38,3 +40,9 @@ def test_a_density_out_of_reach_leaves_tau_where_most_is_sent() -> None:
     assert exchange.backlogs > STEPS / 10
     assert 0.2 < exchange.tau < 2  # the gradients have a standard deviation of 1
     assert update_sum.sum() == pytest.approx(gradient_sum.sum(), rel=0.02)
+
+
+def test_more_workers_than_counts_hold_are_refused() -> None:
+    group = SimpleNamespace(size=2**15)
+    with pytest.raises(ValueError, match=r"^workers of a group = 32768: expected an integer from "):
+        GTCExchange(group, N, 1.0)  # type: ignore[arg-type]

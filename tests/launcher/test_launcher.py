@@ -140,6 +140,19 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     file.write_text(before)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "node", "number"),
+    [("3", 0, 3), ("4(x2)", 1, 4), ("1,9", 0, 1), ("1,9", 1, 9), ("4(x2),3", 2, 3), ("", 0, None)],
+)
+@pytest.mark.usefixtures("slack")
+def test_slurm_lists_the_tasks_of_all_nodes(
+    monkeypatch: pytest.MonkeyPatch, tasks: str, node: int, number: int | None
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+    monkeypatch.setenv("SLURM_NODEID", str(node))
+    assert launcher._processes_on_host() == number
+
+
 @pytest.mark.parametrize("variable", ["MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"])
 @pytest.mark.parametrize(("ranks", "eased"), [(1, False), (10_000, True)])
 def test_only_ranks_that_share_cores_get_more_timer_slack(

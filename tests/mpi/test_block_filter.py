@@ -11,6 +11,7 @@ from support.placements import placements
 
 from gtcbmuf.core.algorithm import BMUF, NoFilter
 from gtcbmuf.core.checks import NotFiniteError
+from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.verified import Verified
 from gtcbmuf.mpi.job import ReplicaError, check_replicas
 from gtcbmuf.mpi.topology import Topology
@@ -289,3 +290,16 @@ def test_verified_names_the_rank_with_a_flipped_bit(topology: Topology) -> None:
     # All groups raise the error, because they would wait for the group that differs.
     with pytest.raises(ReplicaError, match=rf"end of a block: the replicas of ranks \[{rank}\]"):
         verified(model)
+
+
+def test_an_evaluation_counts_no_bytes() -> None:
+    topology, meter = Topology(WORLD, 1, [f"host {rank}" for rank in range(WORLD.size)]), Meter()
+    model = np.zeros(N, np.float32)
+    bmuf = BMUF(topology, model, meter=meter)
+    model += np.random.default_rng(WORLD.rank).normal(size=N).astype(np.float32)
+    bmuf(model)
+    sent = meter.bytes_sent
+    assert (sent > 0) == (WORLD.size > 1)
+    bmuf.anchor(model)
+    assert meter.bytes_sent == sent
+    topology.free()

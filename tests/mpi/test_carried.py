@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from gtcbmuf.mpi import shared_memory
 from gtcbmuf.mpi.carried import background, carry, is_first_in_process, per_process
 from gtcbmuf.mpi.job import CollectiveError
 from gtcbmuf.mpi.shared_memory import hosts_of
@@ -202,3 +203,11 @@ def test_ranks_of_several_hosts_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("gtcbmuf.mpi.carried.host_of_rank", lambda comm: [*"ab", *"b" * 6])
     with pytest.raises(CollectiveError, match="this job has 2 hosts; expected one"):
         carry(WORLD, WORKERS, lambda world: None)
+
+
+def test_ranks_that_carry_workers_must_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    if WORLD.size == 1:
+        return
+    monkeypatch.setattr(shared_memory, "share_memory", lambda comm, size: None)
+    with pytest.raises(CollectiveError, match=r": the ranks cannot share memory .*expected one ra"):
+        carry(WORLD, WORKERS, lambda world: Topology(world, 1))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from gtcbmuf.core.algorithm import DenseExchange
+from gtcbmuf.core.algorithm import DenseExchange, GTCExchange
+from gtcbmuf.core.checks import NotFiniteError
 from gtcbmuf.core.meter import Meter
 from gtcbmuf.core.overlap import SMALLEST, Overlapped, Slice, cut
 from gtcbmuf.methods.top_k import TopKExchange
@@ -75,6 +76,29 @@ def test_an_error_in_the_thread_is_raised(topology: Topology) -> None:
     overlapped = Overlapped(slices, lambda part, meter: Failing(topology.group, N, meter))
     with pytest.raises(ArithmeticError, match="in the thread"):
         overlapped(gradient(0))
+
+
+def test_after_a_bad_gradient_a_restored_exchange_goes_on() -> None:
+    def build() -> Overlapped:
+        return Overlapped(
+            SLICES,
+            lambda part, meter: GTCExchange(MPI.COMM_SELF, part.end - part.first, 1.0, meter),
+        )
+
+    exchange, other = build(), build()
+    for one in (exchange, other):
+        one(gradient(0))
+    before = {name: array.copy() for name, array in exchange.state().items()}
+    bad = gradient(1)
+    bad[0] = np.nan  # in the slice that is exchanged last
+    with pytest.raises(NotFiniteError):
+        exchange(bad)
+    exchange.restore(before)
+    updates = []
+    for one in (exchange, other):
+        updates.append(np.zeros(N, np.float32))
+        one(gradient(2)).add_to(updates[-1], 1)
+    np.testing.assert_array_equal(*updates)
 
 
 def bounds(*sizes: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Groups, hosts, and errors that all ranks raise."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,18 @@ def test_workers_of_a_host_get_consecutive_ranks() -> None:
     ranks = comm.allgather(WORLD.rank)
     assert ranks == [rank for first in range(3) for rank in range(first, WORLD.size, 3)]
     comm.Free()
+
+
+@pytest.mark.parametrize("size", [True, 1.0, "1", None])
+def test_a_group_size_that_is_no_integer_is_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match=r"^group size .*: expected an integer$"):
+        Topology(WORLD, size)
+
+
+def test_a_group_size_may_be_an_integer_of_numpy() -> None:
+    topology = Topology(WORLD, np.int64(1))  # type: ignore[arg-type]
+    assert (topology.group.size, topology.groups) == (1, WORLD.size)
+    topology.free()
 
 
 def test_a_group_size_that_does_not_divide_is_refused() -> None:

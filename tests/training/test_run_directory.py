@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from support.launch import ROOT, run
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.config.loading import load_config
 from gtcbmuf.config.schema import to_tables
+from gtcbmuf.mpi.job import CollectiveError
+from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training import directory_claim
+from gtcbmuf.training.run import train
 from gtcbmuf.training.run_directory import RunDirectory
 from gtcbmuf.training.run_files import read_run
 
@@ -105,6 +110,38 @@ def test_an_unfinished_run_is_kept_too(tmp_path: Path) -> None:
     finished_run(path, seed=2)
     assert tomllib.loads((tmp_path / "run.1" / "config.toml").read_text()) == {"train": {"seed": 1}}
     assert seed_of(path) == 2
+
+
+def test_a_job_that_waits_gets_no_lock_of_a_run_that_was_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    finished_run(path, seed=1)
+    first = directory_claim.acquire_lock(path)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(directory_claim.acquire_lock, path)
+        time.sleep(0.3)
+        path.rename(tmp_path / "run.1")  # as the first job does, with its lock file
+        path.mkdir()
+        second = directory_claim.acquire_lock(path)
+        first.close()
+        time.sleep(0.3)
+        assert not waiting.done()
+        second.close()
+        with waiting.result() as lock:
+            assert os.path.samestat(os.fstat(lock.fileno()), (path / ".lock").stat())
+
+
+def test_a_run_that_another_job_has_finished_is_not_reopened(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run", seed=1)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+
+    def reopen(path: Path) -> RunDirectory:
+        return RunDirectory.reopen(path, epochs=0, facts={}, saved={})
+
+    assert refusal(tmp_path / "run", reopen).endswith(
+        "another job has finished this run; nothing is left to resume"
+    )
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+    assert RunDirectory(tmp_path / "run")  # it is not locked any more
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,3 +488,16 @@ def test_commit_and_dirty_flag_describe_the_running_code(tmp_path: Path) -> None
     with (checkout / "gtcbmuf/base/errors.py").open("a") as file:
         file.write("# changed\n")
     assert commit_and_dirty(checkout) == [commit, True]
+
+
+def test_a_refused_run_frees_its_communicators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[Topology] = []
+    monkeypatch.setattr(Topology, "free", lambda topology: freed.append(topology))
+    write_corpus(tmp_path / "corpus.h5")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/diary").touch()
+    with pytest.raises(CollectiveError, match="not a run directory"):
+        train("sgd", [f"corpus.path={tmp_path}/corpus.h5"], tmp_path / "mine")
+    assert len(freed) == 1

@@ -1,5 +1,6 @@
 """The watchdog, in two processes that are stopped and continued."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -77,3 +78,43 @@ def test_one_stopped_rank_is_found(ranks: list[subprocess.Popen[str]]) -> None:
     assert ranks[0].wait(timeout=60) == 1
     assert ranks[0].stderr is not None
     assert "(train.patience): rank 1 has not reported for " in ranks[0].stderr.read()
+
+
+HANGS = f"""
+import sys, threading, time
+from pathlib import Path
+from gtcbmuf.training import watchdog
+
+def hang(*arguments, **options):
+    threading.Event().wait()
+
+watchdog._PRECEDENCE = 0.2
+if sys.argv[2] == "all files":
+    watchdog.write_text = Path.touch = hang
+with watchdog.Watchdog(Path(sys.argv[1]), 0, 1, {PATIENCE / 2}, lambda: "compute"):
+    if sys.argv[2] == "damaged":
+        watchdog.write_text = lambda file, text: file.write_text("odd")
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("none", "rank 0 is in step 1 (compute)"),
+        ("all files", "the file system of {} does not answer"),
+        ("damaged", "rank 0 has not reported"),
+    ],
+)
+def test_a_job_ends_whatever_its_files_do(tmp_path: Path, fault: str, cause: str) -> None:
+    (tmp_path / "alive").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path / "alive"), fault],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    line = r"gtcbmuf: no step for \d+ s \(train.patience\): "
+    assert re.fullmatch(line + re.escape(cause.format(tmp_path / "alive")) + "\n", done.stderr)
