@@ -191,6 +191,7 @@ COMMANDS = {
         f"mpirun -n 2 {FAULTY} raises 1 train gtc --out raises --set corpus.path=corpus.h5"
     ),
     "preset that is no file": "gtcbmuf reproduce tuning --preset big",
+    "no corpus of real speech": "gtcbmuf reproduce tuning --preset real --results mine",
     "unknown key in a preset": "gtcbmuf reproduce tuning --preset keys.toml",
     "invalid setting in a preset": "gtcbmuf reproduce tuning --preset settings.toml",
     "`gtcbmuf init` into a folder with files": "gtcbmuf init bin",
@@ -332,6 +333,13 @@ def read_alignment_state(place: Path) -> None:
     State.read(place / "state.json")
 
 
+def reopen_finished(place: Path) -> None:
+    """Reopen the directory of a run that has ended."""
+    (place / "finished").mkdir(exist_ok=True)
+    (place / "finished/summary.json").touch()
+    RunDirectory.reopen(place / "finished", epochs=0, facts={}, saved={})
+
+
 def find_words(place: Path, phones: tuple[str, ...]) -> None:
     """Look up the phones of a text, for a model with these phones."""
     from gtcbmuf.alignment import preparation
@@ -451,6 +459,8 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "lexicon with a word alone": lambda place: read_words(place, "one W AH N\ntwo\n"),
     "unknown voice of espeak-ng": open_voice,
     "model for another lexicon": lambda place: find_words(place, ("sil", "y")),
+    "model whose phones do not begin with silence": lambda place: find_words(place, ("x", "sil")),
+    "run that another job has finished in the meantime": reopen_finished,
     "damaged state of an alignment": read_alignment_state,
     "missing extra": lambda place: require_extra("synth", ["no_such"], "a synthetic corpus needs"),
     "run directory in use": hold_twice,
@@ -475,6 +485,7 @@ IN_SOURCE = (
     "no mpirun for a study",
     "overlap or delay without MPI threads",
     "ranks that cannot share memory",
+    "ranks that carry several workers and cannot share memory",
     "workers that share ranks, on several hosts",
     "corpus of another format version",
     "transition-ids instead of pdf-ids",

@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--preset",
         default="quick",
-        help="quick, full, large, rivals-32, rivals-128, or your own TOML file (default: quick)",
+        help="quick, full, large, real, rivals-32, rivals-128, or a TOML file (default: quick)",
     )
     parser.add_argument(
         "--seeds",

@@ -53,7 +53,7 @@ def read_preset(source: str) -> Preset:
     file = _convert(tree, _File, source)
     if isinstance(file.corpus, str):
         path, synthesis = Path(file.corpus), None
-        digest = open_corpus(path).digest
+        digest = "" if source in preset_names() else open_corpus(path).digest
     else:
         path = Path("corpus") / f"{name}.h5"
         synthesis, digest = _convert(file.corpus, Synthesis, f"{source}: corpus"), ""

@@ -31,7 +31,7 @@ def preset_names() -> list[str]:
     """Return the names of the presets that ship with the package.
 
     >>> preset_names()
-    ['full', 'large', 'quick', 'rivals-128', 'rivals-32']
+    ['full', 'large', 'quick', 'real', 'rivals-128', 'rivals-32']
     """
     return shipped_names("gtcbmuf.studies", "presets")
 
@@ -135,7 +135,8 @@ class Preset:
         name: name of the preset and of its folders.
         corpus: path of the corpus.
         synthesis: parameters of a synthetic corpus; None if the preset names a corpus file.
-        digest: hash of the corpus file that the preset names; empty for a synthetic corpus.
+        digest: hash of the corpus file that a user's preset names; empty for a synthetic corpus,
+            and for presets of the package.
         common: settings of all runs.
         tuning: additional settings of the tuning runs, such as fewer epochs.
         cells: cells of the tuning and of the error table.

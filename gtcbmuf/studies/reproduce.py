@@ -63,6 +63,10 @@ def reproduce_runs(
         synthesis=preset.synthesis,
         digest=preset.digest,
     )
+    if not (preset.synthesis or preset.corpus.exists()) and study_runs.pending_runs():
+        # Only presets of the package are read without their corpus: that of real speech.
+        script = f"scripts/real-speech {preset.corpus.parent.name}"
+        raise UserError(f"{preset.corpus}: no such file; {script} writes it")
     if launch == "dry-run":
         _print_jobs(preset, study_runs, job_name)
         return

@@ -7,6 +7,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 import gtcbmuf
+from gtcbmuf.mpi.carried import carry
 
 ETA, ZETA, SIZE = 0.9, 0.7, 5
 
@@ -49,3 +50,39 @@ def test_classical_block_momentum_is_slowmo_at_a_constant_rate(rate: float) -> N
         u = ETA * u - change / rate
         x = x - ZETA * rate * u
         np.testing.assert_allclose(model, x, atol=0.003)
+
+
+def trained(
+    world: MPI.Comm, exchange: gtcbmuf.Exchange, block_filter: gtcbmuf.BlockFilter, ramp: int
+) -> NDArray[np.float32]:
+    """Train on a noisy quadratic, with a rate that rises over the first steps."""
+    is_bmuf = isinstance(block_filter, gtcbmuf.BMUF)
+    optimiser = gtcbmuf.Descent(SIZE, 0.0) if is_bmuf else gtcbmuf.Nesterov(SIZE, ETA)
+    model, curvature = np.ones(SIZE, np.float32), np.logspace(-2, 0, SIZE).astype(np.float32)
+    for step in range(200):
+        noise = np.random.default_rng([step, world.rank]).normal(scale=0.1, size=SIZE)
+        gradient = curvature * model + noise.astype(np.float32)
+        rate = 0.02 * min(1, (step + 1) / ramp)  # of the mean, which BMUF takes
+        optimiser(model, exchange(gradient), rate if is_bmuf else rate / world.size)
+        block_filter(model)
+    return model
+
+
+def test_bmuf_of_one_step_is_sync_sgd_with_nesterov_momentum_at_a_constant_rate() -> None:
+    def difference(world: MPI.Comm, ramp: int) -> float:
+        start, size = np.ones(SIZE, np.float32), world.size
+        groups_of_one, one_group = (gtcbmuf.Topology(world, count) for count in (1, size))
+        bmuf = gtcbmuf.BMUF(groups_of_one, start, momentum=ETA, nesterov=True, step=2.0**-9)
+        models = (
+            trained(world, gtcbmuf.NoExchange(SIZE), bmuf, ramp),
+            trained(
+                world,
+                gtcbmuf.DenseExchange(one_group.group, SIZE),
+                gtcbmuf.NoFilter(SIZE),
+                ramp,
+            ),
+        )
+        return float(np.abs(np.subtract(*models)).max())
+
+    assert carry(MPI.COMM_SELF, 4, lambda world: difference(world, 1)) < 2e-4
+    assert carry(MPI.COMM_SELF, 4, lambda world: difference(world, 100)) > 2e-3

@@ -204,7 +204,7 @@ def test_an_invalid_preset_is_refused_before_any_file_is_written(tmp_path: Path)
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("big", "--preset big: expected full, large, quick, rivals-128, rivals-32, or a TOML file"),
+        ("big", "--preset big: expected full, large, quick, real, rivals-128, rivals-32, or a TO"),
         ("nowhere/mine.toml", "--preset nowhere/mine.toml: cannot be read: No such file"),
         (
             "...toml",
@@ -244,6 +244,16 @@ def test_any_corpus_path_reaches_the_run(name: str) -> None:
 
 def test_synthetic_presets_are_those_of_the_corpus_command() -> None:
     assert set(get_args(get_type_hints(Synthesis)["preset"])) == set(PRESETS)
+
+
+def test_a_missing_corpus_of_real_speech_is_refused(tmp_path: Path) -> None:
+    done = gtcbmuf("reproduce", "tuning", "--preset", "real", "--results", "mine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "gtcbmuf: corpus/amazon-queen/corpus.h5: no such file; scripts/real-speech amazon-queen "
+        "writes it\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_corpus_file_is_refused(tmp_path: Path) -> None:
