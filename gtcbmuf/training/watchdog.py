@@ -83,17 +83,19 @@ class Watchdog:
                 self._since = now
             begin = now
             if (idle := now - self._since) > self._patience:
-                stall = f"gtcbmuf: no step for {idle:.0f} s (train.patience)"
-                reporter = threading.Thread(target=self._report_stall, args=(stall,), daemon=True)
+                reporter = threading.Thread(target=self._report_stall, args=(idle,), daemon=True)
                 reporter.start()
                 reporter.join(2 * _PRECEDENCE)
                 if reporter.is_alive():
-                    warn(f"{stall}: the file system of {self._folder} does not answer")
+                    warn(
+                        f"gtcbmuf: no step for {idle:.0f} s (train.patience): the file system of "
+                        f"{self._folder} does not answer"
+                    )
                 os._exit(1)  # the launcher ends the other ranks, whatever their state
 
-    def _report_stall(self, stall: str) -> None:
+    def _report_stall(self, idle: float) -> None:
         if self._is_first():
-            warn(f"{stall}: {self._culprits()}")
+            warn(f"gtcbmuf: no step for {idle:.0f} s (train.patience): {self._culprits()}")
             launcher.wait_until_read()
         else:
             time.sleep(_PRECEDENCE)

@@ -75,8 +75,7 @@ def import_kaldi(
     """
     require_kaldi_native_io()
     check_normalisation(normalise)
-    archives = find_archives(ali)
-    check_output(out, "--out", [feats, utt2spk, cmvn, *archives, Path(valid), Path(test)])
+    check_output(out, "--out", [feats, utt2spk, cmvn, Path(valid), Path(test)])
 
     from importlib.metadata import version
 
@@ -85,6 +84,8 @@ def import_kaldi(
     matrices = KaldiMatrices(feats, "features")
     speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
+    archives = find_archives(ali)
+    check_output(out, "--out", archives)
 
     with ExitStack() as stack:
         with writing(out):
