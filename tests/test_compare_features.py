@@ -53,7 +53,7 @@ def test_the_sliding_mean_is_that_of_a_window(
 def test_normalised_utterances_have_mean_0_and_variance_1(script: ModuleType) -> None:
     features = np.random.default_rng(0).normal(3, 2, (50, 4)).astype(np.float32)
     features[:, 3] = 5
-    normalised = script.normalise_utterance(features)
+    [normalised] = script.VARIANTS["utterance"].features([features])
     np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(normalised.std(axis=0), [1, 1, 1, 0], atol=1e-5)
 

@@ -371,7 +371,7 @@ def test_a_job_that_exits_ends_with_its_status(
 LATE = """
 import gtcbmuf
 from gtcbmuf.base import jit
-names = [getattr(gtcbmuf, name) for name in gtcbmuf.__all__ if name.endswith("Exchange")]
+exchanges = [getattr(gtcbmuf, name) for name in gtcbmuf.__all__ if name.endswith("Exchange")]
 with gtcbmuf.job() as world:
     group = gtcbmuf.Topology(world, group_size=1).group
     gtcbmuf.QSGDExchange(group, 8, 7, 4), gtcbmuf.DGCExchange(group, 8, 0.5, 0.9, 4, 0)
@@ -380,7 +380,7 @@ with gtcbmuf.job() as world:
 """
 
 
-def test_the_topology_compiles_the_kernels_of_all_exchanges(tmp_path: Path) -> None:
+def test_the_topology_compiles_the_kernels_of_all_exchanges() -> None:
     done = run(sys.executable, "-c", LATE)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 

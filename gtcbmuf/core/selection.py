@@ -32,7 +32,7 @@ def find_largest(vector: Vector, count: int, places: Integers) -> None:
     # Candidates: all numbers from a size on that k of them probably reach.
     sample = (raw[::_STRIDE] & _SIZE).copy()
     share = count / vector.size * sample.size
-    least = np.uint32(_nth_largest(sample, np.int64(share + 3 * np.sqrt(share) + 8)))
+    least = _nth_largest(sample, np.int64(share + 3 * np.sqrt(share) + 8))
     found = _collect(raw, least, places)
     if found < count:
         found = _collect(raw, np.uint32(0), places)
@@ -78,4 +78,4 @@ def _nth_largest(sizes: Sizes, rank: int) -> np.uint32:
             digit -= np.uint32(1)
         prefix |= digit << np.uint32(shift)
         known |= mask << np.uint32(shift)
-    return prefix
+    return np.uint32(prefix)  # Numba infers 64 bits, and would compile `_collect` twice

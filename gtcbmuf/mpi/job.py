@@ -95,10 +95,12 @@ def job(world: MPI.Comm | None = None) -> Iterator[MPI.Comm]:
     except SystemExit as error:
         if not error.code or world.size == 1:
             raise
-        if not isinstance(error.code, int):
-            warn(str(error.code))
+        status = error.code
+        if not isinstance(status, int):
+            warn(str(status))
             launcher.wait_until_read()
-        world.Abort(error.code if isinstance(error.code, int) else 1)
+            status = 1
+        world.Abort(status)
     except UserError as error:
         _wait_for_lower_ranks(world.rank)
         warn(f"gtcbmuf: {error}")

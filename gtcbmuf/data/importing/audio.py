@@ -101,9 +101,7 @@ def import_audio(
     from importlib.metadata import version
 
     recordings = find_recordings(directory)
-    lists = [Path(text) for text in (speakers, valid, test)]
-    if isinstance(phones, Path):
-        lists.append(phones)
+    lists = [*map(Path, (speakers, valid, test)), phones if isinstance(phones, Path) else None]
     check_output(out, "--out", [alignments, *lists, *recordings.values()])
     source = alignments or directory
     if not source.exists():
