@@ -6,6 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from support.corpora import write_corpus
+from support.launch import ROOT, run
 from support.scripts import load_script
 
 from gtcbmuf.acoustic.mlp import Architecture
@@ -89,3 +90,20 @@ def test_models_of_wider_inputs_have_as_many_parameters(script: ModuleType, corp
     narrower = script.hidden_layers(corpus, 9, like)
     wider = Architecture((8 * 19, *narrower, 12), "relu").parameters
     assert abs(wider / like.parameters - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.h5"], "nowhere.h5: no such file; "),
+        (["corpus.h5", "--set", "model.hiden=[4]"], "--set: unknown key model.hiden; "),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.h5")
+    first, *others = words
+    done = run(ROOT / "scripts/compare-features", first, "out", *others, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"scripts/compare-features: {message}")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.h5"]
