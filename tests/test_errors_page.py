@@ -107,6 +107,7 @@ def literals(node: ast.AST) -> Iterator[str]:
 
 #: The command that provokes a message, in the folder `place`, by situation.
 COMMANDS = {
+    "another destination of Kaldi's in `forward`": "gtcbmuf forward m.h5 c.h5 --ark ark,t:a.txt",
     "no such configuration": "gtcbmuf train nope",
     "configuration with a syntax error": "gtcbmuf train broken.toml",
     "unknown key": "gtcbmuf train gtc --set exchange.tua=1",
@@ -437,6 +438,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
         lambda place: read_table(place, "utt2spk", "\u00e9 1\ne\u0301 2\n")
     ),
     "text file in UTF-16": lambda place: read_table(place, "list", "a\n", "utf-16"),
+    "text file in Latin-1": lambda place: read_table(place, "list", "caf\u00e9\n", "latin-1"),
     "fewer pdf-ids than occur": lambda place: import_kaldi(place, "pdfs"),
     "audio with two channels": lambda place: import_audio(place, "channels"),
     "audio with a low sample rate": lambda place: import_audio(place, "rate"),
@@ -504,6 +506,9 @@ IN_SOURCE = (
     "damaged entry in Numba's cache",
     "few recordings",
     "CTM for names with blanks",
+    "TextGrids beside the recordings, which may be yours",
+    "output in the file of a command's own lines",
+    "output in the place of an input",
     "model of an older version",
     "`--resume` with other arguments",
     "copy that differs from the corpus",

@@ -15,6 +15,7 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import check_output, replacing, writing
 from gtcbmuf.data.corpus import Frames, open_corpus
 from gtcbmuf.data.importing.kaldi_features import read_features
+from gtcbmuf.data.importing.kaldi_tables import files_of
 
 #: Iterator over the name and the scores (frames, targets) of each utterance.
 Scores = Iterator[tuple[str, NDArray[np.float32]]]
@@ -63,6 +64,7 @@ def export_posteriors(
         scores, source = _score_corpus(model, saved, path, split), split
     else:
         scores, source = _score_features(saved, path, utt2spk, cmvn), str(path)
+        check_output(ark, "--ark", [*files_of(path), *files_of(cmvn)])
     return f"{_write_archive(ark, saved, scores, minus_log_priors)} of {source}"
 
 

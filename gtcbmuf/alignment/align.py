@@ -181,15 +181,35 @@ def _check_places(work: Path, to: Path, arguments: Mapping[str, Any]) -> None:
         UserError: the results cannot be written there, or the folder of the alignment has files of
             something else.
     """
+    inputs = [Path(arguments[name]) for name in ("lexicon", "texts", "speakers", "model")]
     if to.suffix == ".ctm":
-        check_output(to, "--to", [Path(arguments[name]) for name in ("lexicon", "texts")])
+        check_output(to, "--to", inputs)
     elif not to.name or (to.exists() and not to.is_dir()):
         raise UserError(f"--to {to}: expected a folder, or a file whose name ends with .ctm")
+    elif to.resolve() == Path(arguments["directory"]).resolve():
+        _check_own_grids(to)
+    check_output(Path(f"{to}.log"), "--to", inputs)
     others = [path for path in work.glob("*") if not _OWN.fullmatch(path.name)]
     if others or (work.exists() and not work.is_dir()):
         raise UserError(
             f"--to {to}: an alignment would replace {others[0] if others else work}; expected "
             "another name"
+        )
+
+
+def _check_own_grids(directory: Path) -> None:
+    """Check that the TextGrids beside the recordings, if any, are those of an alignment.
+
+    Raises:
+        UserError: they may be the user's.
+    """
+    work = Path(f"{directory}.align")
+    if (work / _ARGUMENTS).exists() or (work / _STATE).exists():
+        return
+    if grid := next(iter(sorted(directory.rglob("*.TextGrid"))), None):
+        raise UserError(
+            f"--to {directory}: has TextGrids, such as {grid}, which would be replaced; expected "
+            "another folder"
         )
 
 

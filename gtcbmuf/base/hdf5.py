@@ -9,7 +9,8 @@ Files are written beside their place, renamed, and then only read. So they need 
 network file systems refuse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,69 @@ def open_file(path: Path) -> h5py.File:
     return h5py.File(path, "r", locking=False)
 
 
-def create_file(path: Path, **layout: Any) -> h5py.File:
-    """Create a file, without a lock.
+@contextmanager
+def create_file(path: Path, **layout: Any) -> Iterator[h5py.File]:
+    """Create a file, and close it at the end of the `with` block.
 
     Args:
         path: path of the file. An earlier file is replaced.
         layout: options of `h5py.File` for the layout of the file, such as its alignment.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    return h5py.File(path, "w", libver="v110", locking=False, **layout)
+    with closing(_Target(path)) as target:
+        with h5py.File(target, "w", libver="v110", **layout) as file:
+            yield file
+        target.require_intact()
+
+
+class _Target:
+    """A file that HDF5 writes to, which remembers the first error.
+
+    HDF5 does not report an error when it writes its buffers at the end, and crashes later. So it
+    sees none here.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.close = self._file.read, self._file.close
+
+    def require_intact(self) -> None:
+        """Raise the first error, if any."""
+        if self._error:
+            raise self._error
+
+    def write(self, content: memoryview) -> int:
+        rest = content
+        try:
+            while rest and not self._error:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._error = error
+        return len(content)
+
+    def readinto(self, content: memoryview) -> int:
+        read = self._file.readinto(content)
+        content[read:] = bytes(len(content) - read)  # what could not be written
+        return len(content)
+
+    def truncate(self, size: int) -> None:
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:

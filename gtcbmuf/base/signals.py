@@ -1,6 +1,7 @@
 """Signals that ask this process to stop: it remembers them until it can stop in good order."""
 
 import atexit
+import os
 import signal
 from types import FrameType
 
@@ -11,6 +12,22 @@ def stop_kinds() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         kinds.append(signal.SIGHUP)
     return kinds
+
+
+def end_on_signals() -> None:
+    """Make SIGTERM and SIGHUP end this process by an exception, so that `finally` tidies up.
+
+    SIGHUP does nothing under nohup. A process that waits in MPI would not see its exception, so use
+    this only without other ranks.
+    """
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(kind) == signal.SIG_DFL:
+            signal.signal(kind, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"gtcbmuf: stopped by {signal.Signals(number).name}\n".encode())
+    raise SystemExit(128 + number)
 
 
 class StopSignals:

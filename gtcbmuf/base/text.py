@@ -8,6 +8,7 @@ from typing import TextIO
 #: Fault of a file in UTF-16, for messages.
 UTF16_FAULT = "it is in UTF-16; convert it with iconv -f UTF-16 -t UTF-8"
 
+_CONVERSION = "if it is in Latin-1, convert it with iconv -f LATIN1 -t UTF-8"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -43,7 +44,7 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
         except UnicodeDecodeError as error:
             if error.start == 0 and is_utf16(error.object):
                 raise ValueError(UTF16_FAULT) from None
-            raise
+            raise ValueError(f"{error}; {_CONVERSION}") from None
 
 
 def read_text(path: Path) -> str:

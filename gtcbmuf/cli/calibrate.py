@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gtcbmuf.base.files import check_output
 from gtcbmuf.cli.common import Commands, add_command, check_rounds, job
 
 
@@ -34,7 +35,9 @@ def run(arguments: Any) -> None:
     with job() as world:
         from gtcbmuf.cluster.calibrate import calibrate
         from gtcbmuf.cluster.profile import write_profile
+        from gtcbmuf.mpi.job import on_root
 
+        on_root(world, lambda: check_output(arguments.out, "--out"))
         profile = calibrate(world, arguments.rounds)
         if world.rank == 0:
             write_profile(arguments.out, profile)

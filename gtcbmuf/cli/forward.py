@@ -1,10 +1,12 @@
 """`gtcbmuf forward`"""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from gtcbmuf.base.errors import UserError
 from gtcbmuf.cli.common import Commands, add_command, compile_kernels
 
 _STDOUT = Path("/dev/stdout")
@@ -56,6 +58,10 @@ def add(commands: Commands) -> None:
 def _archive(text: str) -> Path:
     """The path of an archive, which may be written as for Kaldi's programs."""
     name = text.removeprefix("ark:")
+    if name.startswith("|") or re.match(r"(ark|scp)(,\w+)*:", name):
+        raise UserError(
+            f"--ark {text}: expected FILE.ark, ark:FILE.ark or -; the archive is binary"
+        )
     return _STDOUT if name == "-" else Path(os.path.expanduser(name))
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.signals import remember_stop_signals
+from gtcbmuf.base.signals import end_on_signals, remember_stop_signals
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,7 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
     from gtcbmuf.base.output import writing_stdout
     from gtcbmuf.base.threads import set_threads
     from gtcbmuf.cli.common import refuse
+    from gtcbmuf.mpi import launcher
 
+    if words[:1] != ["train"] and launcher.size() == 1:
+        end_on_signals()
     try:
         from gtcbmuf.cli.commands import check_processes, parser
 

@@ -306,11 +306,16 @@ def to_tables(config: Config) -> dict[str, Any]:
     return tree
 
 
+#: Keys of [train] that do not change the result of a run.
+WITHOUT_EFFECT = ("verify", "patience", "checkpoint_every", "checkpoints")
+
+
 def fingerprint(config: Config) -> str:
-    """Compute 16 hexadecimal digits that identify a configuration, except for its corpus.
+    """Compute 16 hexadecimal digits that identify the result of a configuration, on any corpus.
 
     A key that is added to the package later does not change them while it has its default.
     """
+    no_effect = {("corpus", "path"), *(("train", key) for key in WITHOUT_EFFECT)}
     different: dict[str, Any] = {}
     for section, keys in to_tables(config).items():
         defaults = msgspec.to_builtins(type(getattr(config, section))())
@@ -319,7 +324,7 @@ def fingerprint(config: Config) -> str:
         different |= {
             f"{section}.{key}": value
             for key, value in keys.items()
-            if value != defaults[key] and (section, key) != ("corpus", "path")
+            if value != defaults[key] and (section, key) not in no_effect
         }
     text = json.dumps(different, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ A frame is 25 ms of audio, and a new frame starts every 10 ms. Both durations ar
 whole samples, as in Kaldi. Every frame lies within the audio ("snip edges" in Kaldi).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 DIM = 40
 #: Number of states per phone. Each state lasts for a third of the phone.
 STATES = 3
-_FRAME_MS = 25
+#: Duration of a frame.
+FRAME_MS = 25
 _SHIFT_MS = 10
 
 
@@ -34,7 +35,7 @@ def target_phone(phones: int) -> list[int]:
 
 def frame_centres(frames: int, sample_rate: int) -> NDArray[np.int64]:
     """Return the index of the middle sample of each frame, (frames,) int64."""
-    middle = sample_rate * _FRAME_MS // 1000 // 2
+    middle = sample_rate * FRAME_MS // 1000 // 2
     return np.arange(frames) * frame_shift(sample_rate) + middle
 
 
@@ -55,7 +56,7 @@ def log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float3
 
     options = knf.FbankOptions()
     options.frame_opts.samp_freq = sample_rate
-    options.frame_opts.frame_length_ms = _FRAME_MS
+    options.frame_opts.frame_length_ms = FRAME_MS
     options.frame_opts.frame_shift_ms = _SHIFT_MS
     options.frame_opts.snip_edges = True
     options.frame_opts.dither = 0
@@ -96,7 +97,7 @@ def find_digital_silence(utterance: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _extend_silence(silence: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Add the frames that overlap a frame of digital silence, (frames,) bool."""
     extended = silence.copy()
-    for distance in range(1, -(-_FRAME_MS // _SHIFT_MS)):
+    for distance in range(1, -(-FRAME_MS // _SHIFT_MS)):
         extended[distance:] |= silence[:-distance]
         extended[:-distance] |= silence[distance:]
     return extended
@@ -123,20 +124,20 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
     >>> [utterance.tolist() for utterance in normalise([first, second])]
     [[[-1.0, 0.0]], [[1.0, 0.0]]]
     """
-    frames = np.concatenate(utterances).astype(np.float64)
-    if not len(frames):
+    if not sum(map(len, utterances)):
         raise ValueError("normalise: no frames; expected at least one")
     silences = [find_digital_silence(utterance) for utterance in utterances]
     overlaps = [_extend_silence(silence) for silence in silences]
-    for skipped in (overlaps, silences):
-        is_counted = ~np.concatenate(skipped)
-        if is_counted.any():
-            break
-    if is_counted.any() and not is_counted.all():
-        frames = frames[is_counted]
-    mean = frames.mean(axis=0)
-    deviation = np.maximum(frames.std(axis=0), 1e-5)
-    lowest, highest = ((frames.min(axis=0), frames.max(axis=0)) - mean) / deviation
+    skipped = next((s for s in (overlaps, silences) if not all(map(np.all, s))), None)
+    counted = utterances
+    if skipped:
+        counted = [u[~skips] for u, skips in zip(utterances, skipped, strict=True)]
+    frames, dim = sum(map(len, counted)), utterances[0].shape[1]
+    mean = _add_up(counted, dim) / frames
+    variance = _add_up(((utterance - mean) ** 2 for utterance in counted), dim) / frames
+    deviation = np.maximum(np.sqrt(variance), 1e-5)
+    lowest = (np.min([u.min(axis=0) for u in counted if len(u)], axis=0) - mean) / deviation
+    highest = (np.max([u.max(axis=0) for u in counted if len(u)], axis=0) - mean) / deviation
     normalised_utterances = []
     for utterance, silence, overlap in zip(utterances, silences, overlaps, strict=True):
         normalised = ((utterance - mean) / deviation).astype(np.float32)
@@ -144,6 +145,14 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
         normalised[silence] = 0
         normalised_utterances.append(normalised)
     return normalised_utterances
+
+
+def _add_up(utterances: Iterable[NDArray[np.floating]], dim: int) -> NDArray[np.float64]:
+    """Add up all frames in their order, (dim,) float64."""
+    total = np.zeros(dim)
+    for utterance in utterances:
+        total = np.add.reduce(np.vstack([total, utterance]), axis=0)
+    return total
 
 
 def frame_targets(

@@ -176,7 +176,7 @@ def _table(rows: Sequence[ComparisonRow]) -> tuple[Sequence[str], list[list[str]
         cells += [
             "diverged" if has_diverged else f"{row.fer:.2f}",
             per,
-            "" if row.method == "sgd" else "-" if has_diverged else increase,
+            "" if row.method == "sgd" else "-" if math.isnan(row.increase) else increase,
             "-" if has_diverged else f"{row.bytes / 1e3:.3g}",
         ]
         for name in networks:

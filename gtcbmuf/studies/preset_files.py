@@ -83,6 +83,11 @@ def _check(where: str, run: RunSpec) -> None:
             raise UserError(f"{where}: {setting}: the study sets {key}; remove the setting")
     try:
         config, recipe = run.config, load_config(run.method)
+        if config.topology.group_size == "node":
+            raise UserError(
+                'topology.group_size = "node": the groups of a study do not depend on its hosts; '
+                "expected a number"
+            )
         resolve_group_size(config, run.workers)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

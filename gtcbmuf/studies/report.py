@@ -11,6 +11,7 @@ from typing import Any
 from gtcbmuf.base.files import reading
 from gtcbmuf.base.plotting import picture
 from gtcbmuf.base.tables import markdown, signed
+from gtcbmuf.training.directory_claim import was_moved_aside
 from gtcbmuf.training.run_files import Run, is_there, read_run, require
 
 #: Columns of the table.
@@ -42,7 +43,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
     Args:
         paths: of run directories, or of folders of run directories, such as a study's. A folder
-            stands for the finished runs in it: those of sgd first, then by method and workers.
+            stands for the finished runs in it: those of sgd first, then by method and workers. Runs
+            that a later run in their place moved aside are left out.
 
     Raises:
         UserError: a path is neither, or a run is unfinished or damaged.
@@ -53,6 +55,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def _runs_at(path: Path) -> list[Run]:
     with reading(path):
         finished = sorted(file.parent for file in path.glob("*/summary.json"))
+    finished = [run for run in finished if not was_moved_aside(run)]
     if not finished or is_there(path / "config.toml"):
         return [read_run(path)]
 

@@ -99,8 +99,13 @@ def _check_study(study: str, preset: Preset, preset_name: str, seeds: Sequence[i
             f"{preset_name}: sgd 1: no `chosen`; set it to the number of the best setting in the "
             f"table of `gtcbmuf reproduce tuning --preset {preset_name}`"
         )
-    if seeds is not None and (min(seeds) < 0 or len(set(seeds)) < len(seeds)):
-        raise UserError(f"--seeds {' '.join(map(str, seeds))}: expected different integers >= 0")
+    if seeds is not None and (
+        not all(1 <= seed < 2**62 for seed in seeds) or len(set(seeds)) < len(seeds)
+    ):
+        raise UserError(
+            f"--seeds {' '.join(map(str, seeds))}: expected different integers from 1 to 2^62 - 1; "
+            "seed 0 chose the settings"
+        )
     if study == "error-table" and untuned:
         print(f"# skipped, not tuned yet: {', '.join(untuned)}", flush=True)
 

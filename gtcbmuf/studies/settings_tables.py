@@ -30,7 +30,7 @@ def format_choices(preset: Preset, results: Sequence[Result]) -> str:
                     cell.name,
                     str(len(errors)),
                     "diverged" if diverged else _mean_error(errors),
-                    signed(100 * (mean(errors) / first - 1)) if first and not diverged else "",
+                    "" if diverged or not first > 0 else signed(100 * (mean(errors) / first - 1)),
                 ]
             )
     return markdown(("choice", "cell", "seeds", "valid FER %", "vs first %"), rows)

@@ -64,7 +64,9 @@ class Study:
         synthesis: Synthesis | None = None,
         digest: str = "",
     ) -> None:
-        self._runs, self._corpus, self._folder = runs, corpus, folder
+        # Several choices may share a run.
+        distinct = {(run.method, run.workers, run.fingerprint, run.seed): run for run in runs}
+        self._runs, self._corpus, self._folder = list(distinct.values()), corpus, folder
         self._results_file, self._synthesis, self._digest = results_file, synthesis, digest
 
     def results(self) -> list[Result]:

@@ -265,8 +265,9 @@ def plot_trade_off(rows: Sequence[TradeOffRow], path: Path, *, with_paper: bool)
             axes.set(xlabel="speed-up over one worker")
             axes.grid(alpha=0.25)
         all_axes[0].set_xscale("log", base=2)
-        low, high = all_axes[0].get_xlim()
-        all_axes[0].set_xlim(low, 2 * high)  # room for the names
+        if any(points for _, points in panels):
+            low, high = all_axes[0].get_xlim()
+            all_axes[0].set_xlim(low, 2 * high)  # room for the names
         all_axes[0].xaxis.set_major_formatter("{x:g}")
         all_axes[0].set_ylabel("increase of the error over one worker (%)")
 

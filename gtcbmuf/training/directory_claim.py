@@ -130,6 +130,11 @@ def _remove_first_files(path: Path) -> None:
             entry.unlink()
 
 
+def was_moved_aside(path: Path) -> bool:
+    """Return whether a run is an earlier one, beside the later run that took its place."""
+    return path.suffix[1:].isdecimal() and _is_run(path.with_suffix(""))
+
+
 def _move_aside(path: Path) -> None:
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.{number}")):

@@ -10,13 +10,13 @@ from msgspec import Struct
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import reading
 from gtcbmuf.config.loading import load_config
-from gtcbmuf.config.schema import Config
+from gtcbmuf.config.schema import WITHOUT_EFFECT, Config
 from gtcbmuf.data.corpus import Corpus
 from gtcbmuf.training.checkpoint_files import Checkpoint
 from gtcbmuf.training.run_files import read_summary, require
 
 #: Keys that may differ in a resumed or finished run. (A checkpoint identifies its corpus.)
-_FREE = ("verify", "patience", "checkpoint_every", "checkpoints", "path")
+_FREE = (*WITHOUT_EFFECT, "path")
 
 
 def _tables(config: Struct) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The run of a worker: epochs of the two tiers, evaluation and the run directory."""
 
 import math
-import os
 import resource
 import shutil
 import signal
@@ -29,7 +28,7 @@ from gtcbmuf.data.corpus import Split
 from gtcbmuf.data.minibatches import Minibatches
 from gtcbmuf.mpi import launcher
 from gtcbmuf.mpi.carried import per_process
-from gtcbmuf.mpi.hosts import host_of_rank
+from gtcbmuf.mpi.hosts import cores_of_hosts, host_of_rank
 from gtcbmuf.mpi.job import CollectiveError, on_root
 from gtcbmuf.mpi.topology import Topology
 from gtcbmuf.training.advice import advise
@@ -117,12 +116,13 @@ class WorkerRun:
     def open_directory(self, loaded: LoadedCheckpoint | None, tensorboard: bool) -> None:
         """Create the run directory, or reopen it and restore a checkpoint. Collective."""
         world = self.topology.world
-        hosts, cores = host_of_rank(world), world.allgather(os.cpu_count())
+        hosts = host_of_rank(world)
+        cores = cores_of_hosts(world, hosts)
         environment = {
             "mpi": MPI.Get_library_version().strip(),
             "launcher": launcher.name(),
             "ranks": self.ranks,
-            "hosts": {host: {"cores": count} for host, count in zip(hosts, cores, strict=True)},
+            "hosts": {host: {"cores": count} for host, count in cores.items()},
             "host_of_rank": hosts,
             "group_of_rank": [rank // self.topology.group.size for rank in range(len(hosts))],
         }

@@ -217,6 +217,28 @@ def test_another_normalisation_is_refused(directory: Directory, tmp_path: Path) 
     assert "model.h5 was trained on features with normalisation = speaker, but" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["feats.ark", "feats.scp", "cmvn.ark"])
+def test_no_input_is_replaced(directory: Directory, name: str, tmp_path: Path) -> None:
+    cmvn = write_statistics(directory, by_speaker(directory))
+    directory.make(cmvn=cmvn)
+    model = write_model(open_corpus(directory.out), tmp_path / "model.h5")
+    path = directory.path / name
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=f"--ark .*{name}: this file is read; expected another"):
+        export_posteriors(model, directory.feats, path, utt2spk=directory.utt2spk, cmvn=cmvn)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["ark,t:post.txt", "ark:|gzip -c > post.gz", "|cat", "scp:a.scp"])
+def test_other_destinations_of_kaldi_are_refused(name: str, tmp_path: Path) -> None:
+    done = gtcbmuf("forward", "m.h5", "c.h5", "--ark", name, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"gtcbmuf: --ark {name}: expected FILE.ark, ark:FILE.ark or -; the archive is binary\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_standard_output_takes_the_archive(files: tuple[Path, Path, Path]) -> None:
     model, corpus, ark = files
     export_posteriors(model, corpus, ark)

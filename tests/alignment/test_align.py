@@ -309,6 +309,32 @@ def test_invalid_arguments(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "out", ["lexicon.txt", "model.h5", "wav/s0/00.wav", "to.ctm", "to.ctm.log"]
+)
+def test_a_corpus_replaces_nothing_that_is_read(changed: Speech, out: str) -> None:
+    (changed.path / "model.h5").touch()
+    before = {path: path.read_bytes() for path in changed.path.rglob("*") if path.is_file()}
+    model = ("--model", changed.path / "model.h5") if out == "model.h5" else ()
+    done = changed.run("--to", changed.path / "to.ctm", "--out", changed.path / out, *model)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"gtcbmuf: --out {changed.path / out}: this file is read")
+    assert before == {path: path.read_bytes() for path in changed.path.rglob("*") if path.is_file()}
+
+
+def test_grids_of_the_user_beside_the_recordings_stay(changed: Speech) -> None:
+    grid = changed.path / "wav/s0/00.TextGrid"
+    grid.write_text("made by hand")
+    done = changed.run("--to", changed.path / "wav")
+    assert done.returncode == 2
+    assert f"has TextGrids, such as {grid}, which would be replaced" in done.stderr
+    assert grid.read_text() == "made by hand"
+    grid.unlink()
+    for _ in range(2):  # those of an alignment are replaced
+        assert "36 utterances" in changed.align("--to", changed.path / "wav")
+    assert grid.exists()
+
+
 def test_a_ctm_has_no_names_with_blanks(changed: Speech) -> None:
     (changed.path / "wav/s0").rename(changed.path / "wav/s 0")
     done = changed.run("--to", changed.path / "phones.ctm")

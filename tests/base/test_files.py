@@ -1,6 +1,8 @@
 """Where a result can be written, checked before it is computed."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,16 @@ def test_a_place_that_cannot_take_a_result_is_refused(
     with pytest.raises(UserError) as raised:
         check_output(path, "--out", [None, tmp_path / "missing", tmp_path / "read"])
     assert str(raised.value) == fault.format(path, folder=tmp_path)
+
+
+def test_the_file_that_output_goes_to_is_refused(tmp_path: Path) -> None:
+    code = "from gtcbmuf.base.files import *; check_output(Path('{}'), '--out')"
+    for name, fault in {"a.log": "this command's output goes there", "/dev/stdout": ""}.items():
+        with (tmp_path / "a.log").open("w") as log:
+            command = [sys.executable, "-c", code.format(name)]
+            done = subprocess.run(command, stdout=log, stderr=-1, cwd=tmp_path, text=True)
+        assert (done.returncode == 0) == (not fault)
+        assert fault in done.stderr
 
 
 @pytest.mark.parametrize("name", ["new", "file", "new/deep/file"])

@@ -50,7 +50,7 @@ def test_an_earlier_picture_stays_until_the_next_one_is_whole(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["fer", "fer.foo", ".png"])
+@pytest.mark.parametrize("name", ["fer", "fer.foo", "fer.pgf", ".png"])
 def test_an_unknown_suffix_is_refused_before_the_drawing(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     fault = r"cannot be drawn: suffix '.*'; expected .*png"

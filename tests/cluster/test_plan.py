@@ -361,6 +361,12 @@ def test_a_missing_table_is_refused_with_a_remedy(file: Path) -> None:
             read_cluster(file, None, elsewhere=False)
 
 
+def test_a_calibration_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    process = gtcbmuf("calibrate", "--rounds", "1000000", "--out", tmp_path, ranks=1)
+    assert process.returncode == 2
+    assert process.stderr == f"gtcbmuf: --out {tmp_path}: a folder; expected a file\n"
+
+
 def test_a_plan_can_read_a_calibration(tmp_path: Path) -> None:
     file = tmp_path / "cluster.toml"
     process = gtcbmuf("calibrate", "--rounds", "1", "--out", file, ranks=2)

@@ -101,3 +101,44 @@ def test_a_closed_terminal_stops_a_run(nohup: bool, corpus: Path, tmp_path: Path
     assert process.returncode == 75
     [line] = error.splitlines()
     assert line.startswith(f"gtcbmuf: stopped by {'SIGUSR1' if nohup else 'SIGHUP'} after step ")
+
+
+WRITING = """
+import sys, time
+from pathlib import Path
+from gtcbmuf.base.files import replacing
+from gtcbmuf.cli import compare, main
+
+def run(options):
+    with replacing(Path("out/a.ark")) as temporary:
+        temporary.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+
+compare.run = run
+main.main(["compare", "a.json", "--baseline", "b.json"])
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_command_leaves_no_part_of_a_file(kind: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+        cwd=tmp_path,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(kind)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + kind
+    end = "interrupted" if kind == signal.SIGINT else f"stopped by {kind.name}"
+    assert error == f"gtcbmuf: {end}\n"
+    assert list((tmp_path / "out").iterdir()) == []

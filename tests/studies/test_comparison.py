@@ -88,6 +88,20 @@ def test_a_diverged_run_is_the_last_row(tmp_path: Path) -> None:
     assert errors == sorted(errors)
 
 
+def test_without_an_error_of_sgd_there_is_no_increase(tmp_path: Path) -> None:
+    rows = read_results(ROOT / "results/quick/error_table.csv")
+    nothing = {"fer_valid": math.nan, "fer_test": math.nan, "per_test": math.nan}
+    table = [msgspec.structs.asdict(row) for row in rows]
+    table = [row | nothing if row["method"] == "sgd" else row for row in table]
+    write_csv(tmp_path / "error_table.csv", table)
+    reproduce_comparison(read_preset("quick"), COMPUTE, {"fast": NETWORK}, "a.toml", tmp_path)
+    lines = (tmp_path / "comparison.md").read_text().splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = [row for row in cells if len(row) > 6]
+    assert [row[6] for row in cells if row[0] != "sgd"] == ["-"] * (len(rows) - 1)
+    assert "nan" not in str(cells)
+
+
 def test_without_runs_there_is_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="make it with `gtcbmuf reproduce error-table`"):
         reproduce_comparison(read_preset("quick"), COMPUTE, {"a": NETWORK}, "a", tmp_path)

@@ -49,6 +49,7 @@ def test_a_fingerprint_ignores_the_path_and_spelled_out_defaults() -> None:
         return RunSpec("gtc", 2, 0, assignments).fingerprint
 
     assert fingerprint() == fingerprint("corpus.path=elsewhere.h5") == fingerprint("exchange.tau=4")
+    assert fingerprint() == fingerprint("train.patience=9", "train.verify=true")
     others = [fingerprint(word) for word in ("exchange.tau=5", "train.seed=1", "model.hidden=[9]")]
     assert len({fingerprint(), *others}) == 4
 
@@ -159,6 +160,7 @@ def test_a_preset_of_a_user_runs_all_studies(tmp_path: Path) -> None:
         ('corpus = "CORPUS"', "corpus = 3", "corpus = 3: expected `str | table`, got `int`"),
         ('corpus = "CORPUS"', "corpus = {hours = 1.0}", "corpus: missing key `preset`"),
         ("epochs=1", "epoch=1", "sgd 1: --set: unknown key train.epoch; did you mean train.epochs"),
+        ("period=50", 'period=5", "topology.group_size=node', "bmuf 2: topology.group_size = "),
         ("workers = 2", "workers = 0", "[[cells]] number 2: workers = 0: expected `int` >= 1"),
         ("workers = 2", "worker = 2", "[[cells]] number 2: unknown key `worker`; the valid"),
         ('"bmuf"', '"gtc-bmf"', "[[cells]] number 2: method = 'gtc-bmf': expected aver"),

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.studies.report import format_report, plot_report
+from gtcbmuf.studies.report import format_report, plot_report, read_runs
 from gtcbmuf.training.run_files import Run, read_run
 
 
@@ -167,6 +167,13 @@ def test_a_run_that_lacks_a_fact_is_named(tmp_path: Path) -> None:
     del run.summary["fer_test"]
     with pytest.raises(UserError, match=r"/a/summary.json: damaged: no key fer_test"):
         format_report([run])
+
+
+def test_a_run_that_was_moved_aside_is_left_out(tmp_path: Path) -> None:
+    for name in ("sgd", "sgd.1", "gtc.0.5", "gtc.7"):  # there is no gtc, and no gtc.0
+        make_run(tmp_path / name, name[:3])
+        (tmp_path / name / "config.toml").touch()
+    assert [run.path.name for run in read_runs([tmp_path])] == ["sgd", "gtc.0.5", "gtc.7"]
 
 
 @pytest.mark.parametrize("place", ["fer.nonsense", "file/fer.png"])

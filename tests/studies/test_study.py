@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,12 @@ def processes(log: Path) -> list[str]:
     return [line for line in lines if out in line]
 
 
+def test_choices_that_share_a_run_train_it_once(tmp_path: Path) -> None:
+    runs = choices_runs(replace(PRESET, choices=2 * PRESET.choices))
+    study = Study(runs, tmp_path / "c.h5", tmp_path, tmp_path / "choices.csv")
+    assert [run.name for run in study.pending_runs()] == [run.name for run in runs[:2]]
+
+
 def test_choices_are_compared_with_the_first() -> None:
     runs = choices_runs(PRESET)
     results = [
@@ -233,8 +240,9 @@ def test_choices_are_compared_with_the_first() -> None:
             "--cluster: only with speedup-table, trade-off, comparison, not choices",
         ),
         (["tuning", "--dry-run"], "--dry-run: only with --slurm"),
-        (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected different integers >= 0"),
-        (["error-table", "--seeds", "-1"], "--seeds -1: expected different integers >= 0"),
+        (["error-table", "--seeds", "1", "1"], "--seeds 1 1: expected different integers from 1 t"),
+        (["error-table", "--seeds", "0"], "--seeds 0: expected different integers from 1 to 2^62"),
+        (["error-table", "--seeds", "-1"], "--seeds -1: expected different integers from 1 to"),
         (["choices", "--preset", "full"], "full: no table [[choices]]"),
     ],
 )

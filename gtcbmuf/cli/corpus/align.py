@@ -81,12 +81,19 @@ def run(defaults: Mapping[str, str], arguments: Any) -> None:
         raise UserError(f"--{given[0].replace('_', '-')}: only with --out")
     with job(alone=True) as world:
         from gtcbmuf.alignment.align import align
-        from gtcbmuf.data.importing.audio import check_splits
+        from gtcbmuf.data.importing.audio import check_import
         from gtcbmuf.mpi.job import on_root
 
         if arguments.out:  # hours before it is written
-            directory, speakers = arguments.directory, arguments.speakers
-            on_root(world, lambda: check_splits(directory, speakers=speakers, **of_corpus))
+            directory, speakers, to = arguments.directory, arguments.speakers, arguments.to
+            own = [to, Path(f"{to}.log"), Path(f"{to}.align/model.h5")]
+            inputs = [Path(arguments.lexicon), arguments.texts, arguments.model, *own]
+            on_root(
+                world,
+                lambda: check_import(
+                    directory, arguments.out, inputs, speakers=speakers, **of_corpus
+                ),
+            )
         text = align(
             world,
             arguments.directory,

@@ -1,6 +1,7 @@
 """Imports recordings with phone alignments into a corpus. Needs the extra `audio`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
-from gtcbmuf.base.files import check_output
 from gtcbmuf.data import features
 from gtcbmuf.data.corpus import SILENCE
 from gtcbmuf.data.corpus_writer import CorpusWriter
-from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
+from gtcbmuf.data.importing.corpus_import import (
+    LabelledFrames,
+    check_import_output,
+    write_imported_corpus,
+)
 from gtcbmuf.data.importing.ctm import read_ctm
 from gtcbmuf.data.importing.exclusions import EXAMPLES, Exclusions
 from gtcbmuf.data.importing.names import NameTable
@@ -28,6 +32,7 @@ from gtcbmuf.data.importing.textgrid import read_textgrids
 _MIN_SAMPLE_RATE = 8000  # Hz: below the rate of telephone speech, the mel bands become too narrow
 _MAX_PHONES = (1 << 16) // features.STATES  # a corpus stores targets in 16 bits
 _MAX_EXCESS = 0.05  # seconds that an alignment may extend beyond the audio
+_DISAMBIGUATION = re.compile(r"#\d+")  # of words with the same pronunciation, in Kaldi
 _LAYOUT = "expected the alignment of a/b.wav in a/b.TextGrid, or under the name a-b in a CTM"
 _UNALIGNED = "all alignments have their recordings; raise --most-bad to leave out the others"
 
@@ -102,7 +107,7 @@ def import_audio(
 
     recordings = find_recordings(directory)
     lists = [*map(Path, (speakers, valid, test)), phones if isinstance(phones, Path) else None]
-    check_output(out, "--out", [alignments, *lists, *recordings.values()])
+    check_import_output(out, [alignments, *lists, *recordings.values()])
     source = alignments or directory
     if not source.exists():
         raise UserError(f"--alignments {source}: no such file or directory")
@@ -176,16 +181,31 @@ def check_sample_rate(sample_rate: int) -> None:
         raise UserError(f"--sample-rate {sample_rate}: expected {_MIN_SAMPLE_RATE} Hz or more")
 
 
-def check_splits(
-    directory: Path, *, speakers: str, split_by: str, valid: str, test: str, normalise: str
+def check_import(
+    directory: Path,
+    out: Path,
+    inputs: Iterable[Path | None],
+    *,
+    speakers: str,
+    split_by: str,
+    valid: str,
+    test: str,
+    normalise: str,
 ) -> None:
     """Check arguments of an import before its alignments exist, as if all recordings were usable.
+
+    Args:
+        directory, out: as for `import_audio`.
+        inputs: other files that must not be replaced. None is skipped.
+        speakers, split_by, valid, test, normalise: as for `import_audio`.
 
     Raises:
         UserError: `import_audio` would raise it.
     """
     check_normalisation(normalise)
     recordings = find_recordings(directory)
+    lists = map(Path, (speakers, valid, test))
+    check_import_output(out, [*inputs, *lists, *recordings.values()])
     found = find_speakers(speakers, directory, recordings)
     split_utterances(
         found.group(found.speaker_of),
@@ -214,17 +234,23 @@ def _group_by_speaker(
 
 
 def _list_phones(phones: Path | Sequence[str], names: PhoneNames) -> list[str]:
-    """Return phones, or those of a file, with silence first.
+    """Return phones, or those of a file such as Kaldi's phones.txt, with silence first.
 
     Raises:
         UserError: the file cannot be read, or a phone of the alignments is not in the list.
     """
-    lines = read_lines(phones) if isinstance(phones, Path) else phones
-    listed = {words[0] for line in lines if (words := line.split())}
+    if isinstance(phones, Path):
+        words = {line.split()[0] for line in read_lines(phones) if line.strip()}
+        phones_of = map_labels(
+            sorted(word for word in words if not _DISAMBIGUATION.fullmatch(word))
+        )
+        listed = set(phones_of.phones)
+    else:
+        listed = set(phones)
     if missing := sorted(set(names.phones) - listed - {SILENCE}):
         raise UserError(
             f"--phones {phones}: no phone {', '.join(missing[:EXAMPLES])}; expected all phones of "
-            "the alignments, without stress and position"
+            "the alignments"
         )
     return [SILENCE, *sorted(listed - {SILENCE})]
 

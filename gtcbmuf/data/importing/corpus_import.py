@@ -1,13 +1,13 @@
 """Writes imported utterances to a corpus, speaker by speaker."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import write_text
+from gtcbmuf.base.files import check_output, write_text, writing
 from gtcbmuf.data.corpus_writer import CorpusWriter, Utterance
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.finite_features import describe_non_finite
@@ -16,6 +16,25 @@ from gtcbmuf.data.importing.normalisation import normalise_speaker
 
 #: Features (frames, dim) and targets (frames,) of one utterance.
 LabelledFrames = tuple[NDArray[np.float32], NDArray[np.uint16]]
+
+
+def check_import_output(out: Path, inputs: Iterable[Path | None]) -> None:
+    """Check that an import can write its corpus and its log.
+
+    Args:
+        out: path of the corpus.
+        inputs: files that must not be replaced, as in `check_output`.
+
+    Raises:
+        UserError: one of them cannot be written, or is an input.
+    """
+    kept = list(inputs)
+    for path in (out, _log_of(out)):
+        check_output(path, "--out", kept)
+
+
+def _log_of(corpus: Path) -> Path:
+    return Path(f"{corpus}.log")
 
 
 def write_imported_corpus(
@@ -72,8 +91,9 @@ def write_imported_corpus(
                 raise UserError(
                     f"{writer.path}: no usable utterance in {split}{exclusions.format_examples()}"
                 )
-    log = Path(f"{writer.path}.log")
-    write_text(log, exclusions.format_log())
+    log = _log_of(writer.path)
+    with writing(log):
+        write_text(log, exclusions.format_log())
     return summary.format(writer.path, log, exclusions)
 
 

@@ -5,7 +5,7 @@ import re
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
-from gtcbmuf.data.importing.lexicon import Lexicon, Pronunciation, bare_word
+from gtcbmuf.data.importing.lexicon import Lexicon, Pronunciation, bare_word, find_tag
 
 #: Lexicon of a language: espeak:VOICE, such as espeak:en-us.
 PREFIX = "espeak:"
@@ -54,6 +54,8 @@ class EspeakLexicon(Lexicon):
         return bool(self[word])
 
     def __getitem__(self, word: str) -> list[Pronunciation]:
+        if find_tag(word):
+            return []
         key = bare_word(word)
         if key not in self._pronunciations:
             phones = self._pronounce(key)

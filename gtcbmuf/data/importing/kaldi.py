@@ -6,15 +6,23 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import check_output, writing
+from gtcbmuf.base.files import writing
 from gtcbmuf.data.corpus_writer import CorpusWriter
-from gtcbmuf.data.importing.corpus_import import LabelledFrames, write_imported_corpus
+from gtcbmuf.data.importing.corpus_import import (
+    LabelledFrames,
+    check_import_output,
+    write_imported_corpus,
+)
 from gtcbmuf.data.importing.exclusions import Exclusions
 from gtcbmuf.data.importing.kaldi_alignments import CONVERSION, MAX_TARGETS, KaldiAlignments
 from gtcbmuf.data.importing.kaldi_archives import find_archives
 from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
 from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices, RangeError
-from gtcbmuf.data.importing.kaldi_tables import read_speakers, require_kaldi_native_io
+from gtcbmuf.data.importing.kaldi_tables import (
+    files_of,
+    read_speakers,
+    require_kaldi_native_io,
+)
 from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.normalisation import check_normalisation
 from gtcbmuf.data.importing.splits import split_utterances
@@ -75,7 +83,7 @@ def import_kaldi(
     """
     require_kaldi_native_io()
     check_normalisation(normalise)
-    check_output(out, "--out", [feats, utt2spk, cmvn, Path(valid), Path(test)])
+    check_import_output(out, [feats, utt2spk, cmvn, Path(valid), Path(test)])
 
     from importlib.metadata import version
 
@@ -85,7 +93,7 @@ def import_kaldi(
     speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
     archives = find_archives(ali)
-    check_output(out, "--out", archives)
+    check_import_output(out, [*archives, *files_of(feats), *files_of(cmvn)])
 
     with ExitStack() as stack:
         with writing(out):

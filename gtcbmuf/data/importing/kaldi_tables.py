@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.extras import require_extra
 from gtcbmuf.data.importing.kaldi_ranges import MatrixRange
-from gtcbmuf.data.importing.names import NameTable
+from gtcbmuf.data.importing.names import NameTable, name_splitter
 from gtcbmuf.data.importing.text_lines import read_lines
 
 _LOCATION_AND_RANGE = re.compile(r"([^\[]+)\[([^\[]*)\]")
@@ -35,12 +35,14 @@ class Location(NamedTuple):
     Attributes:
         text: the location as written.
         place: FILE or FILE:OFFSET of the whole matrix. For a gzipped file, FILE.
+        file: the file.
         is_gzipped: whether the file is gzipped.
         range: range of the matrix. None stands for the whole matrix.
     """
 
     text: str
     place: str
+    file: Path
     is_gzipped: bool
     range: MatrixRange | None
 
@@ -59,25 +61,38 @@ def read_scp(path: Path) -> NameTable[Location]:
     return NameTable((name, _parse_location(path, name, text)) for name, text in table.items())
 
 
+def files_of(scp: Path | None) -> set[Path]:
+    """Return the files of all locations in an scp; none without an scp.
+
+    Raises:
+        UserError: the table cannot be read.
+    """
+    return set() if scp is None else {location.file for location in read_scp(scp).values()}
+
+
 def read_speakers(utt2spk: Path | None, utterances: Iterable[str]) -> NameTable[str]:
     """Return the speaker of each utterance. Without a table, each utterance is its own speaker.
+
+    Args:
+        utt2spk: path of the table.
+        utterances: names of utterances, which may have blanks.
 
     Raises:
         UserError: the table cannot be read.
     """
     if utt2spk is None:
         return NameTable((name, name) for name in utterances)
-    return _read_table(utt2spk)
+    return _read_table(utt2spk, utterances)
 
 
-def _read_table(path: Path) -> NameTable[str]:
+def _read_table(path: Path, known: Iterable[str] = ()) -> NameTable[str]:
     """Read a table with a name and a value in each line."""
     table: NameTable[str] = NameTable()
+    split = name_splitter(known)
     for number, line in enumerate(read_lines(path), 1):
-        words = line.split(maxsplit=1)
-        if len(words) != 2:
+        name, value = split(line)
+        if not value:
             raise UserError(f"{path}: line {number}: {line!r}: expected a name and a value")
-        name, value = words[0], words[1].strip()
         if table.setdefault(name, value) != value:
             form = "" if name in list(table) else ", whose Unicode form differs"
             raise UserError(f"{path}: line {number}: second value of {name}{form}; expected one")
@@ -110,4 +125,4 @@ def _parse_location(scp: Path, name: str, text: str) -> Location:
         path = cast(re.Match[str], _FILE_AND_OFFSET.fullmatch(place))[1]
     if not os.path.isfile(path):  # Path.is_file raises if the name is too long
         raise UserError(f"{where}: no such file; expected the file of a matrix")
-    return Location(text, place, bool(gunzip), matrix_range)
+    return Location(text, place, Path(path), bool(gunzip), matrix_range)

@@ -16,7 +16,10 @@ Pronunciation = tuple[str, ...]
 
 _VARIANT = re.compile(r"(.+)\([0-9]+\)")  # WORD(2), the second pronunciation in CMUdict
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE]-?[0-9]+)?|\.[0-9]+(?:[eE]-?[0-9]+)?")
-_PROBABILITY = re.compile(r"[01]?\.[0-9]+(?:[eE]-?[0-9]+)?|1|1\.0*")
+#: Marks of a sentence's ends and of silence, in texts.
+_SILENT = frozenset({"<s>", "</s>", "<sil>", "!sil", "<eps>"})
+_TAG = re.compile(r"(\[.+\]|<.+>|\{.+\})[.,;:!?]*")  # [noise], <unk>, {laughter}
+_COMMENT = re.compile(r"\s#.*")
 _JOINTS = re.compile(r"[-\u2010-\u2015/.,;:!?\u2026]+")
 
 
@@ -25,6 +28,7 @@ class Lexicon:
 
     Args:
         entries: words with their pronunciations.
+        silent: words that are silence.
 
     Examples:
         >>> lexicon = Lexicon([("well", ("W", "EH", "L")), ("known", ("N", "OW", "N"))])
@@ -34,7 +38,10 @@ class Lexicon:
         [('N', 'OW', 'N')]
     """
 
-    def __init__(self, entries: Iterable[tuple[str, Pronunciation]]) -> None:
+    def __init__(
+        self, entries: Iterable[tuple[str, Pronunciation]], silent: Iterable[str] = ()
+    ) -> None:
+        self._silent = _SILENT.union(map(_key, silent))
         self._pronunciations: dict[str, list[Pronunciation]] = {}
         for word, phones in entries:
             variants = self._pronunciations.setdefault(_key(word), [])
@@ -53,12 +60,20 @@ class Lexicon:
         A piece between blanks is a word if the lexicon has it. If not, characters that are no
         letter, digit or apostrophe are taken off its ends. If the lexicon lacks the rest, it is
         divided at hyphens and punctuation, if that gives known words. Pieces without a letter or a
-        digit are dropped.
+        digit are dropped, and so are words that are silence, such as <s>. A tag, such as [noise] or
+        <unk>, is no word in brackets: it is unknown if the lexicon lacks it.
 
         Returns:
             The words. Those that the lexicon lacks are among them.
         """
-        return [word for piece in text.split() for word in self._divide(piece)]
+        return [word for piece in text.split() for word in self._read(piece)]
+
+    def _read(self, piece: str) -> list[str]:
+        key = _key(piece)
+        tag = find_tag(key)
+        if key in self._pronunciations or not tag:
+            return [] if key in self._silent else self._divide(piece)
+        return [] if tag in self._silent else [tag]
 
     def _divide(self, piece: str) -> list[str]:
         bare = bare_word(piece)
@@ -68,6 +83,12 @@ class Lexicon:
         parts = [part.strip("'") for part in _JOINTS.split(bare)]
         parts = [part for part in parts if any(map(str.isalnum, part))]
         return [_key(part) for part in (parts if all(part in self for part in parts) else [bare])]
+
+
+def find_tag(piece: str) -> str:
+    """Return the tag that a piece of a text is, such as [noise]; empty if it is none."""
+    found = _TAG.fullmatch(piece)
+    return found[1] if found else ""
 
 
 def bare_word(piece: str) -> str:
@@ -96,14 +117,14 @@ def read_lexicon(path: Path) -> Lexicon:
     or " #" begins a comment. In Kaldi's lexiconp.txt, a probability stands before the phones of all
     lines. In its lexiconp_silprob.txt and in dictionaries of the Montreal Forced Aligner, these are
     four numbers. Phones lose their position in the word and ARPAbet's stress, as in an import. A
-    pronunciation of silence alone is left out.
+    word that is pronounced as silence alone is silence.
 
     Raises:
         UserError: the file cannot be read, or a line has no phones, or a number among them.
     """
     lines = []
     for number, line in enumerate(read_lines(path), 1):
-        if line.startswith(";;;") or not (words := line.partition(" #")[0].split()):
+        if line.startswith(";;;") or not (words := _COMMENT.sub("", line).split()):
             continue
         if len(words) < 2:
             raise UserError(f"{path}: line {number}: {line[:80]!r}: expected a word and its phones")
@@ -112,7 +133,7 @@ def read_lexicon(path: Path) -> Lexicon:
         raise UserError(f"{path}: no words; expected one per line, with its phones")
     if all(len(words) > 5 and all(map(_NUMBER.fullmatch, words[1:5])) for words in lines):
         lines = [[words[0], *words[5:]] for words in lines]
-    elif all(len(words) > 2 and _PROBABILITY.fullmatch(words[1]) for words in lines):
+    elif all(len(words) > 2 and _is_probability(words[1]) for words in lines):
         lines = [[words[0], *words[2:]] for words in lines]
     for word, *phones in lines:
         if numbers := [phone for phone in phones if "." in phone and _NUMBER.fullmatch(phone)]:
@@ -121,10 +142,16 @@ def read_lexicon(path: Path) -> Lexicon:
                 "numbers before the phones of all words, or of none"
             )
     phone_of = map_labels(sorted({phone for _, *phones in lines for phone in phones})).phone_of
-    entries = []
+    entries, silent = [], []
     for word, *phones in lines:
         variant = _VARIANT.fullmatch(word)
         mapped = tuple(phone_of[phone] for phone in phones)
-        if set(mapped) != {SILENCE}:
+        if set(mapped) == {SILENCE}:
+            silent.append(word)
+        else:
             entries.append((variant[1] if variant else word, mapped))
-    return Lexicon(entries)
+    return Lexicon(entries, silent)
+
+
+def _is_probability(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and float(text) <= 1

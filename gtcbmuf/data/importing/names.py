@@ -4,8 +4,9 @@ One name can have several Unicode forms: macOS writes "é" as "e" and an accent 
 write one character (NFC). All tables of an import take them for the same name.
 """
 
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TypeVar
 
 _Value = TypeVar("_Value")
@@ -18,6 +19,32 @@ def compose_name(name: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", name)
+
+
+def name_splitter(known: Iterable[str]) -> Callable[[str], tuple[str, str]]:
+    """Return a function that splits a line of a table into the name at its begin and the rest.
+
+    A known name may have blanks; the longest one counts. Any other name ends at the first blank.
+
+    Args:
+        known: names that may be in the table.
+
+    >>> split = name_splitter(["Speaker 01", "Speaker 01-a"])
+    >>> split("Speaker 01-a  Speaker 01"), split("s02 Speaker 01")
+    (('Speaker 01-a', 'Speaker 01'), ('s02', 'Speaker 01'))
+    """
+    with_blanks = {compose_name(name) for name in known if len(name.split()) > 1}
+
+    def split(line: str) -> tuple[str, str]:
+        text = line.strip()
+        blanks = re.finditer(r"\s|$", text) if with_blanks else ()
+        ends = [
+            blank.start() for blank in blanks if compose_name(text[: blank.start()]) in with_blanks
+        ]
+        end = ends[-1] if ends else len(text.split(maxsplit=1)[0]) if text else 0
+        return text[:end], text[end:].strip()
+
+    return split
 
 
 class NameTable(MutableMapping[str, _Value]):

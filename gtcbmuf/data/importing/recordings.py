@@ -3,6 +3,7 @@
 libsndfile reads the audio, and soxr resamples it.
 """
 
+import os
 import re
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data.features import FRAME_MS
 from gtcbmuf.data.importing.names import NameTable
 from gtcbmuf.data.importing.utterance_files import find_utterance_files
 from gtcbmuf.data.importing.wav_streams import complete_wav
@@ -62,10 +64,9 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
             rate, or samples that are no usable numbers.
     """
     import soundfile
-    import soxr
 
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             _check_format(path, file, sample_rate)
             samples = _read_all(file)
             file_rate = file.samplerate
@@ -75,11 +76,27 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
     except (OSError, soundfile.SoundFileError) as error:
         raise UserError(f"{path}: expected an intact audio file: {error}") from None
     if file_rate > sample_rate:
-        samples = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
+        samples = _resample(samples, file_rate, sample_rate)
     samples *= np.float32(_FULL_SCALE)
     if not (np.abs(samples) < _MAX_SAMPLE).all():
         raise UserError(f"{path}: samples that are NaN, infinite or too large")
     return samples
+
+
+def _resample(
+    samples: NDArray[np.float32], file_rate: int, sample_rate: int
+) -> NDArray[np.float32]:
+    """Resample a waveform. Digital silence remains so, although the filter rings into it."""
+    import soxr
+
+    resampled: NDArray[np.float32] = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
+    bounds = np.flatnonzero(np.diff(samples, prepend=np.nan, append=np.nan))
+    shortest = file_rate * FRAME_MS // 1000
+    for number in np.flatnonzero(np.diff(bounds) >= shortest):
+        first, last = bounds[number], bounds[number + 1] - 1
+        silence = slice(-(-first * sample_rate // file_rate), last * sample_rate // file_rate + 1)
+        resampled[silence] = samples[first]
+    return resampled
 
 
 def _check_format(path: Path, file: Any, sample_rate: int) -> None:

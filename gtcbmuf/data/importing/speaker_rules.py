@@ -146,7 +146,7 @@ def _pattern_finder(where: str, text: str) -> Callable[[PurePath], str]:
 def _read_table(path: Path, recordings: Mapping[str, Path]) -> Speakers:
     candidates_of = find_candidates(recordings)
     speaker_of: dict[str, str] = {}
-    for entry, speaker in read_speakers(path, ()).items():
+    for entry, speaker in read_speakers(path, candidates_of).items():
         match candidates_of.get(entry, []):
             case [name] if speaker_of.setdefault(name, speaker) != speaker:
                 raise UserError(f"{path}: {entry}: second speaker of {name}; expected one")

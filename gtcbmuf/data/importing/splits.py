@@ -7,7 +7,7 @@ import numpy as np
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.exclusions import EXAMPLES
-from gtcbmuf.data.importing.names import compose_name
+from gtcbmuf.data.importing.names import compose_name, name_splitter
 from gtcbmuf.data.importing.text_lines import read_lines
 
 #: What stays together in a split: all utterances of a speaker, or each utterance by itself.
@@ -105,7 +105,8 @@ def _read_list(
     path: Path, utterances_of: Mapping[str, Sequence[str]], known_names: set[str], unit: str
 ) -> list[str]:
     """Read a list of utterances or speakers. Return the units."""
-    names = {compose_name(words[0]) for line in read_lines(path) if (words := line.split())}
+    split = name_splitter(known_names)
+    names = {compose_name(split(line)[0]) for line in read_lines(path) if line.strip()}
     unknown_names = sorted(names - {compose_name(name) for name in known_names})
     if unknown_names:
         raise UserError(

@@ -1,17 +1,19 @@
-"""Reads the texts of recordings: a .txt or .lab file beside each, or Kaldi's table `text`."""
+"""Reads the texts of recordings: a file for each, tables beside them, or Kaldi's table `text`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.data.importing.exclusions import EXAMPLES
-from gtcbmuf.data.importing.names import NameTable
+from gtcbmuf.data.importing.names import NameTable, name_splitter
 from gtcbmuf.data.importing.phone_alignments import NO_AUDIO
 from gtcbmuf.data.importing.text_lines import read_lines
 from gtcbmuf.data.importing.utterance_files import find_candidates, find_utterance_files
 
 _SUFFIXES = frozenset({".txt", ".lab"})
+#: End of the name of a table beside the recordings, as in LibriSpeech.
+_TABLE = ".trans.txt"
 
 
 @dataclass
@@ -32,8 +34,9 @@ def read_transcripts(source: Path, recordings: Mapping[str, Path]) -> Transcript
 
     Args:
         source: directory of .txt and .lab files with the layout of the recordings, or path of a
-            table with an utterance and its text in each line. The table names an utterance by its
-            name, or by the file name of its recording without the suffix.
+            table with an utterance and its text in each line. The directory may have tables, too,
+            with names that end with .trans.txt, as in LibriSpeech. A table names an utterance by
+            its name, or by the file name of its recording without the suffix.
         recordings: file of each utterance.
 
     Raises:
@@ -52,9 +55,13 @@ def _read_files(directory: Path, recordings: Mapping[str, Path]) -> Transcripts:
         )
     utterances = NameTable((name, name) for name in recordings)
     transcripts = Transcripts()
+    read_table = _table_reader(recordings, transcripts)
     for file_name, path in files.items():
         if file_name not in utterances:
-            transcripts.faults[file_name] = NO_AUDIO
+            if path.name.endswith(_TABLE):
+                read_table(path)
+            else:
+                transcripts.faults[file_name] = NO_AUDIO
             continue
         name = utterances[file_name]
         try:
@@ -65,25 +72,36 @@ def _read_files(directory: Path, recordings: Mapping[str, Path]) -> Transcripts:
 
 
 def _read_table(path: Path, recordings: Mapping[str, Path]) -> Transcripts:
-    candidates_of = find_candidates(recordings)
     transcripts = Transcripts()
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
-        entry, *rest = line.split(maxsplit=1)
-        text = rest[0].strip() if rest else ""
-        match candidates_of.get(entry, []):
-            case []:
-                transcripts.faults[entry] = NO_AUDIO
-            case [name] if transcripts.text_of.setdefault(name, text) != text:
-                raise UserError(f"{path}: line {number}: second text of {name}; expected one")
-            case [_]:
-                pass
-            case [*names]:
-                examples = ", ".join(names[:EXAMPLES])
-                transcripts.faults[entry] = f"ambiguous name of {examples}"
+    _table_reader(recordings, transcripts)(path)
     if not transcripts.text_of:
         raise UserError(
             f"{path}: no text of a recording; expected an utterance and its text in each line"
         )
     return transcripts
+
+
+def _table_reader(
+    recordings: Mapping[str, Path], transcripts: Transcripts
+) -> Callable[[Path], None]:
+    """Return a function that adds the texts of a table."""
+    candidates_of = find_candidates(recordings)
+    split = name_splitter(candidates_of)
+
+    def read(path: Path) -> None:
+        for number, line in enumerate(read_lines(path), 1):
+            if not line.strip():
+                continue
+            entry, text = split(line)
+            match candidates_of.get(entry, []):
+                case []:
+                    transcripts.faults[entry] = NO_AUDIO
+                case [name] if transcripts.text_of.setdefault(name, text) != text:
+                    raise UserError(f"{path}: line {number}: second text of {name}; expected one")
+                case [_]:
+                    pass
+                case [*names]:
+                    examples = ", ".join(names[:EXAMPLES])
+                    transcripts.faults[entry] = f"ambiguous name of {examples}"
+
+    return read

@@ -169,6 +169,23 @@ def test_a_list_of_phones_fixes_the_targets(directory: Directory) -> None:
     corpus = open_corpus(directory.out)
     assert corpus.phones == ("sil", "aa", "b", "tʰ", "zz", "ɕ")
     assert corpus.target_count == 18
+    kaldi = [
+        *("<eps>", "SIL", "SIL_B", "sp"),
+        *(f"{x}_{p}" for x in ("aa", "b", "ɕ", "tʰ") for p in "BIES"),
+    ]
+    listed.write_text("".join(f"{phone} {i}\n" for i, phone in enumerate([*kaldi, "#0", "#1"])))
+    directory.make(phones=listed)
+    assert open_corpus(directory.out).phones == ("sil", "aa", "b", "tʰ", "ɕ")
+
+
+def test_the_folder_may_have_any_name(directory: Directory) -> None:
+    directory.write()
+    expected = directory.make(), directory.out.read_bytes()
+    folder = directory.audio.with_name(os.fsdecode(b"caf\xe9"))
+    directory.audio.rename(folder)
+    done = gtcbmuf("corpus", "import-audio", folder, "--out", directory.out)
+    assert done.returncode == 0, done.stderr
+    assert expected[0].splitlines()[0] == done.stdout.splitlines()[0]
 
 
 def test_a_resampled_tone_stays_in_its_band(directory: Directory) -> None:

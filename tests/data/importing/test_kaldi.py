@@ -204,7 +204,9 @@ def test_an_unwritable_corpus(directory: Directory) -> None:
     assert "\n" not in str(error_info.value)
 
 
-@pytest.mark.parametrize("name", ["feats.scp", "ali.1.gz", "ali.2", "utt2spk", "valid"])
+@pytest.mark.parametrize(
+    "name", ["feats.scp", "feats.ark", "ali.1.gz", "ali.2", "utt2spk", "valid"]
+)
 def test_no_input_is_replaced(directory: Directory, name: str) -> None:
     directory.write()
     (directory.path / "valid").write_text("s00\n")

@@ -11,7 +11,7 @@ from gtcbmuf.data.importing.lexicon import Lexicon, read_lexicon
 CMUDICT = """;;; a comment
 HELLO  HH AH0 L OW1
 HELLO(2)  HH EH0 L OW1
-WORLD  W ER1 L D # another comment
+WORLD	W ER1 L D	# another comment
 !SIL SIL
 'TIS  T IH1 Z
 A.M.  EY2 EH1 M
@@ -43,6 +43,9 @@ def test_variants_and_stress_of_cmudict(lexicon: Lexicon) -> None:
         ("\u2019Tis Rene\u0301", ["'tis", "ren\u00e9"]),
         ("well-unknown", ["well-unknown"]),
         (" -- ... ", []),
+        ("<s> HELLO [noise] [World], <UNK>. </s>", ["hello", "[noise]", "[world]", "<unk>"]),
+        ("!SIL hello <eps> !sil", ["hello"]),
+        ("(hello) [hello world]", ["hello", "hello", "world"]),
     ],
 )
 def test_words_of_a_text(lexicon: Lexicon, text: str, words: list[str]) -> None:
@@ -59,6 +62,19 @@ def test_lexicons_of_kaldi(tmp_path: Path) -> None:
     )
     (tmp_path / "lexiconp_silprob.txt").write_text(numbers)
     assert read_lexicon(tmp_path / "lexiconp_silprob.txt")["ab"] == [("AH", "B"), ("EY", "B")]
+
+
+@pytest.mark.parametrize("rare", ["5.12e-05", "1e-05", "0.0", "0", ".5"])
+def test_any_probability_of_a_pronunciation(rare: str, tmp_path: Path) -> None:
+    (tmp_path / "lexiconp.txt").write_text(f"a 1 AH0\nb 1.0 B IY1\nb {rare} B\n")
+    assert read_lexicon(tmp_path / "lexiconp.txt")["b"] == [("B", "IY"), ("B",)]
+
+
+def test_tags_and_silence_in_a_lexicon(tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_text("<SIL> SIL\n[PAUSE] SIL\n[noise] NSN\nnoise N OY Z\n")
+    lexicon = read_lexicon(tmp_path / "lexicon.txt")
+    assert lexicon.words("<sil> [Noise] [pause], noise [pause]") == ["[noise]", "noise"]
+    assert lexicon["[noise]"] == [("NSN",)]
 
 
 def test_vowel_signs_belong_to_words() -> None:
@@ -94,6 +110,8 @@ def test_pronunciations_of_espeak() -> None:
     assert english["cats"] == [("k", "a", "t", "s")]
     assert english["42"] == [("f", "o@", "t#", "i", "t", "u:")]
     assert "..." not in english
+    assert english.words("<s> cats [noise]") == ["cats", "[noise]"]
+    assert "[noise]" not in english
     assert EspeakLexicon("cs")["ahoj"] == [("a", "h", "o", "j")]
     assert EspeakLexicon("de")["download"] == [("d", "aU", "n", "l", "oU", "d")]  # an English word
     assert EspeakLexicon("hi")["\u0928\u092e\u0938\u094d\u0924\u0947,"][0][-2:] == ("t", "e:")

@@ -8,6 +8,7 @@ import pytest
 from support.audio import RATE, Directory, make_directory, read_utterances, sf
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.data import features
 from gtcbmuf.data.importing.recordings import read_samples
 
 INTACT = "expected an intact audio file: "
@@ -142,3 +143,19 @@ def test_a_wav_from_a_pipe_gives_the_same_corpus(directory: Directory) -> None:
         path.write_bytes(with_sizes(path.read_bytes(), None, 0xFFFFFFFF if number % 2 else 0))
     assert directory.bytes() == expected
     assert len(read_utterances(directory.out)) == 24
+
+
+@pytest.mark.parametrize("rate", [22050, 32000, 44100, 48000])
+@pytest.mark.parametrize("level", [0, 0.125])
+def test_digital_silence_is_found_after_resampling(rate: int, level: float, tmp_path: Path) -> None:
+    samples = np.random.default_rng(rate).normal(0, 0.1, 2 * rate).astype(np.float32)
+    first, last = rate // 2, rate + 7  # of the silence
+    samples[first : last + 1] = level
+    sf.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    resampled = read_samples(tmp_path / "a.wav", 16000)
+    silence = features.find_digital_silence(features.log_mel(resampled, 16000))
+    begins = 160 * np.arange(len(silence))
+    expected = (begins * rate >= first * 16000) & ((begins + 399) * rate <= last * 16000)
+    assert silence.tolist() == expected.tolist()
+    sound = np.concatenate([resampled[:8000], resampled[16100:]])
+    assert 0.8 < np.std(sound) / 0.1 / 2**15 / np.sqrt(16000 / rate) < 1.2

@@ -218,3 +218,18 @@ def test_two_unicode_forms_of_a_folder_are_one_speaker(accented: Directory) -> N
     accented.file("és00/üa").rename(folder / "üa.wav")
     assert "\n12 speakers, by " in accented.make()
     assert accented.log.read_text().startswith("0 of 24 ")
+
+
+def test_names_with_blanks(directory: Directory) -> None:
+    spaced = {key: key.replace("s0", "Speaker 0") for key in directory.recordings}
+    spaced["s00/a"] = "Speaker/a"  # the first word of all others
+    rename(directory, spaced)
+    listed = directory.path / "valid"
+    listed.write_text("Speaker 01\n Speaker 02\t\n")
+    directory.make(valid=str(listed))
+    assert set(open_corpus(directory.out).valid.speakers) == {"Speaker 01", "Speaker 02"}
+    names = [key.replace("/", "-") for key in directory.recordings]
+    of_table = directory.path / "table"
+    of_table.write_text("".join(f"{name}  {name[-3:]} {name[-1]}\n" for name in names))
+    directory.make(speakers=str(of_table))
+    assert speakers_in(directory) == {name: f"{name[-3:]} {name[-1]}" for name in names}

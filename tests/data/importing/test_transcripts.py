@@ -28,6 +28,25 @@ def test_a_table_names_utterances_or_files(tmp_path: Path) -> None:
     assert transcripts.faults == {"2": "ambiguous name of a-2, b-2", "c-1": "no audio"}
 
 
+def test_tables_beside_recordings_as_in_librispeech(tmp_path: Path) -> None:
+    recordings = {f"{s}-{c}-{s}-{c}-0": Path(f"{s}/{c}/{s}-{c}-0.flac") for s in "12" for c in "34"}
+    for name, path in recordings.items():
+        folder = tmp_path / path.parent
+        folder.mkdir(parents=True)
+        table = folder / f"{path.stem.removesuffix('-0')}.trans.txt"
+        table.write_text(f"{path.stem} THE TEXT OF {name}\n{path.stem}1 NOBODY\n")
+    transcripts = read_transcripts(tmp_path, recordings)
+    assert transcripts.text_of == {name: f"THE TEXT OF {name}" for name in recordings}
+    assert transcripts.faults == {f"{x.stem}1": "no audio" for x in recordings.values()}
+
+
+def test_a_table_may_name_utterances_with_blanks(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a 1 one\na 10  two  words\na three\n")
+    recordings = {name: Path(f"{name}.wav") for name in ("a", "a 1", "a 10")}
+    texts = read_transcripts(tmp_path / "text", recordings).text_of
+    assert texts == {"a 1": "one", "a 10": "two  words", "a": "three"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
