@@ -1,5 +1,7 @@
 """The equivalences on the page of related methods, step by step."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 import gtcbmuf
+from gtcbmuf.base.arrays import Vector
 from gtcbmuf.mpi.carried import carry
 
 ETA, ZETA, SIZE = 0.9, 0.7, 5
@@ -53,36 +56,45 @@ def test_classical_block_momentum_is_slowmo_at_a_constant_rate(rate: float) -> N
 
 
 def trained(
-    world: MPI.Comm, exchange: gtcbmuf.Exchange, block_filter: gtcbmuf.BlockFilter, ramp: int
+    exchange: gtcbmuf.Exchange,
+    block_filter: gtcbmuf.BlockFilter,
+    noise: NDArray[np.float32],
+    rates: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Train on a noisy quadratic, with a rate that rises over the first steps."""
-    is_bmuf = isinstance(block_filter, gtcbmuf.BMUF)
-    optimiser = gtcbmuf.Descent(SIZE, 0.0) if is_bmuf else gtcbmuf.Nesterov(SIZE, ETA)
+    """Train on a noisy quadratic, with blocks of one step."""
+    has_filter = isinstance(block_filter, gtcbmuf.BMUF)
+    optimiser = gtcbmuf.Descent(SIZE) if has_filter else gtcbmuf.Nesterov(SIZE, ETA)
     model, curvature = np.ones(SIZE, np.float32), np.logspace(-2, 0, SIZE).astype(np.float32)
-    for step in range(200):
-        noise = np.random.default_rng([step, world.rank]).normal(scale=0.1, size=SIZE)
-        gradient = curvature * model + noise.astype(np.float32)
-        rate = 0.02 * min(1, (step + 1) / ramp)  # of the mean, which BMUF takes
-        optimiser(model, exchange(gradient), rate if is_bmuf else rate / world.size)
+    for error, rate in zip(noise, rates, strict=True):
+        optimiser(model, exchange(curvature * model + error), rate)
         block_filter(model)
     return model
 
 
-def test_bmuf_of_one_step_is_sync_sgd_with_nesterov_momentum_at_a_constant_rate() -> None:
-    def difference(world: MPI.Comm, ramp: int) -> float:
+def test_bmuf_of_one_step_is_sync_sgd_with_a_momentum_that_carries_its_rates() -> None:
+    def differences(world: MPI.Comm, ramp: int) -> tuple[float, float]:
         start, size = np.ones(SIZE, np.float32), world.size
-        groups_of_one, one_group = (gtcbmuf.Topology(world, count) for count in (1, size))
-        bmuf = gtcbmuf.BMUF(groups_of_one, start, momentum=ETA, nesterov=True, step=2.0**-9)
-        models = (
-            trained(world, gtcbmuf.NoExchange(SIZE), bmuf, ramp),
-            trained(
-                world,
-                gtcbmuf.DenseExchange(one_group.group, SIZE),
-                gtcbmuf.NoFilter(SIZE),
-                ramp,
-            ),
-        )
-        return float(np.abs(np.subtract(*models)).max())
+        noise = np.random.default_rng(world.rank).normal(scale=0.1, size=(200, SIZE))
+        rates = 0.02 * np.minimum(1, np.arange(1, 201) / ramp)
+        apart, together = (gtcbmuf.Topology(world, count) for count in (1, size))
 
-    assert carry(MPI.COMM_SELF, 4, lambda world: difference(world, 1)) < 2e-4
-    assert carry(MPI.COMM_SELF, 4, lambda world: difference(world, 100)) > 2e-3
+        def bmuf(topology: gtcbmuf.Topology) -> gtcbmuf.BMUF:
+            return gtcbmuf.BMUF(topology, start, momentum=ETA, nesterov=True, step=2.0**-9)
+
+        def run(exchange: gtcbmuf.Exchange, rule: gtcbmuf.BlockFilter, share: float) -> Vector:
+            return trained(exchange, rule, noise.astype(np.float32), share * rates)
+
+        dense = gtcbmuf.DenseExchange(together.group, SIZE)
+        filtered = run(gtcbmuf.NoExchange(SIZE), bmuf(apart), 1)
+        carrying = run(dense, bmuf(together), 1 / size)
+        rescaling = run(dense, gtcbmuf.NoFilter(SIZE), 1 / size)
+        return (
+            float(np.abs(filtered - carrying).max()),
+            float(np.abs(filtered - rescaling).max()),
+        )
+
+    for ramp in (1, 100):  # a constant rate, and one that rises
+        carrying, rescaling = carry(MPI.COMM_SELF, 4, partial(differences, ramp=ramp))
+        assert carrying < 2e-4
+        assert (rescaling < 2e-4) == (ramp == 1)
+        assert rescaling < 2e-4 or rescaling > 2e-3
