@@ -41,12 +41,12 @@ class Lexicon:
     def __init__(
         self, entries: Iterable[tuple[str, Pronunciation]], silent: Iterable[str] = ()
     ) -> None:
-        self._silent = _SILENT.union(map(_key, silent))
         self._pronunciations: dict[str, list[Pronunciation]] = {}
         for word, phones in entries:
             variants = self._pronunciations.setdefault(_key(word), [])
             if phones not in variants:
                 variants.append(phones)
+        self._silent = _SILENT.union(map(_key, silent)) - self._pronunciations.keys()
 
     def __contains__(self, word: str) -> bool:
         return _key(word) in self._pronunciations
@@ -71,9 +71,9 @@ class Lexicon:
     def _read(self, piece: str) -> list[str]:
         key = _key(piece)
         tag = find_tag(key)
-        if key in self._pronunciations or not tag:
-            return [] if key in self._silent else self._divide(piece)
-        return [] if tag in self._silent else [tag]
+        if key in self._silent or tag in self._silent:
+            return []
+        return [tag] if tag and key not in self._pronunciations else self._divide(piece)
 
     def _divide(self, piece: str) -> list[str]:
         bare = bare_word(piece)

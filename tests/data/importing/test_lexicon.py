@@ -75,6 +75,7 @@ def test_tags_and_silence_in_a_lexicon(tmp_path: Path) -> None:
     lexicon = read_lexicon(tmp_path / "lexicon.txt")
     assert lexicon.words("<sil> [Noise] [pause], noise [pause]") == ["[noise]", "noise"]
     assert lexicon["[noise]"] == [("NSN",)]
+    assert Lexicon([("<s>", ("S",))], silent=["<s>"]).words("<s> </s>") == ["<s>"]
 
 
 def test_vowel_signs_belong_to_words() -> None:
