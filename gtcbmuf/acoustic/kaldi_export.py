@@ -15,7 +15,6 @@ from gtcbmuf.base.errors import UserError
 from gtcbmuf.base.files import check_output, replacing, writing
 from gtcbmuf.data.corpus import Frames, open_corpus
 from gtcbmuf.data.importing.kaldi_features import read_features
-from gtcbmuf.data.importing.kaldi_tables import files_of
 
 #: Iterator over the name and the scores (frames, targets) of each utterance.
 Scores = Iterator[tuple[str, NDArray[np.float32]]]
@@ -63,8 +62,7 @@ def export_posteriors(
         split = split or "test"
         scores, source = _score_corpus(model, saved, path, split), split
     else:
-        scores, source = _score_features(saved, path, utt2spk, cmvn), str(path)
-        check_output(ark, "--ark", [*files_of(path), *files_of(cmvn)])
+        scores, source = _score_features(saved, path, ark, utt2spk, cmvn), str(path)
     return f"{_write_archive(ark, saved, scores, minus_log_priors)} of {source}"
 
 
@@ -80,10 +78,10 @@ def _score_corpus(path: Path, saved: SavedModel, corpus_path: Path, split: str) 
 
 
 def _score_features(
-    saved: SavedModel, path: Path, utt2spk: Path | None, cmvn: Path | None
+    saved: SavedModel, path: Path, ark: Path, utt2spk: Path | None, cmvn: Path | None
 ) -> Scores:
     speakers = read_features(
-        path, saved.feature_dim, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn
+        path, saved.feature_dim, saved.normalisation, utt2spk=utt2spk, cmvn=cmvn, ark=ark
     )
     model, targets = saved.build(BATCH), len(saved.target_counts)
 

@@ -203,8 +203,7 @@ def _check_own_grids(directory: Path) -> None:
     Raises:
         UserError: they may be the user's.
     """
-    work = Path(f"{directory}.align")
-    if (work / _ARGUMENTS).exists() or (work / _STATE).exists():
+    if Path(f"{directory}.log").exists():  # of an alignment
         return
     if grid := next(iter(sorted(directory.rglob("*.TextGrid"))), None):
         raise UserError(
@@ -415,11 +414,11 @@ def _finish(
     exclusions, tiers_of = _choose(state, aligned, most_bad)
     log = Path(f"{to}.log")
     with writing(to, "--to"):
+        write_text(log, exclusions.format_log())
         if to.suffix == ".ctm":
             write_text(to, format_ctm(tiers_of))
         else:
             _write_grids(to, Path(state.arguments["directory"]), tiers_of)
-        write_text(log, exclusions.format_log())
         if not state.arguments["model"]:
             with replacing(work / "model.h5") as temporary:
                 shutil.copy(model, temporary)

@@ -82,24 +82,22 @@ def check_output(path: Path, option: str, inputs: Iterable[Path | None] = ()) ->
         if not nearest.is_dir():
             raise UserError(f"{where}: cannot be written: {nearest} is not a folder")
         for read in inputs:
-            if read is not None and _are_same(path, read):
+            if read is not None and path.exists() and read.exists() and path.samefile(read):
                 raise UserError(f"{where}: this file is read; expected another one")
-        is_named = path.is_file() and path.parent != Path("/dev")  # not as /dev/stdout
-        if is_named and any(_is_open(path, stream) for stream in (sys.stdout, sys.stderr)):
+        is_named = path.parts[:2] not in (("/", "dev"), ("/", "proc"))  # not as /dev/stdout
+        if (
+            is_named
+            and path.is_file()
+            and any(_is_open(path, stream) for stream in (sys.stdout, sys.stderr))
+        ):
             raise UserError(f"{where}: this command's output goes there; expected another file")
-
-
-def _are_same(path: Path, other: Path) -> bool:
-    if path.exists() and other.exists():
-        return path.samefile(other)
-    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _is_open(path: Path, stream: Any) -> bool:
     """Return whether a standard stream of this process is a file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-    except (OSError, ValueError, AttributeError):  # closed, replaced, or none
+    except (OSError, ValueError, TypeError, AttributeError):  # closed, replaced, or none
         return False
 
 

@@ -9,6 +9,7 @@ Files are written beside their place, renamed, and then only read. So they need 
 network file systems refuse.
 """
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -43,16 +44,19 @@ def create_file(path: Path, **layout: Any) -> Iterator[h5py.File]:
         OSError: the file cannot be written.
     """
     with closing(_Target(path)) as target:
-        with h5py.File(target, "w", libver="v110", **layout) as file:
-            yield file
+        try:
+            with h5py.File(target, "w", libver="v110", **layout) as file:
+                yield file
+        except SystemError as error:  # an exception of a signal while HDF5 was writing
+            raise error.__cause__ or error from None
         target.require_intact()
 
 
 class _Target:
     """A file that HDF5 writes to, which remembers the first error.
 
-    HDF5 does not report an error when it writes its buffers at the end, and crashes later. So it
-    sees none here.
+    HDF5 does not report an error when it writes its buffers at the end, and crashes later. So this
+    class hides errors from HDF5.
 
     Args:
         path: path of the file.
@@ -63,8 +67,8 @@ class _Target:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b", buffering=0)
-        self._error: OSError | None = None
-        self.seek, self.tell = self._file.seek, self._file.tell
+        self._error: BaseException | None = None
+        self.seek, self.tell, self.flush = self._file.seek, self._file.tell, self._file.flush
         self.read, self.close = self._file.read, self._file.close
 
     def require_intact(self) -> None:
@@ -77,7 +81,7 @@ class _Target:
         try:
             while rest and not self._error:
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:
+        except BaseException as error:  # also that of a signal
             self._error = error
         return len(content)
 
@@ -89,11 +93,9 @@ class _Target:
     def truncate(self, size: int) -> None:
         try:
             self._file.truncate(size)
-        except OSError as error:
-            self._error = self._error or error
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
+        except BaseException as error:
+            if getattr(error, "errno", None) != errno.EINVAL:  # of a device
+                self._error = self._error or error
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 
@@ -26,7 +27,10 @@ def end_on_signals() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    os.write(2, f"gtcbmuf: stopped by {signal.Signals(number).name}\n".encode())
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, lambda *_: None)  # while `finally` tidies up
+    with suppress(OSError):  # the terminal is gone
+        os.write(2, f"gtcbmuf: stopped by {signal.Signals(number).name}\n".encode())
     raise SystemExit(128 + number)
 
 

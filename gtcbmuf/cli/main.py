@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     from gtcbmuf.cli.common import refuse
     from gtcbmuf.mpi import launcher
 
-    if words[:1] != ["train"] and launcher.size() == 1:
+    if arguments is None and words[:1] != ["train"] and launcher.size() == 1:
         end_on_signals()
     try:
         from gtcbmuf.cli.commands import check_processes, parser

@@ -4,7 +4,7 @@ A frame is 25 ms of audio, and a new frame starts every 10 ms. Both durations ar
 whole samples, as in Kaldi. Every frame lies within the audio ("snip edges" in Kaldi).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,10 +131,12 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
     skipped = next((s for s in (overlaps, silences) if not all(map(np.all, s))), None)
     counted = utterances
     if skipped:
-        counted = [u[~skips] for u, skips in zip(utterances, skipped, strict=True)]
+        counted = [
+            u[~skips] if skips.any() else u for u, skips in zip(utterances, skipped, strict=True)
+        ]
     frames, dim = sum(map(len, counted)), utterances[0].shape[1]
-    mean = _add_up(counted, dim) / frames
-    variance = _add_up(((utterance - mean) ** 2 for utterance in counted), dim) / frames
+    mean = _add_up(_parts(counted), dim) / frames
+    variance = _add_up(((part - mean) ** 2 for part in _parts(counted)), dim) / frames
     deviation = np.maximum(np.sqrt(variance), 1e-5)
     lowest = (np.min([u.min(axis=0) for u in counted if len(u)], axis=0) - mean) / deviation
     highest = (np.max([u.max(axis=0) for u in counted if len(u)], axis=0) - mean) / deviation
@@ -147,11 +149,18 @@ def normalise(utterances: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
     return normalised_utterances
 
 
-def _add_up(utterances: Iterable[NDArray[np.floating]], dim: int) -> NDArray[np.float64]:
+def _parts(utterances: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield the frames in parts that need little memory in double precision."""
+    for utterance in utterances:
+        for first in range(0, len(utterance), 4096):
+            yield utterance[first : first + 4096]
+
+
+def _add_up(parts: Iterable[NDArray[np.floating]], dim: int) -> NDArray[np.float64]:
     """Add up all frames in their order, (dim,) float64."""
     total = np.zeros(dim)
-    for utterance in utterances:
-        total = np.add.reduce(np.vstack([total, utterance]), axis=0)
+    for part in parts:
+        total = np.add.reduce(np.vstack([total, part]), axis=0)
     return total
 
 

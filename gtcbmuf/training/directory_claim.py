@@ -16,6 +16,8 @@ from gtcbmuf.base.output import warn
 #: written before training begins.
 _RUN_FILES = ("environment.json", "config.toml")
 _LOCK = ".lock"
+#: Mark of a run that was moved aside.
+_ASIDE = ".aside"
 #: Other files and folders of a job that ended before it had written all of `_RUN_FILES`.
 _PART = re.compile(r"\.(environment\.json|config\.toml)\.\d+\.part")
 _FOLDERS = {
@@ -131,13 +133,14 @@ def _remove_first_files(path: Path) -> None:
 
 
 def was_moved_aside(path: Path) -> bool:
-    """Return whether a run is an earlier one, beside the later run that took its place."""
-    return path.suffix[1:].isdecimal() and _is_run(path.with_suffix(""))
+    """Return whether a run is an earlier one, beside the finished run that took its place."""
+    return (path / _ASIDE).exists() and (path.with_suffix("") / "summary.json").exists()
 
 
 def _move_aside(path: Path) -> None:
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.{number}")):
         number += 1
+    (path / _ASIDE).touch()
     path.rename(aside)
     warn(f"the earlier run in {path} is now in {aside}")

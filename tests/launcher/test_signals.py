@@ -116,7 +116,8 @@ def run(options):
         time.sleep(60)
 
 compare.run = run
-main.main(["compare", "a.json", "--baseline", "b.json"])
+sys.argv = ["gtcbmuf", "compare", "a.json", "--baseline", "b.json"]
+main.main()
 """
 
 

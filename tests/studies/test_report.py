@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from matplotlib import pyplot
+from support.corpora import write_corpus
+from support.launch import gtcbmuf
 
 from gtcbmuf.base.errors import UserError
 from gtcbmuf.studies.report import format_report, plot_report, read_runs
@@ -170,10 +172,17 @@ def test_a_run_that_lacks_a_fact_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_moved_aside_is_left_out(tmp_path: Path) -> None:
-    for name in ("sgd", "sgd.1", "gtc.0.5", "gtc.7"):  # there is no gtc, and no gtc.0
-        make_run(tmp_path / name, name[:3])
-        (tmp_path / name / "config.toml").touch()
-    assert [run.path.name for run in read_runs([tmp_path])] == ["sgd", "gtc.0.5", "gtc.7"]
+    corpus = tmp_path / "corpus.h5"
+    write_corpus(corpus)
+    for name in ("gtc-1", "gtc-1.5"):  # two runs of the user's
+        make_run(tmp_path / name, "gtc")
+    for epochs in (1, 2):
+        words = ("--set", f"corpus.path={corpus}", "--set", f"train.epochs={epochs}")
+        done = gtcbmuf("train", "sgd", *words, "--out", tmp_path / "sgd")
+        assert done.returncode == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["corpus.h5", "gtc-1", "gtc-1.5", "sgd", "sgd.1"]
+    assert [run.path.name for run in read_runs([tmp_path])] == ["sgd", "gtc-1", "gtc-1.5"]
 
 
 @pytest.mark.parametrize("place", ["fer.nonsense", "file/fer.png"])

@@ -1,5 +1,6 @@
 """`gtcbmuf corpus align`"""
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -86,8 +87,10 @@ def run(defaults: Mapping[str, str], arguments: Any) -> None:
 
         if arguments.out:  # hours before it is written
             directory, speakers, to = arguments.directory, arguments.speakers, arguments.to
-            own = [to, Path(f"{to}.log"), Path(f"{to}.align/model.h5")]
-            inputs = [Path(arguments.lexicon), arguments.texts, arguments.model, *own]
+            for own in (to, Path(f"{to}.log"), Path(f"{to}.align/model.h5")):
+                if os.path.realpath(arguments.out) == os.path.realpath(own):
+                    raise UserError(f"--out {arguments.out}: the alignment is written there")
+            inputs = [Path(arguments.lexicon), arguments.texts, arguments.model]
             on_root(
                 world,
                 lambda: check_import(

@@ -19,7 +19,6 @@ from gtcbmuf.data.importing.kaldi_archives import find_archives
 from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
 from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices, RangeError
 from gtcbmuf.data.importing.kaldi_tables import (
-    files_of,
     read_speakers,
     require_kaldi_native_io,
 )
@@ -93,7 +92,8 @@ def import_kaldi(
     speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
     archives = find_archives(ali)
-    check_import_output(out, [*archives, *files_of(feats), *files_of(cmvn)])
+    statistics = normaliser.files if normaliser else ()
+    check_import_output(out, [*archives, *matrices.files, *statistics])
 
     with ExitStack() as stack:
         with writing(out):

@@ -25,6 +25,11 @@ class CmvnNormaliser:
         self._scp, self._speaker_of = scp, speaker_of
         self._statistics = KaldiMatrices(scp, "statistics", np.float64)
 
+    @property
+    def files(self) -> set[Path]:
+        """Files of all statistics."""
+        return self._statistics.files
+
     def find_fault(self, name: str) -> str:
         """Return the reason why an utterance cannot be normalised, or "" if it can."""
         owner = self._find_owner(name)

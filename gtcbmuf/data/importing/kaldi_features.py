@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
+from gtcbmuf.base.files import check_output
 from gtcbmuf.data.importing.finite_features import describe_non_finite
 from gtcbmuf.data.importing.kaldi_cmvn import CmvnNormaliser
 from gtcbmuf.data.importing.kaldi_matrices import KaldiMatrices
@@ -25,6 +26,7 @@ def read_features(
     *,
     utt2spk: Path | None = None,
     cmvn: Path | None = None,
+    ark: Path | None = None,
 ) -> Iterator[SpeakerFeatures]:
     """Read the normalised features of all utterances, speaker by speaker.
 
@@ -35,6 +37,7 @@ def read_features(
             `gtcbmuf.data.corpus.Corpus.normalisation`.
         utt2spk: path of the table of speakers. Normalisation by speaker requires it.
         cmvn: path of the scp of the statistics. Normalisation by statistics requires it.
+        ark: path of the archive that is made from the features, and must not replace them.
 
     Returns:
         An iterator over the speakers, with the features of each speaker's utterances.
@@ -52,6 +55,8 @@ def read_features(
     matrices = KaldiMatrices(feats, "features")
     speaker_of = read_speakers(utt2spk, matrices)
     normaliser = None if cmvn is None else CmvnNormaliser(cmvn, speaker_of)
+    if ark:
+        check_output(ark, "--ark", matrices.files | (normaliser.files if normaliser else set()))
     speakers: NameTable[list[str]] = NameTable()
     for name in matrices:
         if name not in speaker_of:

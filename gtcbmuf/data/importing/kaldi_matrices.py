@@ -53,6 +53,11 @@ class KaldiMatrices(Mapping[str, NDArray[np.floating]]):
         self._locations = read_scp(scp)
         self._last: tuple[str, NDArray[np.floating]] | None = None
 
+    @property
+    def files(self) -> set[Path]:
+        """Files of all matrices."""
+        return {location.file for location in self._locations.values()}
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._locations)
 

@@ -61,15 +61,6 @@ def read_scp(path: Path) -> NameTable[Location]:
     return NameTable((name, _parse_location(path, name, text)) for name, text in table.items())
 
 
-def files_of(scp: Path | None) -> set[Path]:
-    """Return the files of all locations in an scp; none without an scp.
-
-    Raises:
-        UserError: the table cannot be read.
-    """
-    return set() if scp is None else {location.file for location in read_scp(scp).values()}
-
-
 def read_speakers(utt2spk: Path | None, utterances: Iterable[str]) -> NameTable[str]:
     """Return the speaker of each utterance. Without a table, each utterance is its own speaker.
 

@@ -71,7 +71,7 @@ class Lexicon:
     def _read(self, piece: str) -> list[str]:
         key = _key(piece)
         tag = find_tag(key)
-        if key in self._silent or tag in self._silent:
+        if self._silent & {key, tag, bare_word(piece)}:
             return []
         return [tag] if tag and key not in self._pronunciations else self._divide(piece)
 

@@ -22,7 +22,7 @@ def compose_name(name: str) -> str:
 
 
 def name_splitter(known: Iterable[str]) -> Callable[[str], tuple[str, str]]:
-    """Return a function that splits a line of a table into the name at its begin and the rest.
+    """Return a function that splits a line of a table into the name at its beginning and the rest.
 
     A known name may have blanks; the longest one counts. Any other name ends at the first blank.
 

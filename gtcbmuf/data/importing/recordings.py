@@ -74,7 +74,8 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.float32]:
             with soundfile.SoundFile(BytesIO(content)) as file:
                 samples = _read_all(file)
     except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: expected an intact audio file: {error}") from None
+        reason = getattr(error, "error_string", error)  # without the path
+        raise UserError(f"{path}: expected an intact audio file: {reason}") from None
     if file_rate > sample_rate:
         samples = _resample(samples, file_rate, sample_rate)
     samples *= np.float32(_FULL_SCALE)
@@ -90,7 +91,8 @@ def _resample(
     import soxr
 
     resampled: NDArray[np.float32] = soxr.resample(samples, file_rate, sample_rate, quality="HQ")
-    bounds = np.flatnonzero(np.diff(samples, prepend=np.nan, append=np.nan))
+    with np.errstate(invalid="ignore"):  # of infinite samples
+        bounds = np.flatnonzero(np.diff(samples, prepend=np.nan, append=np.nan))
     shortest = file_rate * FRAME_MS // 1000
     for number in np.flatnonzero(np.diff(bounds) >= shortest):
         first, last = bounds[number], bounds[number + 1] - 1

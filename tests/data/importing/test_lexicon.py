@@ -71,9 +71,11 @@ def test_any_probability_of_a_pronunciation(rare: str, tmp_path: Path) -> None:
 
 
 def test_tags_and_silence_in_a_lexicon(tmp_path: Path) -> None:
-    (tmp_path / "lexicon.txt").write_text("<SIL> SIL\n[PAUSE] SIL\n[noise] NSN\nnoise N OY Z\n")
+    (tmp_path / "lexicon.txt").write_text(
+        "<SIL> SIL\n[PAUSE] SIL\nREST SIL\n[noise] NSN\nnoise N OY Z\n"
+    )
     lexicon = read_lexicon(tmp_path / "lexicon.txt")
-    assert lexicon.words("<sil> [Noise] [pause], noise [pause]") == ["[noise]", "noise"]
+    assert lexicon.words("<sil> [Noise] [pause], noise rest, (REST)") == ["[noise]", "noise"]
     assert lexicon["[noise]"] == [("NSN",)]
     assert Lexicon([("<s>", ("S",))], silent=["<s>"]).words("<s> </s>") == ["<s>"]
 
