@@ -18,7 +18,7 @@ _VARIANT = re.compile(r"(.+)\([0-9]+\)")  # WORD(2), the second pronunciation in
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE]-?[0-9]+)?|\.[0-9]+(?:[eE]-?[0-9]+)?")
 #: Marks of a sentence's ends and of silence, in texts.
 _SILENT = frozenset({"<s>", "</s>", "<sil>", "!sil", "<eps>"})
-_TAG = re.compile(r"(\[.+\]|<.+>|\{.+\})[.,;:!?]*")  # [noise], <unk>, {laughter}
+_TAG = re.compile(r"(\[.*\w.*\]|<.*\w.*>|\{.*\w.*\})[.,;:!?]*")  # [noise], <unk>, {laughter}
 _COMMENT = re.compile(r"\s#.*")
 _JOINTS = re.compile(r"[-\u2010-\u2015/.,;:!?\u2026]+")
 

@@ -45,7 +45,7 @@ def test_variants_and_stress_of_cmudict(lexicon: Lexicon) -> None:
         (" -- ... ", []),
         ("<s> HELLO [noise] [World], <UNK>. </s>", ["hello", "[noise]", "[world]", "<unk>"]),
         ("!SIL hello <eps> !sil", ["hello"]),
-        ("(hello) [hello world]", ["hello", "hello", "world"]),
+        ("(hello) [hello world] [...] <->", ["hello", "hello", "world"]),
     ],
 )
 def test_words_of_a_text(lexicon: Lexicon, text: str, words: list[str]) -> None:
