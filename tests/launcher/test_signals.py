@@ -104,7 +104,7 @@ def test_a_closed_terminal_stops_a_run(nohup: bool, corpus: Path, tmp_path: Path
 
 
 WRITING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from gtcbmuf.base.files import replacing
 from gtcbmuf.cli import compare, main
@@ -115,6 +115,7 @@ def run(options):
         print("writing", flush=True)
         time.sleep(60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
 compare.run = run
 sys.argv = ["gtcbmuf", "compare", "a.json", "--baseline", "b.json"]
 main.main()
