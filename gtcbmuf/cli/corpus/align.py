@@ -82,21 +82,10 @@ def run(defaults: Mapping[str, str], arguments: Any) -> None:
         raise UserError(f"--{given[0].replace('_', '-')}: only with --out")
     with job(alone=True) as world:
         from gtcbmuf.alignment.align import align
-        from gtcbmuf.data.importing.audio import check_import
         from gtcbmuf.mpi.job import on_root
 
         if arguments.out:  # hours before it is written
-            directory, speakers, to = arguments.directory, arguments.speakers, arguments.to
-            for own in (to, Path(f"{to}.log"), Path(f"{to}.align/model.h5")):
-                if os.path.realpath(arguments.out) == os.path.realpath(own):
-                    raise UserError(f"--out {arguments.out}: the alignment is written there")
-            inputs = [Path(arguments.lexicon), arguments.texts, arguments.model]
-            on_root(
-                world,
-                lambda: check_import(
-                    directory, arguments.out, inputs, speakers=speakers, **of_corpus
-                ),
-            )
+            on_root(world, lambda: _check_import(arguments, of_corpus))
         text = align(
             world,
             arguments.directory,
@@ -114,6 +103,18 @@ def run(defaults: Mapping[str, str], arguments: Any) -> None:
             print(text, flush=True)
         if arguments.out:
             on_root(world, lambda: print(_import(arguments, of_corpus)))
+
+
+def _check_import(arguments: Any, of_corpus: Mapping[str, str]) -> None:
+    """Check that the corpus can be written, and that nothing else goes there."""
+    from gtcbmuf.data.importing.audio import check_import
+
+    out, to = arguments.out, arguments.to
+    for own in (to, Path(f"{to}.log"), Path(f"{to}.align/model.h5")):
+        if os.path.realpath(out) == os.path.realpath(own):
+            raise UserError(f"--out {out}: the alignment is written there")
+    inputs = [Path(arguments.lexicon), arguments.texts, arguments.model]
+    check_import(arguments.directory, out, inputs, speakers=arguments.speakers, **of_corpus)
 
 
 def _import(arguments: Any, of_corpus: Mapping[str, str]) -> str:
