@@ -114,7 +114,7 @@ class Cluster:
         shutil.copytree(ROOT / "jobs", folder / "jobs")
         small = {"--ntasks-per-node=16": "--ntasks-per-node=2", "task=16": "task=2"}
         for file in (folder / "jobs").iterdir():
-            edit(file, {**small, "--wait=30": "--wait=3"})
+            edit(file, small)
 
     def command(self, *words: str | Path, cwd: Path | None = None, **env: str) -> str:
         done = run(*words, env={**self.env, **env}, cwd=cwd or self.folder)
@@ -274,8 +274,9 @@ def test_scancel_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_rank_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    job = cluster.sbatch(JOB, *endless(cluster, out, tmp_path / "config.toml"))
+    out, script = tmp_path / "run", shutil.copy(cluster.folder / JOB, tmp_path)
+    edit(Path(script), {"--wait=30": "--wait=3"})
+    job = cluster.sbatch(script, *endless(cluster, out, tmp_path / "config.toml"))
     until(lambda: "epoch" in cluster.log(job))
     [rank] = [
         process
