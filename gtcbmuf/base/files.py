@@ -13,12 +13,9 @@ from typing import Any
 
 from gtcbmuf.base.errors import UserError
 
-#: Errors of a file that cannot be written. On a full disk, h5py raises RuntimeError at closing.
-WRITE_ERRORS = (OSError, RuntimeError)
-
 
 def reason(error: Exception) -> str:
-    """Return the system's reason for one of `WRITE_ERRORS`.
+    """Return the system's reason for an error of a file.
 
     HDF5's messages contain the system's error number.
     """
@@ -46,14 +43,14 @@ def writing(path: Path, option: str = "") -> Iterator[None]:
         option: command-line option with which the user named the path.
 
     Raises:
-        UserError: one of `WRITE_ERRORS` was raised, or the path has no name.
+        UserError: OSError was raised, or the path has no name.
     """
     where = named(path, option)
     if not path.name:
         raise UserError(f"{where}: expected a file")
     try:
         yield
-    except WRITE_ERRORS as error:
+    except OSError as error:
         raise UserError(f"{where}: cannot be written: {reason(error)}") from None
 
 

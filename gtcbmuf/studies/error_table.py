@@ -222,10 +222,10 @@ def write_error_table(results: Sequence[Result], folder: Path, *, with_paper: bo
         {**msgspec.structs.asdict(result), **columns[result.method, result.workers]}
         for result in results
     ]
-    runs = {result.run for result in results}
+    runs = {result.identity for result in results}
     empty = dict.fromkeys(_columns(rows[0], with_paper), "")
     for result in read_results(folder / "error_table.csv"):
-        if result.run not in runs:
+        if result.identity not in runs:
             lines.append({**msgspec.structs.asdict(result), **empty})
     with writing(folder):
         write_csv(folder / "error_table.csv", lines)

@@ -97,13 +97,14 @@ class RunSpec:
         """Name of the run directory."""
         return f"{self.method}-{self.workers}-{self.fingerprint[:6]}-seed{self.seed}"
 
+    @property
+    def identity(self) -> tuple[str, int, str, int]:
+        """Identity of the run, as of its result: method, workers, fingerprint and seed."""
+        return self.method, self.workers, self.fingerprint, self.seed
+
     def matches(self, result: Result) -> bool:
         """Return whether a result has this method, workers and fingerprint. Any seed matches."""
-        return (result.method, result.workers, result.config) == (
-            self.method,
-            self.workers,
-            self.fingerprint,
-        )
+        return result.identity[:-1] == self.identity[:-1]
 
     def arguments(self, corpus: Path, out: Path) -> list[str]:
         """Return the arguments of `gtcbmuf` that start this run.

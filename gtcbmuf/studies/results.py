@@ -44,7 +44,7 @@ class Result(Struct, frozen=True):
     command: str
 
     @property
-    def run(self) -> tuple[str, int, str, int]:
+    def identity(self) -> tuple[str, int, str, int]:
         """Identity of the run: method, workers, fingerprint and seed."""
         return self.method, self.workers, self.config, self.seed
 

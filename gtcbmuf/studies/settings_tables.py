@@ -50,7 +50,7 @@ def format_tuning(preset: Preset, results: Sequence[Result]) -> str:
             number: result.fer_valid
             for number, run in enumerate(tuning_runs_of(preset, cell))
             for result in results
-            if run.matches(result) and result.seed == run.seed
+            if result.identity == run.identity
         }
         best = min((rate for rate in rates.values() if not math.isnan(rate)), default=math.nan)
         for number, rate in rates.items():

@@ -65,24 +65,20 @@ class Study:
         digest: str = "",
     ) -> None:
         # Several choices may share a run.
-        distinct = {(run.method, run.workers, run.fingerprint, run.seed): run for run in runs}
+        distinct = {run.identity: run for run in runs}
         self._runs, self._corpus, self._folder = list(distinct.values()), corpus, folder
         self._results_file, self._synthesis, self._digest = results_file, synthesis, digest
 
     def results(self) -> list[Result]:
         """Return the results of the study's cells with all seeds, in the order of the runs."""
         rows = read_results(self._results_file)
-        results = {row.run: row for run in self._runs for row in rows if run.matches(row)}
+        results = {row.identity: row for run in self._runs for row in rows if run.matches(row)}
         return list(results.values())
 
     def pending_runs(self) -> list[RunSpec]:
         """Return the runs without a result."""
-        results = self.results()
-        return [
-            run
-            for run in self._runs
-            if not any(run.matches(result) and result.seed == run.seed for result in results)
-        ]
+        finished = {result.identity for result in self.results()}
+        return [run for run in self._runs if run.identity not in finished]
 
     def run(self) -> None:
         """Execute all pending runs, one after the other.

@@ -11,7 +11,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from gtcbmuf.base.errors import UserError
-from gtcbmuf.base.files import WRITE_ERRORS, reading, reason
+from gtcbmuf.base.files import reading, reason
 from gtcbmuf.base.output import warn
 from gtcbmuf.mpi.job import CollectiveError, agree, on_root
 from gtcbmuf.training.checkpoint_files import (
@@ -136,7 +136,7 @@ class Checkpoints:
     def _write(self, do: Callable[[], T]) -> T:
         try:
             return do()
-        except WRITE_ERRORS as error:
+        except OSError as error:
             raise UserError(
                 f"{self._folder}: a checkpoint cannot be written: {reason(error)}"
             ) from None

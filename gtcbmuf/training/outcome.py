@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from gtcbmuf.base.files import WRITE_ERRORS, write_json
+from gtcbmuf.base.files import write_json
 
 _NAME = "outcome.json"
 
@@ -30,7 +30,7 @@ class Outcome:
 
 def write_outcome(run: Path, outcome: Outcome) -> None:
     """Write outcome.json. Do nothing if the run directory cannot be written to."""
-    with suppress(*WRITE_ERRORS):
+    with suppress(OSError):
         write_json(run / _NAME, asdict(outcome))
 
 
