@@ -82,12 +82,13 @@ def test_a_race_is_tuned_run_and_tabulated_once(
     assert str(again.rows) == str(race.rows)
     again.report("small-1")
     # Medians of three runs, with epochs of 4 s and 1 MB. 1 % more is reached 0.04 s earlier.
-    cells = cells_of(tmp_path / "small-1.md", "1gbit", "gtc")
+    here = module.machine()
+    cells = cells_of(tmp_path / "small-1.md", here, "1gbit", "gtc")
     assert cells == ["0.0024", "3", "4", "4", "12", "12", "20", "20", "1"]
     # An epoch of 4 s has 12 steps: 3,000 frames, 64 for each of four workers in a step.
-    assert cells_of(tmp_path / "small-1-steps.md", "1gbit", "gtc") == ["333", "500", "+50"]
+    assert cells_of(tmp_path / "small-1-steps.md", here, "1gbit", "gtc") == ["333", "500", "+50"]
     ratios = cells_of(tmp_path / "small-1-ratios.md", "1gbit", "our best / best rival")
-    assert ratios == ["1.00"] * 6
+    assert ratios == ["1.00 (1.00 to 1.00)"] * 6
     assert (tmp_path / "small-1.png").stat().st_size > 1000
 
 
@@ -110,15 +111,25 @@ def test_a_goal_that_one_side_misses_makes_a_bound(module: ModuleType) -> None:
         ("1gbit", "sync-sgd"): run(30, 70),
         ("1gbit", "PyTorch DDP"): run(40, 70),
     }
-    lines = module.tabulate_ratios({"a": 60}, runs).splitlines()[2:]
-    ratios = {line.split("|")[2].strip(): line.split("|")[3].strip() for line in lines}
-    assert ratios == {
+
+    def ratios(*rounds: Any) -> dict[str, str]:
+        lines = module.tabulate_ratios({"a": 60}, rounds).splitlines()[2:]
+        return {line.split("|")[2].strip(): line.split("|")[3].strip() for line in lines}
+
+    assert ratios(runs) == {
         "our best / best rival": "< 0.25",
         "gtc-bmuf / our best": "1.20",
         "gtc-bmuf / best rival": "< 0.30",
         "sync-sgd / PyTorch DDP": "-",
         "the same, 16 bits": "-",
     }
+    # Another round, on a machine of half the speed, in which the rival reaches the goal.
+    slow = {("1gbit", "gtc"): run(20, 50), ("1gbit", "PyTorch DDP"): run(60, 50)}
+    assert ratios(runs, slow)["our best / best rival"] == "< 0.29 (0.25 to 0.33)"
+    assert ratios(runs, slow)["gtc-bmuf / our best"] == "1.20"  # the second has no gtc-bmuf
+    # A bound from above, and one from below.
+    late = {("1gbit", "gtc"): run(90, 70), ("1gbit", "PyTorch DDP"): run(60, 50)}
+    assert ratios(runs, late)["our best / best rival"] == "-"
     assert str(module.time_to(60, runs["1gbit", "sync-sgd"])) == "> 30"
 
 
@@ -133,19 +144,58 @@ def test_a_stopped_run_bounds_the_time_and_has_no_bytes(module: ModuleType) -> N
     runs = {("1gbit", "gtc"): [run(200_000_000, *counted), run(0, (300, 70))]}
     # One run took 30 s, the other more than 300.
     assert str(module.time_to(55, runs["1gbit", "gtc"])) == "> 165"
-    assert module.tabulate({"a": 55}, runs).splitlines()[-1].split("|")[-2].strip() == "100"
+    table = module.tabulate({"a": 55}, {("here",): runs})
+    assert table.splitlines()[-1].split("|")[-2].strip() == "100"
 
 
-def test_heats_of_two_processors_are_not_mixed(
+def test_only_heats_that_are_compared_need_one_processor(
     module: ModuleType, trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module.Race(tmp_path).tune("small-1", "gtc")
-    monkeypatch.setattr(module, "processor", lambda: "another")
+    module.Race(tmp_path).run(module.Heat("small-1", "gtc", "none", 1e-3, 1), 1)
+    monkeypatch.setattr(module, "machine", lambda: "another")
     race = module.Race(tmp_path)
     assert race.tune("small-1", "gtc")  # needs no further heat
-    with pytest.raises(module.UserError, match=r"small-1 was raced on .*; expected another, or"):
-        race.tune("small-1", "bmuf")
-    assert race.tune("small-2", "bmuf")
+    for number in (0, 1):
+        heat = module.Heat("small-1", "bmuf", "none", 1e-3, number)
+        with pytest.raises(module.UserError, match=f"run {number} was raced on .*; expected anoth"):
+            race.run(heat, 1)
+    assert race.run(module.Heat("small-1", "bmuf", "none", 1e-3, 2), 1)
+    assert race.run(module.Heat("small-1", "bmuf", "1gbit", 1e-3, 1), 1)
+    assert race.run(module.Heat("small-2", "bmuf", "none", 1e-3, 1), 1)
+
+
+def test_each_processor_has_its_seconds_and_every_round_its_ratios(
+    module: ModuleType, trained: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = module.Heat.train
+
+    def train_slowly(heat: Any, epochs: int) -> tuple[list[dict[str, Any]], int]:
+        lines, link_bytes = train(heat, epochs)
+        return [line | {"seconds": 3 * line["seconds"]} for line in lines], link_bytes
+
+    monkeypatch.setattr(module, "RUNS", 1)
+    module.Race(tmp_path).race("small-1", ["none"])
+    monkeypatch.setattr(module, "RUNS", 2)
+    monkeypatch.setattr(module, "machine", lambda: "another")
+    monkeypatch.setattr(module.Heat, "train", train_slowly)
+    race = module.Race(tmp_path)
+    race.race("small-1", ["none"])
+    race.report("small-1")
+    seconds = {heat.run: 1 + heat.run for heat in trained if heat.run}
+    assert seconds == {1: 2, 2: 3}
+    monkeypatch.undo()
+    here = module.machine()
+    assert cells_of(tmp_path / "small-1.md", here, "none", "gtc")[1:3] == ["1", "2"]
+    assert cells_of(tmp_path / "small-1.md", "another", "none", "gtc")[1:3] == ["1", "9"]
+    summary = tmp_path / "small-1-summary.md"
+    assert cells_of(summary, "none", here)[0] == "10"
+    assert cells_of(summary, "none", "another")[0] == "45"
+    ratios = cells_of(tmp_path / "small-1-ratios.md", "none", "our best / best rival")
+    assert ratios == ["1.00 (1.00 to 1.00)"] * 6
+    steps = tmp_path / "small-1-steps.md"
+    assert cells_of(steps, here, "none", "gtc")[:2] == ["167", "500"]
+    assert cells_of(steps, "another", "none", "gtc")[:2] == ["750", "500"]
 
 
 @pytest.mark.parametrize("script", ["exit 2", "nosuchprogram"])
